@@ -1,0 +1,23 @@
+// The rooms of the addon: each .cc exports the native functions of one area. No numerics here, only conversion.
+#pragma once
+#include "napi_setup.h"
+
+namespace a_infonce::addon {
+
+void export_runtime(Napi::Env env, Napi::Object exports);    // versions, threads, seeds, grad mode, instruction set
+void export_tensor(Napi::Env env, Napi::Object exports);     // data in and out, views of a tensor's state, backward, memory()
+void export_operators(Napi::Env env, Napi::Object exports);  // every registered operator through the dispatcher
+void export_model(Napi::Env env, Napi::Object exports);      // encoders, classifiers, TorchScript modules
+void export_attack(Napi::Env env, Napi::Object exports);     // pgd
+void export_data(Napi::Env env, Napi::Object exports);       // augmentation, procedural images
+void export_training(Napi::Env env, Napi::Object exports);   // training steps, optimizers
+
+using NativeFunction = Napi::Value (*)(const Napi::CallbackInfo&);
+
+/// exports.<name> = fn, with every C++ exception turned into the typed JavaScript error.
+void export_function(Napi::Env env, Napi::Object exports, const char* name, NativeFunction fn);
+
+/// The JavaScript error object for the exception in flight (call inside a catch block, on the JS thread).
+Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr error);
+
+}  // namespace a_infonce::addon

@@ -1,0 +1,34 @@
+// Work off the main thread: a Promise, a way to cancel, progress. One mechanism for attacks, steps, evaluation and loading.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+#include "napi_setup.h"
+
+namespace a_infonce::addon {
+
+/// What the work sees. Lives on the job thread; never touches JavaScript.
+class JobContext {
+ public:
+  virtual ~JobContext() = default;
+  virtual bool cancelled() const = 0;
+  /// Throws Error{Cancelled} when the job was aborted. Call once a step.
+  void check() const;
+  /// Delivered to the job's progress callback as an object; dropped when there is no callback.
+  virtual void progress(std::vector<std::pair<std::string, double>> values) = 0;
+  /// Runs `call` on the JS thread and waits for it (for models written in JavaScript). `call` may return a Promise; `then` gets its value,
+  /// on the JS thread too. Throws what they throw, or Error{Cancelled} when the environment goes away.
+  virtual void call_javascript(std::function<Napi::Value(Napi::Env)> call, std::function<void(Napi::Value)> then) = 0;
+};
+
+/// Made by the work, run on the JS thread: turns the result into the value of the promise.
+using Completion = std::function<Napi::Value(Napi::Env)>;
+using Work = std::function<Completion(JobContext&)>;
+
+/// Starts `work` on a job thread (grad mode on, the process's thread count) and returns { promise, cancel() }.
+/// `progress` is a function or undefined. Tensors that the work needs must be captured as at::Tensor, JS objects never.
+Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work);
+
+}  // namespace a_infonce::addon

@@ -1,0 +1,63 @@
+/**
+ * The contract of the native module, by hand: one interface an area, in the order of native/addon/*.cc.
+ * Handles are opaque, type-tagged externals; only the facade's classes hold them.
+ */
+declare const kind: unique symbol;
+export type Handle<K extends string> = { readonly [kind]: K };
+export type TensorHandle = Handle<'Tensor'>;
+export type ModelHandle = Handle<'Model'>;
+
+/** A running job: see `job()` in runtime/job.ts. */
+export interface NativeJob<T> {
+  readonly promise: Promise<T>;
+  cancel(): void;
+}
+export type NativeProgress = ((values: Record<string, number>) => void) | undefined;
+
+export interface RuntimeAddon {
+  /** Called once an environment with the constructor of typed errors. */
+  set_error_factory(factory: (kind: string, message: string, argument: string, expected: string, received: string) => Error): void;
+  info(): { libtorch: string; instructionSet: string; instructionSets: string[]; threads: number; cuda: boolean; openmp: boolean; cpu: string };
+  set_threads(threads: number): void;
+  get_threads(): number;
+  /** '' chooses the best that the processor has. */
+  set_instruction_set(name: string): void;
+  manual_seed(seed: bigint): void;
+  set_grad_enabled(enabled: boolean): boolean;
+}
+
+export interface TensorState {
+  dtype: string;
+  shape: number[];
+  device: string;
+  requiresGrad: boolean;
+}
+
+export interface TensorAddon {
+  from_data(data: ArrayBufferView, dtype: string, shape: number[], device: string): TensorHandle;
+  /** A copy of the elements, contiguous, in the tensor's dtype. */
+  to_data(tensor: TensorHandle): ArrayBuffer;
+  state(tensor: TensorHandle): TensorState;
+  set_requires_grad(tensor: TensorHandle, value: boolean): void;
+  grad(tensor: TensorHandle): TensorHandle | null;
+  set_grad(tensor: TensorHandle, grad: TensorHandle | null): void;
+  backward(tensor: TensorHandle, gradient: TensorHandle | null, retainGraph: boolean): void;
+  to_text(tensor: TensorHandle): string;
+  dispose(tensor: TensorHandle): void;
+  disposed(tensor: TensorHandle): boolean;
+  memory(): { tensors: number; bytes: number };
+}
+
+export interface OperatorAddon {
+  operator_names(): string[];
+  operator_schemas(name: string): string[];
+  /** Tries the overloads of `namespace::base` in order; a result is a handle, a plain value, or an array of these for tuples and lists. */
+  call_operator(name: string, overload: string | null, args: unknown[], keywords: Record<string, unknown>): unknown;
+}
+
+export interface ModelAddon {}
+export interface AttackAddon {}
+export interface DataAddon {}
+export interface TrainingAddon {}
+
+export interface Addon extends RuntimeAddon, TensorAddon, OperatorAddon, ModelAddon, AttackAddon, DataAddon, TrainingAddon {}

@@ -1,0 +1,42 @@
+/** Loads the addon on first use, so that importing the package (and `a-infonce doctor`) works where the addon does not. */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { Addon } from './addon.js';
+import {
+  AInfoNCEError, ArgumentRangeError, ArgumentTypeError, CancelledError, FileError, LoadError, NonFiniteError, OperatorError, OutOfMemoryError,
+} from './errors.js';
+import { explainLoadFailure } from './explain.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+let loaded: Addon | undefined;
+
+/** The native module of this environment (main thread or worker). Throws {@link LoadError} with what to type. */
+export function native(): Addon {
+  return (loaded ??= load());
+}
+
+function load(): Addon {
+  const require = createRequire(import.meta.url);
+  let addon: Addon;
+  try {
+    const nodeGypBuild = require('node-gyp-build') as (dir: string) => Addon;
+    addon = nodeGypBuild(root);
+  } catch (error) {
+    throw new LoadError(explainLoadFailure(error as Error, root), { cause: error });
+  }
+  addon.set_error_factory(makeError);
+  return addon;
+}
+
+function makeError(kind: string, message: string, argument: string, expected: string, received: string): Error {
+  switch (kind) {
+    case 'ArgumentType': return new ArgumentTypeError(argument, expected, received);
+    case 'ArgumentRange': return new ArgumentRangeError(argument, expected, received);
+    case 'Operator': return new OperatorError(message);
+    case 'NonFinite': return new NonFiniteError(message);
+    case 'File': return new FileError(argument, message);
+    case 'Cancelled': return new CancelledError(message);
+    case 'OutOfMemory': return new OutOfMemoryError(message);
+    default: return new AInfoNCEError(message);
+  }
+}
