@@ -1,19 +1,35 @@
 // What attacks, fine-tuning and evaluation see of a network: images in, an output out.
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <string>
 #include <vector>
 
 namespace a_infonce::nn {
+
+/// One entry of a model's state: a parameter (trained) or a buffer (running statistics), under PyTorch's name for it.
+struct NamedTensor {
+  std::string name;
+  at::Tensor tensor;
+  bool parameter;
+};
 
 class Model {
  public:
   virtual ~Model() = default;
   /// images [N, C, H, W] in [0, 1] -> output [N, ...] (logits [N, classes] for a classifier), recorded by autograd when grad mode is on.
+  /// The gradient for the images may come in another memory format than theirs (channels last): call .contiguous() before reading it.
   virtual at::Tensor forward(const at::Tensor& images) = 0;
   /// Train mode normalises with batch statistics and updates the running ones; eval mode uses the running ones.
   virtual void set_training(bool training) = 0;
   virtual bool training() const = 0;
-  virtual std::vector<at::Tensor> parameters() const = 0;
+  /// Parameters and buffers in PyTorch's order. The tensors are the model's own: writing into them changes the model.
+  virtual std::vector<NamedTensor> state() const = 0;
+  virtual std::vector<at::Tensor> parameters() const {
+    std::vector<at::Tensor> result;
+    for (auto& entry : state())
+      if (entry.parameter) result.push_back(std::move(entry.tensor));
+    return result;
+  }
 };
 
 /// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws.

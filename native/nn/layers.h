@@ -1,0 +1,80 @@
+// The layers that the encoders, projectors and heads are made of: tensors and the ATen call over them.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <functional>
+#include <string>
+#include <vector>
+#include "initialiser.h"
+
+namespace a_infonce::nn {
+
+/// Called for every tensor of a layer, in PyTorch's order: (name, tensor, whether it is a parameter).
+using Visitor = std::function<void(const std::string& name, at::Tensor& tensor, bool parameter)>;
+
+/// Two-dimensional convolution without bias: [N, in, H, W] -> [N, out, H', W'], padding (kernel - 1) / 2.
+struct Conv2d {
+  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, Initialiser& init);
+  at::Tensor forward(const at::Tensor& x) const;
+  void visit(const std::string& prefix, const Visitor& visitor) { visitor(prefix + "weight", weight, true); }
+
+  at::Tensor weight;
+  int64_t stride, padding;
+};
+
+/// x W^T + b: [N, in] -> [N, out].
+struct Linear {
+  Linear(int64_t in, int64_t out, Initialiser& init);
+  at::Tensor forward(const at::Tensor& x) const;
+  void visit(const std::string& prefix, const Visitor& visitor);
+
+  at::Tensor weight, bias;
+};
+
+/// Batch normalisation over every axis but the second (2-d and 1-d alike), with one set of parameters and running statistics a branch.
+/// Momentum .1, eps 1e-5; the running variance is the unbiased one, as in PyTorch.
+struct BatchNorm {
+  static constexpr double momentum = 0.1, eps = 1e-5;
+  struct Branch {
+    at::Tensor weight, bias, running_mean, running_var, num_batches_tracked;
+  };
+
+  BatchNorm(int64_t channels, std::vector<std::string> names);
+  /// `branch` indexes the names. Train mode needs more than one value a channel.
+  at::Tensor forward(const at::Tensor& x, size_t branch, bool training);
+  /// Names are <prefix><branch>.weight, without the branch when there is one only.
+  void visit(const std::string& prefix, const Visitor& visitor);
+
+  std::vector<std::string> names;
+  std::vector<Branch> branches;
+};
+
+/// Remembers the batch statistics of every BatchNorm that runs in train mode on this thread while the tape is recording, so that forwards whose
+/// inputs do not change need to be computed once and still move the running statistics as if they had been computed again:
+///   StatisticsTape tape; { auto on = tape.record(); clean = network.forward(...); }  // updates the running statistics, and remembers
+///   for (step...) { ...; tape.replay(); }                                            // r <- .9 r + .1 s for each, in the order recorded
+class StatisticsTape {
+ public:
+  class Recording {
+   public:
+    explicit Recording(StatisticsTape* tape);
+    ~Recording();
+    Recording(const Recording&) = delete;
+    Recording& operator=(const Recording&) = delete;
+
+   private:
+    StatisticsTape* before_;
+  };
+  [[nodiscard]] Recording record() { return Recording(this); }
+  void replay() const;
+
+ private:
+  friend struct BatchNorm;
+  struct Entry {
+    BatchNorm::Branch branch;  // handles of the tensors, not copies
+    at::Tensor mean, variance;
+  };
+  static thread_local StatisticsTape* active_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace a_infonce::nn
