@@ -42,6 +42,12 @@ static constexpr uint32_t bits(uint64_t seed, uint64_t stream, uint64_t index) {
   return block(seed, stream, index >> 2).word[index & 3];
 }
 
+/// The seed of one purpose (augmentation, attack, ...) of a run, so that their streams of equal number do not share bits.
+static constexpr uint64_t subseed(uint64_t seed, uint64_t purpose) {
+  const Block words = block(seed, ~uint64_t{0}, purpose);
+  return uint64_t{words.word[1]} << 32 | words.word[0];
+}
+
 /// Uniform on [0, 1): a multiple of 2^-24, exact in float32.
 static constexpr float to_uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 

@@ -1,0 +1,60 @@
+// Projected gradient descent (Madry et al., ICLR 2018) on the images of a batch: one loop for every norm, objective and model.
+// Parameters are never touched: gradients are taken with respect to the images alone (autograd skips the weights' branches), so neither
+// requires_grad nor grad of a parameter changes and several attacks may share a model.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <cstdint>
+#include <functional>
+#include "nn/model.h"
+
+namespace a_infonce::attack {
+
+enum class Norm { Linf, L2 };
+
+struct PgdOptions {
+  Norm norm = Norm::Linf;
+  double epsilon = 8.0 / 255;    // radius of the ball, in units of pixels in [0, 1]
+  double step_size = 2.0 / 255;
+  int64_t steps = 20;
+  int64_t restarts = 1;          // the worst case of each sample is kept
+  bool random_start = true;      // Linf: uniform in the cube; L2: uniform direction, radius uniform on [0, epsilon]
+  bool clamp_start = true;       // clamp the random start to [0, 1] (RoCL does, AdvCL does not)
+  bool clamp_then_project = false;  // RoCL's order; for images in [0, 1] and Linf both orders give the same bits
+  bool early_stop = false;       // leave a batch once all of its samples are fooled
+  bool train_mode = false;       // attack with batch statistics, updating the running ones (AdvCL); model overloads only
+  uint64_t seed = 0;             // the start of a sample depends on (seed, its number, the restart) alone
+  at::Tensor samples;            // int64 [N], the samples' numbers; undefined: 0 to N-1
+  at::Tensor start;              // where to start from (TRADES: x + 0.001 N(0, 1)) in place of a random start; undefined: none
+  int64_t batch_size = 0;        // images a forward pass; 0: all at once
+};
+
+/// What an objective says of a batch of n adversaries.
+struct Outcome {
+  Outcome(at::Tensor loss, at::Tensor fooled = {}) : loss(std::move(loss)), fooled(std::move(fooled)) {}
+  at::Tensor loss;    // [n] or a scalar: the attack raises it. Its SUM is differentiated.
+  at::Tensor fooled;  // bool [n], or undefined where the objective knows no success
+};
+
+/// x_adv [n, ...] holds the adversaries of samples first to first+n-1 of the images given to `pgd`. Runs with grad mode on.
+using Objective = std::function<Outcome(const at::Tensor& x_adv, int64_t first)>;
+
+/// Called after every step; may throw to stop (Error{Cancelled}).
+using StepCallback = std::function<void(int64_t done, int64_t total)>;
+
+/// Adversaries [N, ...] of `images` (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
+/// clamp_start off: the bare start) and within epsilon of the images, exactly in floating point. Over restarts the first fooling adversary of a
+/// sample is kept, else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite gradient.
+at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step = {});
+
+/// Cross-entropy of the model's logits and `labels` (int64 [N]); targeted: minus the cross-entropy, `labels` being the targets.
+Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted = false);
+
+/// `pgd` on a model in eval mode (train mode if options.train_mode), with the mode restored afterwards, also on exceptions.
+/// ArgumentRange unless the images are in [0, 1] and the labels are classes of the model.
+at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
+               const StepCallback& step = {});
+
+/// Predicted classes int64 [N] of the model in eval mode; NonFinite naming the sample when logits are NaN or infinite.
+at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
+
+}  // namespace a_infonce::attack
