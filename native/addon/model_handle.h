@@ -1,6 +1,7 @@
 // How the addon's areas hand models to one another.
 #pragma once
 #include "convert.h"
+#include "../error.h"
 #include "../nn/model.h"
 
 namespace a_infonce::addon {
@@ -10,5 +11,18 @@ struct HandleTag<nn::Model> {
   static constexpr napi_type_tag tag{0x6131f2b7c0de4d0dULL, 0x9a1e0f5b7d3c2e41ULL};
   static constexpr const char* name = "Model";
 };
+
+/// The shared pointer that the handle owns; empty once the model was disposed. A running job that took a copy keeps its model.
+inline std::shared_ptr<nn::Model>& model_box(const Napi::Value& value, const char* name) {
+  handle_arg<nn::Model>(value, name);
+  return *value.As<Napi::External<std::shared_ptr<nn::Model>>>().Data();
+}
+
+/// The model behind a handle; throws on handles of another kind and on disposed ones.
+inline std::shared_ptr<nn::Model> model_arg(const Napi::Value& value, const char* name) {
+  auto model = handle_arg<nn::Model>(value, name);
+  require_range(model != nullptr, name, "a live model", "a disposed one");
+  return model;
+}
 
 }  // namespace a_infonce::addon

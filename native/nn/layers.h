@@ -72,6 +72,7 @@ class StatisticsTape {
   struct Entry {
     BatchNorm::Branch branch;  // handles of the tensors, not copies
     at::Tensor mean, variance;
+    void apply() const;
   };
   static thread_local StatisticsTape* active_;
   std::vector<Entry> entries_;

@@ -55,7 +55,24 @@ export interface OperatorAddon {
   call_operator(name: string, overload: string | null, args: unknown[], keywords: Record<string, unknown>): unknown;
 }
 
-export interface ModelAddon {}
+export interface ModelAddon {
+  model_create(options: {
+    architecture: string; stem: string; width: number; channels: number; branches: string[]; initialisation: string; seed: number;
+    projector?: { hidden: number[]; output: number; batchNorm: boolean } | undefined;
+  }): ModelHandle;
+  /** A linear head on the encoder of `model`, shared. `branch` may be '' for the first. */
+  model_classifier(model: ModelHandle, classes: number, branch: string, seed: number): ModelHandle;
+  /** `branch` and `output` for networks only. */
+  model_forward(model: ModelHandle, images: TensorHandle, branch?: string, output?: string): TensorHandle;
+  /** The model's own tensors, not copies. */
+  model_state(model: ModelHandle): { name: string; parameter: boolean; tensor: TensorHandle }[];
+  model_load_state(model: ModelHandle, names: string[], tensors: TensorHandle[], strict: boolean): { missing: string[]; unexpected: string[] };
+  model_set_training(model: ModelHandle, training: boolean): void;
+  model_training(model: ModelHandle): boolean;
+  model_clone(model: ModelHandle): ModelHandle;
+  model_dispose(model: ModelHandle): void;
+  torchscript_load(bytes: Uint8Array, name: string): NativeJob<ModelHandle>;
+}
 export interface AttackAddon {}
 export interface DataAddon {}
 export interface TrainingAddon {}

@@ -1,0 +1,122 @@
+#include "network.h"
+#include <ATen/core/grad_mode.h>
+#include <sstream>
+#include <utility>
+#include "../error.h"
+
+namespace a_infonce::nn {
+namespace {
+
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < 8; ++i) text += (i ? ", " : "") + names[i];
+  if (names.size() > 8) text += " and " + std::to_string(names.size() - 8) + " more";
+  return text.empty() ? "none" : text;
+}
+
+std::string shape_text(const at::Tensor& tensor) {
+  std::ostringstream text;
+  text << tensor.sizes();
+  return text.str();
+}
+
+/// A copy whose tensors are its own.
+template <typename Part>
+std::shared_ptr<Part> deep_copy(const std::shared_ptr<Part>& part) {
+  if (!part) return nullptr;
+  auto copy = std::make_shared<Part>(*part);
+  copy->visit("", [](const std::string&, at::Tensor& tensor, bool) { tensor = tensor.detach().clone().set_requires_grad(tensor.requires_grad()); });
+  return copy;
+}
+
+}  // namespace
+
+Network::Network(std::shared_ptr<Encoder> encoder, std::shared_ptr<Projector> projector, std::shared_ptr<Linear> head)
+    : encoder(std::move(encoder)), projector(std::move(projector)), head(std::move(head)) {}
+
+std::shared_ptr<Network> Network::create(const EncoderConfig& config, const std::optional<ProjectorConfig>& projector, Scheme scheme, uint64_t seed) {
+  Initialiser init(seed, scheme);
+  auto network = std::make_shared<Network>(std::make_shared<Encoder>(config, init));
+  if (projector) network->projector = std::make_shared<Projector>(config.feature_dim(), *projector, init);
+  return network;
+}
+
+std::shared_ptr<Network> Network::classifier(int64_t classes, const std::string& branch, uint64_t seed) const {
+  require_range(classes >= 1 && classes <= 1 << 20, "classes", "an integer from 1 to 1048576", std::to_string(classes));
+  encoder->branch_index(branch);
+  Initialiser init(seed, Scheme::Framework);
+  auto result = std::make_shared<Network>(encoder, nullptr, std::make_shared<Linear>(encoder->feature_dim(), classes, init));
+  result->output = Output::Logits;
+  result->branch = branch;
+  return result;
+}
+
+at::Tensor Network::forward(const at::Tensor& images, const std::string& branch_name, Output what) {
+  const auto x = encoder->forward(images, branch_name);
+  return what == Output::Features ? x : what == Output::Projection ? project(x) : logits(x);
+}
+
+at::Tensor Network::project(const at::Tensor& features) const {
+  require_range(projector != nullptr, "output", "'features'", "'projection' of a network without a projector");
+  return projector->forward(features);
+}
+
+at::Tensor Network::logits(const at::Tensor& features) const {
+  require_range(head != nullptr, "output", "'features'", "'logits' of a network without a head");
+  return head->forward(features);
+}
+
+void Network::set_training(bool training) {
+  encoder->set_training(training);
+  if (projector) projector->set_training(training);
+}
+
+void Network::visit(const Visitor& visitor) const {
+  encoder->visit("encoder.", visitor);
+  if (projector) projector->visit("projector.", visitor);
+  if (head) head->visit("head.", visitor);
+}
+
+std::vector<NamedTensor> Network::state() const {
+  std::vector<NamedTensor> result;
+  visit([&](const std::string& name, at::Tensor& tensor, bool parameter) { result.push_back({name, tensor, parameter}); });
+  return result;
+}
+
+Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& values, bool strict) {
+  std::vector<std::pair<at::Tensor, at::Tensor>> copies;
+  Loaded loaded;
+  auto rest = values;
+  for (const auto& [name, tensor, parameter] : state()) {
+    const auto found = rest.find(name);
+    if (found == rest.end()) {
+      loaded.missing.push_back(name);
+      continue;
+    }
+    require_range(found->second.sizes() == tensor.sizes(), name.c_str(), "shape " + shape_text(tensor), shape_text(found->second));
+    require_range(found->second.is_floating_point() == tensor.is_floating_point(), name.c_str(), std::string("dtype ") + c10::toString(tensor.scalar_type()),
+                  c10::toString(found->second.scalar_type()));
+    copies.emplace_back(tensor, found->second);
+    rest.erase(found);
+  }
+  for (const auto& entry : rest) loaded.unexpected.push_back(entry.first);
+  if (copies.empty() || (strict && !(loaded.missing.empty() && loaded.unexpected.empty())))
+    throw Error(ErrorKind::ArgumentRange, "state", copies.empty() ? "names of this model" : "exactly the names of this model",
+                "missing: " + list(loaded.missing) + "; unexpected: " + list(loaded.unexpected));
+  const at::NoGradGuard no_grad;
+  for (const auto& [target, value] : copies) target.copy_(value);
+  return loaded;
+}
+
+std::shared_ptr<Network> Network::clone() const {
+  auto copy = std::make_shared<Network>(deep_copy(encoder), deep_copy(projector), deep_copy(head));
+  copy->output = output;
+  copy->branch = branch;
+  return copy;
+}
+
+void Network::to(at::Device device) {
+  visit([&](const std::string&, at::Tensor& tensor, bool) { tensor.set_data(tensor.to(device)); });
+}
+
+}  // namespace a_infonce::nn

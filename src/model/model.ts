@@ -1,0 +1,94 @@
+import type { ModelHandle } from '../runtime/addon.js';
+import { AInfoNCEError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { native } from '../runtime/native.js';
+import { Tensor } from '../tensor/tensor.js';
+
+/**
+ * What attacks, fine-tuning and evaluation work on: {@link Encoder}, {@link Classifier} and {@link TorchScriptModel}.
+ * A model owns native memory until `dispose()` (or `using`).
+ */
+export abstract class Model implements Disposable {
+  #handle: ModelHandle | undefined;
+
+  /** @internal */
+  protected constructor(handle: ModelHandle) {
+    this.#handle = handle;
+  }
+
+  /** The native handle, for the facade only. Throws {@link AInfoNCEError} when the model is disposed. */
+  get handle(): ModelHandle {
+    if (this.#handle === undefined) throw new AInfoNCEError(`this ${this.constructor.name} is disposed`);
+    return this.#handle;
+  }
+
+  /**
+   * The model's output for a batch, recorded by autograd when grad mode is on.
+   * @param images `[N, channels, height, width]`, float32 in [0, 1].
+   * @returns `[N, ...]`: features of an encoder, logits of a classifier.
+   * @throws {@link ArgumentRangeError} on a wrong shape, dtype or device; {@link OperatorError} when a TorchScript module refuses the batch.
+   */
+  forward(images: Tensor): Tensor {
+    return Tensor.wrap(native().model_forward(this.handle, tensorOf('images', images).handle));
+  }
+
+  /** Train mode: BatchNorm normalises with the batch's statistics and updates the running ones. */
+  train(): this {
+    native().model_set_training(this.handle, true);
+    return this;
+  }
+
+  /** Eval mode: BatchNorm uses the running statistics. */
+  eval(): this {
+    native().model_set_training(this.handle, false);
+    return this;
+  }
+
+  get training(): boolean {
+    return native().model_training(this.handle);
+  }
+
+  /** Parameters and buffers by name, in PyTorch's order. They are the model's own tensors: writing into them changes the model. */
+  state(): Map<string, Tensor> {
+    return new Map(native().model_state(this.handle).map(({ name, tensor }) => [name, Tensor.wrap(tensor)]));
+  }
+
+  /** The tensors that training changes, in the order of {@link state}; each a leaf with `requiresGrad`. */
+  parameters(): Tensor[] {
+    return native().model_state(this.handle).filter((entry) => entry.parameter).map((entry) => Tensor.wrap(entry.tensor));
+  }
+
+  /** The number of trained values. */
+  get parameterCount(): number {
+    let count = 0;
+    for (const parameter of this.parameters()) {
+      count += parameter.shape.reduce((product, size) => product * size, 1);
+      parameter.dispose();
+    }
+    return count;
+  }
+
+  get disposed(): boolean {
+    return this.#handle === undefined;
+  }
+
+  /** Gives the memory back now; parts that another model shares stay. Harmless when repeated. */
+  dispose(): void {
+    if (this.#handle !== undefined) native().model_dispose(this.#handle);
+    this.#handle = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** The argument as a tensor, or a typed error. */
+export function tensorOf(argument: string, value: unknown): Tensor {
+  if (!(value instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(value));
+  return value;
+}
+
+/** A seed for first values: an integer from 0 to 2^53 - 1. */
+export function seedOf(value: unknown): number {
+  return check.integer('seed', value, { min: 0, max: Number.MAX_SAFE_INTEGER });
+}
