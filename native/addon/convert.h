@@ -21,6 +21,9 @@ bool boolean_arg(const Napi::Value& value, const char* name);
 std::vector<int64_t> integers_arg(const Napi::Value& value, const char* name);
 std::vector<std::string> strings_arg(const Napi::Value& value, const char* name);
 
+/// A short text of a value for the `received` part of an error.
+std::string describe_value(const Napi::Value& value);
+
 /// An options object: options.number("epsilon") throws a TypeError naming "epsilon"; with a fallback, undefined takes it.
 class Options {
  public:

@@ -31,4 +31,7 @@ using Work = std::function<Completion(JobContext&)>;
 /// `progress` is a function or undefined. Tensors that the work needs must be captured as at::Tensor, JS objects never.
 Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work);
 
+/// LibTorch keeps the thread count a thread: a job thread takes the one that was set last.
+void apply_threads_to_this_thread();
+
 }  // namespace a_infonce::addon

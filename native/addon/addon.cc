@@ -1,0 +1,95 @@
+#include "addon.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/util/Exception.h>
+#include <new>
+#include "../error.h"
+#include "env_state.h"
+#include "jobs_runner.h"
+
+namespace a_infonce::addon {
+
+EnvState::EnvState() = default;
+EnvState::~EnvState() = default;
+
+namespace {
+
+const char* name_of(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::ArgumentType: return "ArgumentType";
+    case ErrorKind::ArgumentRange: return "ArgumentRange";
+    case ErrorKind::Operator: return "Operator";
+    case ErrorKind::NonFinite: return "NonFinite";
+    case ErrorKind::File: return "File";
+    case ErrorKind::Cancelled: return "Cancelled";
+    case ErrorKind::OutOfMemory: return "OutOfMemory";
+  }
+  return "Unknown";
+}
+
+Error classify(std::exception_ptr exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const Error& error) {
+    return error;
+  } catch (const c10::OutOfMemoryError& error) {
+    return Error(ErrorKind::OutOfMemory, error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    std::string message = error.what_without_backtrace();
+    bool memory = message.find("can't allocate memory") != std::string::npos;  // the CPU allocator throws a plain c10::Error
+    return Error(memory ? ErrorKind::OutOfMemory : ErrorKind::Operator, message);
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorKind::OutOfMemory, "out of memory");
+  } catch (const std::exception& error) {
+    return Error(ErrorKind::Operator, error.what());
+  } catch (...) {
+    return Error(ErrorKind::Operator, "unknown C++ exception");
+  }
+}
+
+Napi::Value call_guarded(const Napi::CallbackInfo& info) {
+  try {
+    return reinterpret_cast<NativeFunction>(info.Data())(info);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw to_javascript_error(info.Env(), std::current_exception());
+  }
+}
+
+}  // namespace
+
+Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr exception) {
+  const Error error = classify(exception);
+  auto& state = EnvState::of(env);
+  if (state.error_factory.IsEmpty()) return Napi::Error::New(env, error.what());
+  auto text = [&](const std::string& value) { return Napi::String::New(env, value); };
+  Napi::Value made = state.error_factory.Call(
+      {text(name_of(error.kind)), text(error.what()), text(error.argument), text(error.expected), text(error.received)});
+  return Napi::Error(env, made);
+}
+
+void export_function(Napi::Env env, Napi::Object exports, const char* name, NativeFunction fn) {
+  exports.Set(name, Napi::Function::New(env, call_guarded, name, reinterpret_cast<void*>(fn)));
+}
+
+namespace {
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new EnvState());
+  EnvState::of(env).jobs = JobRunner::create(env);
+  export_runtime(env, exports);
+  export_tensor(env, exports);
+  export_operators(env, exports);
+  export_model(env, exports);
+  export_attack(env, exports);
+  export_data(env, exports);
+  export_training(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(a_infonce, initialise)
+
+}  // namespace a_infonce::addon

@@ -1,0 +1,248 @@
+#include "jobs.h"
+
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+#include <atomic>
+#include "../error.h"
+#include "addon.h"
+#include "env_state.h"
+#include "jobs_runner.h"
+
+namespace a_infonce::addon {
+
+namespace {
+
+/// The exception in flight is the JavaScript one kept in Job::thrown.
+struct JavaScriptThrew {};
+
+}  // namespace
+
+// JS references in here (deferred, on_progress, thrown) are touched on the JS thread only.
+class Job final : public JobContext, public std::enable_shared_from_this<Job> {
+ public:
+  Job(Napi::Env env, Napi::Promise::Deferred deferred, std::shared_ptr<JobRunner> runner, Work work)
+      : deferred(deferred), runner(std::move(runner)), work(std::move(work)) {}
+
+  bool cancelled() const override { return cancel_requested.load(std::memory_order_relaxed); }
+
+  void cancel() {
+    cancel_requested = true;
+    std::lock_guard lock(mutex);
+    answered.notify_all();
+  }
+
+  void progress(std::vector<std::pair<std::string, double>> values) override {
+    if (!wants_progress) return;
+    runner->post([self = shared_from_this(), values = std::move(values)](Napi::Env env) {
+      if (self->on_progress.IsEmpty()) return;
+      auto object = Napi::Object::New(env);
+      for (const auto& [key, value] : values) object.Set(key, Napi::Number::New(env, value));
+      try {
+        self->on_progress.Call({object});
+      } catch (const Napi::Error& error) {  // a throwing callback ends the job with its own error
+        self->keep_thrown(error);
+        self->cancel();
+      }
+    });
+  }
+
+  void call_javascript(std::function<Napi::Value(Napi::Env)> call, std::function<void(Napi::Value)> then) override {
+    struct Answer {
+      bool done = false, threw = false;
+      std::exception_ptr exception;
+    };
+    auto answer = std::make_shared<Answer>();
+    auto self = shared_from_this();
+    auto finish = [self, answer](bool threw, std::exception_ptr exception) {
+      std::lock_guard lock(self->mutex);
+      answer->done = true;
+      answer->threw = threw;
+      answer->exception = exception;
+      self->answered.notify_all();
+    };
+    bool posted = runner->post([self, finish, call = std::move(call), then = std::move(then)](Napi::Env env) {
+      auto settle = [self, finish, then](Napi::Value value) {
+        try {
+          then(value);
+          finish(false, nullptr);
+        } catch (const Napi::Error& error) {
+          self->keep_thrown(error);
+          finish(true, nullptr);
+        } catch (...) {
+          finish(true, std::current_exception());
+        }
+      };
+      try {
+        Napi::Value value = call(env);
+        if (!value.IsPromise()) return settle(value);
+        auto resolved = Napi::Function::New(env, [settle](const Napi::CallbackInfo& info) { settle(info[0]); });
+        auto rejected = Napi::Function::New(env, [self, finish](const Napi::CallbackInfo& info) {
+          self->keep_thrown(Napi::Error(info.Env(), info[0]));
+          finish(true, nullptr);
+        });
+        value.As<Napi::Object>().Get("then").As<Napi::Function>().Call(value, {resolved, rejected});
+      } catch (const Napi::Error& error) {
+        self->keep_thrown(error);
+        finish(true, nullptr);
+      } catch (...) {
+        finish(true, std::current_exception());
+      }
+    });
+    std::unique_lock lock(mutex);
+    if (posted) answered.wait(lock, [&] { return answer->done || cancelled(); });
+    if (!answer->done) throw Error(ErrorKind::Cancelled, "the job was cancelled");
+    if (answer->exception) std::rethrow_exception(answer->exception);
+    if (answer->threw) throw JavaScriptThrew{};
+  }
+
+  /// On the job thread: the work, then the settlement back on the JS thread.
+  void run() {
+    std::exception_ptr failure;
+    Completion completion;
+    try {
+      check();
+      c10::AutoGradMode grad_mode(true);
+      completion = work(*this);
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    work = nullptr;  // frees the tensors it captured before the promise settles
+    runner->post([self = shared_from_this(), completion = std::move(completion), failure](Napi::Env env) {
+      self->settle(env, completion, failure);
+    });
+  }
+
+  void settle(Napi::Env env, const Completion& completion, std::exception_ptr failure) {
+    Napi::HandleScope scope(env);
+    runner->finished(env, shared_from_this());
+    on_progress.Reset();
+    auto error = std::move(thrown);
+    try {
+      if (error) return deferred.Reject(error->Value());
+      if (failure) std::rethrow_exception(failure);
+      deferred.Resolve(completion(env));
+    } catch (const Napi::Error& error) {
+      deferred.Reject(error.Value());
+    } catch (...) {
+      deferred.Reject(to_javascript_error(env, std::current_exception()).Value());
+    }
+  }
+
+  void keep_thrown(const Napi::Error& error) {
+    if (!thrown) thrown = std::make_unique<Napi::Error>(error);
+  }
+
+  Napi::Promise::Deferred deferred;
+  Napi::FunctionReference on_progress;
+  bool wants_progress = false;
+  std::unique_ptr<Napi::Error> thrown;
+  std::shared_ptr<JobRunner> runner;
+  Work work;
+  std::atomic<bool> cancel_requested{false};
+  std::mutex mutex;
+  std::condition_variable answered;
+};
+
+void JobContext::check() const {
+  if (cancelled()) throw Error(ErrorKind::Cancelled, "the job was cancelled");
+}
+
+std::shared_ptr<JobRunner> JobRunner::create(Napi::Env env) {
+  auto runner = std::make_shared<JobRunner>();
+  auto status = napi_create_threadsafe_function(
+      env, nullptr, nullptr, Napi::String::New(env, "a-infonce jobs"), 0, 1, nullptr, nullptr, runner.get(), &JobRunner::deliver, &runner->channel_);
+  if (status != napi_ok) throw Napi::Error::New(env, "cannot create the job channel");
+  napi_unref_threadsafe_function(env, runner->channel_);  // an idle channel must not keep the process alive
+  env.AddCleanupHook([](JobRunner* self) { self->close(); }, runner.get());
+  return runner;
+}
+
+void JobRunner::deliver(napi_env env, napi_value, void*, void* data) {
+  std::unique_ptr<std::function<void(Napi::Env)>> closure(static_cast<std::function<void(Napi::Env)>*>(data));
+  if (env == nullptr) return;  // the environment is going: drop it
+  Napi::HandleScope scope(env);
+  (*closure)(env);
+}
+
+bool JobRunner::post(std::function<void(Napi::Env)> closure) {
+  std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  auto* data = new std::function<void(Napi::Env)>(std::move(closure));
+  if (napi_call_threadsafe_function(channel_, data, napi_tsfn_nonblocking) == napi_ok) return true;
+  delete data;
+  return false;
+}
+
+bool JobRunner::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+void JobRunner::start(Napi::Env env, std::shared_ptr<Job> job) {
+  std::lock_guard lock(mutex_);
+  if (running_.empty()) napi_ref_threadsafe_function(env, channel_);
+  running_.insert(job);
+  queue_.push_back(std::move(job));
+  if (idle_ < queue_.size()) threads_.emplace_back([self = shared_from_this()] { self->loop(); });
+  wake_.notify_one();
+}
+
+void JobRunner::finished(Napi::Env env, const std::shared_ptr<Job>& job) {
+  std::lock_guard lock(mutex_);
+  running_.erase(job);
+  if (running_.empty() && !closed_) napi_unref_threadsafe_function(env, channel_);
+}
+
+void JobRunner::loop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    ++idle_;
+    wake_.wait(lock, [&] { return closed_ || !queue_.empty(); });
+    --idle_;
+    if (closed_) return;
+    auto job = std::move(queue_.front());
+    queue_.erase(queue_.begin());
+    lock.unlock();
+    apply_threads_to_this_thread();
+    job->run();
+    job.reset();
+    lock.lock();
+  }
+}
+
+void JobRunner::close() {
+  std::vector<std::thread> threads;
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    for (const auto& job : running_) job->cancel();
+    threads.swap(threads_);
+    wake_.notify_all();
+  }
+  for (auto& thread : threads) thread.join();  // a job ends at its next step
+  napi_release_threadsafe_function(channel_, napi_tsfn_abort);
+  for (const auto& job : running_) {  // their references died with the environment: do not touch them again
+    job->on_progress.SuppressDestruct();
+    if (job->thrown) (void)job->thrown.release();
+  }
+}
+
+Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work) {
+  auto deferred = Napi::Promise::Deferred::New(env);
+  auto& runner = EnvState::of(env).jobs;
+  auto job = std::make_shared<Job>(env, deferred, runner, std::move(work));
+  if (progress.IsFunction()) {
+    job->on_progress = Napi::Persistent(progress.As<Napi::Function>());
+    job->wants_progress = true;
+  }
+  auto handle = Napi::Object::New(env);
+  handle.Set("promise", deferred.Promise());
+  std::weak_ptr<Job> weak = job;
+  handle.Set("cancel", Napi::Function::New(env, [weak](const Napi::CallbackInfo&) {
+    if (auto job = weak.lock()) job->cancel();
+  }));
+  runner->start(env, std::move(job));
+  return handle;
+}
+
+}  // namespace a_infonce::addon
