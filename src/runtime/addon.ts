@@ -42,15 +42,23 @@ export interface TensorAddon {
   grad(tensor: TensorHandle): TensorHandle | null;
   set_grad(tensor: TensorHandle, grad: TensorHandle | null): void;
   backward(tensor: TensorHandle, gradient: TensorHandle | null, retainGraph: boolean): void;
-  to_text(tensor: TensorHandle): string;
+  to(tensor: TensorHandle, dtype: string | null, device: string | null): TensorHandle;
   dispose(tensor: TensorHandle): void;
-  disposed(tensor: TensorHandle): boolean;
   memory(): { tensors: number; bytes: number };
+}
+
+export interface NativeSchema {
+  schema: string;
+  overload: string;
+  /** False when a required argument is of a kind that JavaScript cannot pass. */
+  callable: boolean;
+  arguments: { name: string; type: string; keywordOnly: boolean; optional: boolean; fixedSize: boolean }[];
+  returns: string[];
 }
 
 export interface OperatorAddon {
   operator_names(): string[];
-  operator_schemas(name: string): string[];
+  operator_schemas(name: string): NativeSchema[];
   /** Tries the overloads of `namespace::base` in order; a result is a handle, a plain value, or an array of these for tuples and lists. */
   call_operator(name: string, overload: string | null, args: unknown[], keywords: Record<string, unknown>): unknown;
 }

@@ -1,0 +1,74 @@
+/** Every operator registered with LibTorch, through one native call. */
+import type { TensorHandle } from '../runtime/addon.js';
+import { ArgumentTypeError } from '../runtime/errors.js';
+import { native } from '../runtime/native.js';
+import type { Operators } from './operators.generated.js';
+import { Tensor } from './tensor.js';
+
+/**
+ * `ops.<namespace>.<operator>(...)`: `ops.aten.mm(a, b)`, `ops.aten.add(a, b, { alpha: 2 })`. Positional arguments as in the schema,
+ * keyword-only (or any named) ones in a last plain object; overloads are chosen by the arguments, or by name: `ops.aten['add.Tensor']`.
+ * Integers may be numbers or bigints (int64 results outside the safe integers are bigints), dtypes are names, tuples and lists are arrays,
+ * `null` is "none". Gradients flow as in PyTorch. A number without a fraction is an integer scalar: `ops.aten.full([2], 1)` makes int64,
+ * `ops.aten.full([2], 1, { dtype: 'float32' })` does not.
+ * @throws ArgumentTypeError naming the operator, the schemas tried and the argument that did not fit
+ * @throws OperatorError naming operator, arguments and shapes when LibTorch refuses the call
+ */
+export const ops: Operators = namespaces();
+
+function namespaces(): Operators {
+  const known = new Map<string, unknown>();
+  return new Proxy({} as Operators, {
+    get(_target, namespace) {
+      if (typeof namespace !== 'string') return undefined;
+      if (!known.has(namespace)) known.set(namespace, operatorsOf(namespace));
+      return known.get(namespace);
+    },
+  });
+}
+
+function operatorsOf(namespace: string): Record<string, (...args: unknown[]) => unknown> {
+  const known = new Map<string, (...args: unknown[]) => unknown>();
+  return new Proxy({} as Record<string, (...args: unknown[]) => unknown>, {
+    get(_target, property) {
+      if (typeof property !== 'string') return undefined;
+      let operator = known.get(property);
+      if (operator === undefined) {
+        const [base, ...overload] = property.split('.');
+        operator = bind(`${namespace}::${base}`, overload.length > 0 ? overload.join('.') : null);
+        known.set(property, operator);
+      }
+      return operator;
+    },
+  });
+}
+
+function bind(name: string, overload: string | null): (...args: unknown[]) => unknown {
+  return (...args) => {
+    const last = args.at(-1);
+    const keywords = isPlainObject(last) ? (args.pop() as Record<string, unknown>) : {};
+    const positional = args.map((value, i) => lower(value, `${name}[${i}]`));
+    const named: Record<string, unknown> = {};
+    for (const [key, value] of Object.entries(keywords)) if (value !== undefined) named[key] = lower(value, `${name}.${key}`);
+    return lift(native().call_operator(name, overload === 'default' ? '' : overload, positional, named));
+  };
+}
+
+function isPlainObject(value: unknown): boolean {
+  if (value === null || typeof value !== 'object') return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+function lower(value: unknown, where: string): unknown {
+  if (value instanceof Tensor) {
+    if (value.disposed) throw new ArgumentTypeError(where, 'a live Tensor', 'a disposed Tensor');
+    return value.handle;
+  }
+  return Array.isArray(value) ? value.map((item, i) => lower(item, `${where}[${i}]`)) : value;
+}
+
+function lift(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(lift);
+  return value !== null && typeof value === 'object' ? Tensor.wrap(value as TensorHandle) : value;
+}

@@ -1,0 +1,83 @@
+/** Scopes: every tensor made inside is freed at the end, except what the function returns or keeps. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { ArgumentTypeError, describe } from '../runtime/errors.js';
+import { native } from '../runtime/native.js';
+import { Tensor } from './tensor.js';
+
+type Scope = Set<Tensor>;
+// Keyed by the asynchronous context, so that scopes which await at the same time do not mix.
+const scopes = new AsyncLocalStorage<Scope>();
+
+/** @internal */
+export function currentScope(): Scope | undefined {
+  return scopes.getStore();
+}
+
+/**
+ * Runs `body` and then disposes every tensor that was made in it, whether it returned or threw. Tensors in what it returns (alone or inside
+ * arrays, plain objects, Maps and Sets) pass to the enclosing scope. Works for functions that return a Promise too, and nests.
+ * @example
+ * ```ts
+ * const loss = scope(() => ops.aten.mean(ops.aten.square(x)).item());   // nothing but the number is left
+ * await scope(async () => { const adversarial = await pgd(model, images, labels, options); });
+ * ```
+ */
+export function scope<T>(body: () => T): T {
+  if (typeof body !== 'function') throw new ArgumentTypeError('body', 'a function', describe(body));
+  const outer = scopes.getStore();
+  const inner: Scope = new Set();
+  const end = (result?: unknown) => {
+    for (const kept of tensorsIn(result)) if (inner.delete(kept)) outer?.add(kept);
+    // Leave the scope's context first: dispose() must not edit the set it is read from.
+    scopes.exit(() => inner.forEach((made) => made.dispose()));
+    inner.clear();
+  };
+  let result: T;
+  try {
+    result = scopes.run(inner, body);
+  } catch (error) {
+    end();
+    throw error;
+  }
+  if (result instanceof Promise || (result !== null && typeof result === 'object' && typeof (result as { then?: unknown }).then === 'function')) {
+    return (result as unknown as Promise<unknown>).then(
+      (value) => { end(value); return value; },
+      (error) => { end(); throw error; },
+    ) as T;
+  }
+  end(result);
+  return result;
+}
+
+/** Lets a tensor outlive the innermost scope: it passes to nobody, and is yours to dispose. Returns it. */
+export function keep<T extends Tensor>(kept: T): T {
+  currentScope()?.delete(kept);
+  return kept;
+}
+
+function* tensorsIn(value: unknown, seen = new Set<unknown>()): Generator<Tensor> {
+  if (value === null || typeof value !== 'object' || seen.has(value)) return;
+  seen.add(value);
+  if (value instanceof Tensor) yield value;
+  else if (Array.isArray(value) || value instanceof Set) for (const item of value) yield* tensorsIn(item, seen);
+  else if (value instanceof Map) for (const item of value.values()) yield* tensorsIn(item, seen);
+  else if (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null)
+    for (const item of Object.values(value)) yield* tensorsIn(item, seen);
+}
+
+/** Runs `body` without recording gradients. `body` is synchronous: grad mode belongs to the thread, not to an asynchronous context. */
+export function noGrad<T>(body: () => T): T {
+  const before = native().set_grad_enabled(false);
+  try {
+    const result = body();
+    if (result instanceof Promise) throw new ArgumentTypeError('body', 'a synchronous function', 'a function that returned a Promise');
+    return result;
+  } finally {
+    native().set_grad_enabled(before);
+  }
+}
+
+/** What this environment's live tensors hold: handles, and bytes of the storages under them (a shared storage counts once). */
+export function memory(): { tensors: number; bytes: number } {
+  return native().memory();
+}
