@@ -3,6 +3,7 @@
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <sstream>
 #include "../error.h"
@@ -290,6 +291,7 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
     const auto& schema = handle.schema();
     if (wanted && schema.overload_name() != *wanted) continue;
     if (auto reason = try_bind(schema, given, stack)) {
+      if (has_keyword_out(schema) && !wanted && !reasons.empty()) continue;  // the plain overloads have said it already
       std::ostringstream text;
       text << "\n  " << schema << "\n    " << *reason;
       reasons += text.str();
@@ -297,7 +299,7 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
     }
     std::string call = name + "(";
     for (size_t i = 0; i < stack.size(); ++i)
-      if (stack[i].isTensor() || stack[i].isTensorList())
+      if (stack[i].isTensor() || stack[i].isTensorList() || stack[i].isIntList())
         call += (call.back() == '(' ? "" : ", ") + schema.arguments()[i].name() + ": " + summary(stack[i]);
     try {
       handle.callBoxed(stack);
@@ -317,7 +319,7 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
     return tuple;
   }
   if (reasons.empty()) throw Error(ErrorKind::ArgumentRange, "operator", "an overload of " + name, "'" + wanted.value_or("") + "'");
-  throw Error(ErrorKind::ArgumentType, name, "arguments that fit one of its overloads", "arguments that fit none:" + reasons);
+  throw Error(ErrorKind::ArgumentType, name, "arguments that fit an overload", "arguments that fit none:" + reasons);
 }
 
 // --- listing -------------------------------------------------------------------------------------------------------------------------------

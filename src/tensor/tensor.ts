@@ -17,7 +17,6 @@ export type NestedArray<T> = T | NestedArray<T>[];
  */
 export class Tensor implements Disposable {
   #handle: TensorHandle | undefined;
-  #state: TensorState | undefined;
 
   private constructor(handle: TensorHandle) {
     this.#handle = handle;
@@ -37,7 +36,7 @@ export class Tensor implements Disposable {
 
   #read(): TensorState {
     // Read anew each time: in-place operators may change shape and requiresGrad.
-    return (this.#state = native().state(this.handle));
+    return native().state(this.handle);
   }
 
   /** The element type. Results of complex operators report `'complex64'` or `'complex128'`, whose data cannot be read directly. */

@@ -1,0 +1,11 @@
+/** a-infonce: adversarial contrastive learning for Node.js. */
+export {
+  AInfoNCEError, ArgumentRangeError, ArgumentTypeError, CancelledError, FileError, LoadError, NonFiniteError, OperatorError, OutOfMemoryError,
+  type ArgumentDetails,
+} from './runtime/errors.js';
+export { manualSeed, setThreads, getThreads, setInstructionSet, runtimeInfo, type InstructionSet } from './runtime/settings.js';
+export { Tensor, tensor, type NestedArray } from './tensor/tensor.js';
+export { DTYPES, type DType, type TensorData } from './tensor/dtype.js';
+export { zeros, ones, full, rand, randn, type FactoryOptions } from './tensor/factories.js';
+export { ops } from './tensor/ops.js';
+export { scope, keep, noGrad, memory } from './tensor/scope.js';
