@@ -154,7 +154,7 @@ at::Tensor augment_apply(const at::Tensor& pixels, const at::Tensor& indices, co
 }  // namespace
 
 void check(const Pipeline& p, int64_t height, int64_t width) {
-  const auto pair = [](const double (&range)[2]) { return "[" + std::to_string(range[0]) + ", " + std::to_string(range[1]) + "]"; };
+  const auto pair = [](const double (&range)[2]) { return std::to_string(range[0]) + " to " + std::to_string(range[1]); };
   require_range(p.size >= 1 && p.size <= 1 << 16, "size", "a side of 1 to 65536 pixels", std::to_string(p.size));
   require_range(p.scale[0] > 0 && p.scale[0] <= p.scale[1] && p.scale[1] <= 1, "scale", "0 < low <= high <= 1", pair(p.scale));
   require_range(p.ratio[0] > 0 && p.ratio[0] <= p.ratio[1] && std::isfinite(p.ratio[1]), "ratio", "0 < low <= high", pair(p.ratio));

@@ -72,8 +72,8 @@ void draw(uint8_t* out, int64_t side, uint64_t seed, uint32_t split, uint64_t in
   const float radius = chance.uniform(8, 12) * unit_length, centre = (static_cast<float>(side) - 1) / 2;
   const float cx = centre + chance.uniform(-5, 5) * unit_length, cy = centre + chance.uniform(-5, 5) * unit_length;
   const float period = chance.uniform(3.5f, 5) * unit_length, phase = chance.uniform(0, 1), roughness = chance.uniform(.02f, .08f);
-  const Color ink = distinct_color(chance, std::array{ground});
-  const Color stripe = distinct_color(chance, std::array{ground, ink});
+  const Color ink = distinct_color(chance, std::array<Color, 1>{ground});
+  const Color stripe = distinct_color(chance, std::array<Color, 2>{ground, ink});
 
   for (int64_t i = 0; i < pixels; ++i) {
     const float px = static_cast<float>(i % side), py = static_cast<float>(i / side);
