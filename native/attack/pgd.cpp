@@ -1,0 +1,223 @@
+#include "attack/pgd.h"
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/isfinite.h>
+#include <ATen/ops/where.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include "error.h"
+#include "ops/perturbation.h"
+
+namespace a_infonce::attack {
+namespace {
+
+std::string shape_of(const at::Tensor& tensor) {
+  std::ostringstream text;
+  text << tensor.scalar_type() << " " << tensor.sizes();
+  return text.str();
+}
+
+/// Number of the first row with a NaN or an infinity, or -1.
+int64_t first_non_finite(const at::Tensor& rows) {
+  const at::Tensor finite = at::isfinite(rows).reshape({rows.size(0), -1}).all(1);
+  return finite.all().item<bool>() ? -1 : finite.to(at::kByte).argmin(0).item<int64_t>();
+}
+
+void require_unit_range(const at::Tensor& images) {
+  if (images.numel() == 0) return;
+  const auto [low, high] = at::aminmax(images);
+  const double lowest = low.item<double>(), highest = high.item<double>();
+  require_range(lowest >= 0 && highest <= 1, "images", "values in [0, 1] (normalisation belongs inside the model)",
+                "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
+}
+
+void check(const at::Tensor& images, const PgdOptions& options) {
+  require_range((images.scalar_type() == at::kFloat || images.scalar_type() == at::kDouble) && images.dim() >= 2, "images",
+                "float32 or float64 [N, ...]", shape_of(images));
+  require_range(std::isfinite(options.epsilon) && options.epsilon >= 0, "epsilon", "a finite number of at least 0", std::to_string(options.epsilon));
+  require_range(std::isfinite(options.step_size) && options.step_size >= 0, "step_size", "a finite number of at least 0",
+                std::to_string(options.step_size));
+  require_range(options.steps >= 0, "steps", "an integer of at least 0", std::to_string(options.steps));
+  require_range(options.restarts >= 1, "restarts", "an integer of at least 1", std::to_string(options.restarts));
+  require_range(options.batch_size >= 0, "batch_size", "an integer of at least 0", std::to_string(options.batch_size));
+  if (options.samples.defined())
+    require_range(options.samples.scalar_type() == at::kLong && options.samples.sizes() == images.sizes().slice(0, 1), "samples",
+                  "int64 [" + std::to_string(images.size(0)) + "]", shape_of(options.samples));
+  if (options.start.defined())
+    require_range(options.start.scalar_type() == images.scalar_type() && options.start.sizes() == images.sizes(), "start", shape_of(images),
+                  shape_of(options.start));
+}
+
+/// One batch: the loop over restarts and steps.
+class Batch {
+ public:
+  Batch(const Objective& objective, const PgdOptions& options, at::Tensor images, at::Tensor samples, at::Tensor start, int64_t first)
+      : objective_(objective), options_(options), images_(std::move(images)), samples_(std::move(samples)), given_start_(std::move(start)), first_(first) {}
+
+  at::Tensor run(const std::function<void(int64_t)>& stepped) {
+    for (int64_t restart = 0; restart < options_.restarts; ++restart) {
+      at::Tensor x_adv = climb(start(restart), stepped);
+      if (options_.restarts == 1) return x_adv;
+      keep_worst(std::move(x_adv));
+    }
+    return best_;
+  }
+
+ private:
+  at::Tensor start(int64_t restart) const {
+    const auto seed = static_cast<int64_t>(options_.seed);
+    if (given_start_.defined()) return given_start_.clone();
+    if (!options_.random_start) return images_.clone();
+    return options_.norm == Norm::Linf ? ops::pgd_start_linf(images_, samples_, options_.epsilon, seed, restart, options_.clamp_start)
+                                       : ops::pgd_start_l2(images_, samples_, options_.epsilon, seed, restart, options_.clamp_start);
+  }
+
+  at::Tensor climb(at::Tensor x_adv, const std::function<void(int64_t)>& stepped) const {
+    for (int64_t step = 0; step < options_.steps; ++step) {
+      const auto [grad, fooled] = gradient(x_adv);
+      if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) {
+        stepped(options_.steps - step);
+        break;
+      }
+      move(x_adv, grad);
+      stepped(1);
+    }
+    return x_adv;
+  }
+
+  void move(at::Tensor& x_adv, const at::Tensor& grad) const try {
+    const auto step = options_.norm == Norm::Linf ? ops::pgd_step_linf_ : ops::pgd_step_l2_;
+    step(x_adv, grad, images_, options_.epsilon, options_.step_size, options_.clamp_then_project);
+  } catch (const Error& error) {
+    if (error.kind != ErrorKind::NonFinite) throw;
+    throw Error(ErrorKind::NonFinite, "the gradient of sample " + std::to_string(first_ + first_non_finite(grad)) + " is NaN or infinite");
+  }
+
+  /// Gradient of the summed loss, and who is fooled. The graph is gone when it returns.
+  std::pair<at::Tensor, at::Tensor> gradient(const at::Tensor& x_adv) const {
+    const at::AutoGradMode grad_mode(true);
+    const at::Tensor leaf = x_adv.detach().requires_grad_(true);
+    const Outcome outcome = objective_(leaf, first_);
+    check_loss(outcome.loss);
+    require_range(outcome.loss.requires_grad(), "objective", "a loss that depends on the images through autograd",
+                  "one without a graph (computed under noGrad or detached?)");
+    const at::Tensor grad = torch::autograd::grad({outcome.loss.sum()}, {leaf}, {}, std::nullopt, false, /*allow_unused=*/true)[0];
+    require_range(grad.defined(), "objective", "a loss that depends on the images", "one that does not");
+    return {grad, outcome.fooled};
+  }
+
+  void check_loss(const at::Tensor& loss) const {
+    require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == images_.size(0)), "objective",
+                  "a loss of shape [" + std::to_string(images_.size(0)) + "] or a scalar", shape_of(loss));
+  }
+
+  void keep_worst(at::Tensor x_adv) {
+    const at::NoGradGuard no_grad;
+    const Outcome outcome = objective_(x_adv, first_);
+    check_loss(outcome.loss);
+    const at::Tensor loss = outcome.loss.detach().expand({images_.size(0)});
+    if (const int64_t row = first_non_finite(loss); row >= 0)
+      throw Error(ErrorKind::NonFinite, "the loss of sample " + std::to_string(first_ + row) + " is NaN or infinite");
+    if (!best_.defined()) {
+      best_ = std::move(x_adv), loss_ = loss, fooled_ = outcome.fooled;
+      return;
+    }
+    at::Tensor better = loss > loss_;
+    if (fooled_.defined()) better = fooled_.logical_not().logical_and(better.logical_or(outcome.fooled));
+    std::vector<int64_t> rows(static_cast<size_t>(x_adv.dim()), 1);
+    rows[0] = x_adv.size(0);
+    best_ = at::where(better.view(rows), x_adv, best_);
+    loss_ = at::where(better, loss, loss_);
+    if (fooled_.defined()) fooled_ = fooled_.logical_or(outcome.fooled);
+  }
+
+  const Objective& objective_;
+  const PgdOptions& options_;
+  const at::Tensor images_, samples_, given_start_;
+  const int64_t first_;
+  at::Tensor best_, loss_, fooled_;
+};
+
+/// body(begin, end) for batches of at most `batch_size` (0: one batch).
+void for_batches(int64_t n, int64_t batch_size, const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t size = batch_size == 0 ? n : batch_size;
+  for (int64_t begin = 0; begin < n; begin += size) body(begin, std::min(n, begin + size));
+}
+
+at::Tensor logits_of(nn::Model& model, const at::Tensor& images) {
+  at::Tensor logits = model.forward(images);
+  require_range(logits.dim() == 2 && logits.size(0) == images.size(0) && logits.size(1) > 0 && logits.is_floating_point(), "model",
+                "floating-point logits [" + std::to_string(images.size(0)) + ", classes]", shape_of(logits));
+  return logits;
+}
+
+}  // namespace
+
+at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step) {
+  check(images, options);
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = images.detach().contiguous();
+  const int64_t n = x.size(0), batch = options.batch_size == 0 ? n : options.batch_size;
+  const at::Tensor samples = options.samples.defined() ? options.samples : at::arange(n, at::kLong);
+  const int64_t total = n == 0 ? 0 : (n + batch - 1) / batch * options.restarts * options.steps;
+  int64_t done = 0;
+  const auto stepped = [&](int64_t steps) {
+    done += steps;
+    if (step) step(done, total);
+  };
+  at::Tensor adversaries = at::empty_like(x);
+  for_batches(n, batch, [&](int64_t begin, int64_t end) {
+    const at::Tensor start = options.start.defined() ? options.start.detach().slice(0, begin, end).contiguous() : at::Tensor();
+    adversaries.slice(0, begin, end).copy_(
+        Batch(objective, options, x.slice(0, begin, end), samples.slice(0, begin, end), start, begin).run(stepped));
+  });
+  return adversaries;
+}
+
+Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
+  return [&model, labels = std::move(labels), targeted](const at::Tensor& x_adv, int64_t first) -> Outcome {
+    const at::Tensor logits = logits_of(model, x_adv);
+    const at::Tensor wanted = labels.slice(0, first, first + x_adv.size(0));
+    const int64_t highest = wanted.numel() == 0 ? 0 : wanted.max().item<int64_t>();
+    require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
+    const at::Tensor loss = at::cross_entropy_loss(logits, wanted, {}, /*reduction none=*/0);
+    const at::Tensor predicted = logits.detach().argmax(1);
+    return targeted ? Outcome(-loss, predicted == wanted) : Outcome(loss, predicted != wanted);
+  };
+}
+
+at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
+               const StepCallback& step) {
+  require_range(labels.scalar_type() == at::kLong && labels.dim() == 1 && labels.size(0) == images.size(0), "labels",
+                "int64 [" + std::to_string(images.size(0)) + "]", shape_of(labels));
+  if (labels.numel() > 0) {
+    const int64_t lowest = labels.min().item<int64_t>();
+    require_range(lowest >= 0, "labels", "classes of at least 0", std::to_string(lowest));
+  }
+  require_unit_range(images);
+  const nn::ModeGuard mode(model, options.train_mode);
+  return pgd(cross_entropy(model, labels, targeted), images, options, step);
+}
+
+at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
+  const at::NoGradGuard no_grad;
+  const nn::ModeGuard mode(model, false);
+  const int64_t n = images.size(0);
+  at::Tensor classes = at::empty({n}, at::kLong);
+  for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
+    const at::Tensor logits = logits_of(model, images.slice(0, begin, end));
+    if (const int64_t row = first_non_finite(logits); row >= 0)
+      throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
+    classes.slice(0, begin, end).copy_(logits.argmax(1));
+    if (step) step(end, n);
+  });
+  return classes;
+}
+
+}  // namespace a_infonce::attack

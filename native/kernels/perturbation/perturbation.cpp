@@ -1,0 +1,74 @@
+#include "kernels/cpu/instruction_set.h"
+#include "kernels/perturbation/perturbation_impl.h"
+#include "kernels/random.h"
+
+namespace a_infonce::kernels {
+
+A_INFONCE_DEFINE_STEPS(portable, float)
+A_INFONCE_DEFINE_STEPS(portable, double)
+
+template <typename Scalar>
+bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
+  using Step = bool(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
+  return dispatch<Step>(linf_step_portable, linf_step_avx2, linf_step_avx512)(x_adv, grad, x, n, epsilon, step_size, order);
+}
+
+template <typename Scalar>
+bool l2_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
+  using Step = bool(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
+  return dispatch<Step>(l2_step_portable, l2_step_avx2, l2_step_avx512)(x_adv, grad, x, n, epsilon, step_size, order);
+}
+
+namespace {
+
+// Within the stream of a sample: the words of a restart begin at block restart * 2^40, the word of its radius 2^39 blocks later.
+constexpr uint64_t first_block(uint64_t restart) { return restart << 40; }
+constexpr uint64_t radius_block(uint64_t restart) { return first_block(restart) | uint64_t{1} << 39; }
+
+}  // namespace
+
+template <typename Scalar>
+void linf_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) {
+  const Scalar radius = round_down<Scalar>(epsilon);
+  for (int64_t i = 0; i < n; i += 4) {
+    const random::Block words = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(i) / 4);
+    for (int64_t k = i; k < n && k < i + 4; ++k) {
+      const Scalar cube = 2 * static_cast<Scalar>(random::to_uniform(words.word[k - i])) - 1;
+      const Scalar start = project_linf(x[k] + radius * cube, x[k], radius);
+      x_adv[k] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
+    }
+  }
+}
+
+template <typename Scalar>
+void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) {
+  const auto direction = [=](int64_t block, double* normals) {
+    const random::Block words = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(block));
+    random::to_normal(words.word[0], words.word[1], normals[0], normals[1]);
+    random::to_normal(words.word[2], words.word[3], normals[2], normals[3]);
+  };
+  double squared = 0, normals[4];
+  for (int64_t i = 0; i < n; i += 4) {
+    direction(i / 4, normals);
+    for (int64_t k = i; k < n && k < i + 4; ++k) squared += normals[k - i] * normals[k - i];
+  }
+  const double share = random::to_uniform(random::block(seed, sample, radius_block(restart)).word[0]);
+  const double scale = squared > 0 ? share * epsilon * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
+  for (int64_t i = 0; i < n; i += 4) {
+    direction(i / 4, normals);
+    for (int64_t k = i; k < n && k < i + 4; ++k) {
+      const Scalar start = add_toward(x[k], normals[k - i] * scale);
+      x_adv[k] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
+    }
+  }
+}
+
+#define A_INFONCE_INSTANTIATE(Scalar)                                                                          \
+  template bool linf_step(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);          \
+  template bool l2_step(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);            \
+  template void linf_start(Scalar*, const Scalar*, int64_t, double, uint64_t, uint64_t, uint64_t, bool);       \
+  template void l2_start(Scalar*, const Scalar*, int64_t, double, uint64_t, uint64_t, uint64_t, bool);
+A_INFONCE_INSTANTIATE(float)
+A_INFONCE_INSTANTIATE(double)
+
+}  // namespace a_infonce::kernels
