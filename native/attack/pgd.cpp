@@ -128,7 +128,7 @@ class Batch {
       best_ = std::move(x_adv), loss_ = loss, fooled_ = outcome.fooled;
       return;
     }
-    at::Tensor better = loss > loss_;
+    at::Tensor better = loss.gt(loss_);
     if (fooled_.defined()) better = fooled_.logical_not().logical_and(better.logical_or(outcome.fooled));
     std::vector<int64_t> rows(static_cast<size_t>(x_adv.dim()), 1);
     rows[0] = x_adv.size(0);
@@ -188,7 +188,7 @@ Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
     require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
     const at::Tensor loss = at::cross_entropy_loss(logits, wanted, {}, /*reduction none=*/0);
     const at::Tensor predicted = logits.detach().argmax(1);
-    return targeted ? Outcome(-loss, predicted == wanted) : Outcome(loss, predicted != wanted);
+    return targeted ? Outcome(-loss, predicted.eq(wanted)) : Outcome(loss, predicted.ne(wanted));
   };
 }
 
