@@ -1,0 +1,121 @@
+// Finds LibTorch, or fetches it with pip. Plain JavaScript because it runs before anything is built.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+export const FETCHED_VERSION = '2.13.0';
+export const SUPPORTED = '2.11 to 2.13';
+
+export function cacheDir() {
+  return process.env.A_INFONCE_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'a-infonce');
+}
+
+/** What is at `dir` (a folder with include/ and lib/): { dir, version, problem? }. */
+export function inspectLibTorch(dir) {
+  const full = resolve(dir);
+  const header = ['include/torch/headeronly/version.h', 'include/torch/csrc/api/include/torch/version.h']
+    .map((file) => join(full, file)).find(existsSync);
+  if (!existsSync(full)) return { dir: full, problem: 'there is no such folder' };
+  if (!header) return { dir: full, problem: 'no LibTorch headers (include/torch/...) are there' };
+  if (!existsSync(join(full, 'lib', 'libtorch_cpu.so'))) return { dir: full, problem: 'lib/libtorch_cpu.so is not there' };
+  const text = readFileSync(header, 'utf8');
+  const part = (name) => Number(new RegExp(`TORCH_VERSION_${name}\\s+(\\d+)`).exec(text)?.[1] ?? NaN);
+  const [major, minor, patch] = ['MAJOR', 'MINOR', 'PATCH'].map(part);
+  const version = `${major}.${minor}.${patch}`;
+  if (major !== 2 || minor < 11) return { dir: full, version, problem: `it is LibTorch ${version}; ${SUPPORTED} are supported` };
+  return { dir: full, version };
+}
+
+function pythonTorch() {
+  const script = 'import importlib.util as u, os; s = u.find_spec("torch"); print(os.path.dirname(s.origin) if s and s.origin else "")';
+  for (const python of [process.env.A_INFONCE_PYTHON, 'python3', 'python']) {
+    if (!python) continue;
+    const run = spawnSync(python, ['-c', script], { encoding: 'utf8' });
+    if (run.status === 0 && run.stdout.trim()) return run.stdout.trim();
+  }
+  return undefined;
+}
+
+/** Every place that was looked at, in order: [{ source, dir, version?, problem? }]. The first without a problem is taken. */
+export function libTorchCandidates() {
+  const candidates = [];
+  for (const name of ['A_INFONCE_LIBTORCH', 'LIBTORCH'])
+    if (process.env[name]) candidates.push({ source: `the environment variable ${name}`, ...inspectLibTorch(process.env[name]) });
+  const python = pythonTorch();
+  if (python) candidates.push({ source: 'the Python package torch', ...inspectLibTorch(python) });
+  const cached = join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
+  if (existsSync(cached)) candidates.push({ source: 'the cache', ...inspectLibTorch(cached) });
+  return candidates;
+}
+
+/** The LibTorch to use, or undefined. A variable that names a wrong one is an error, never passed over in silence. */
+export function findLibTorch() {
+  const candidates = libTorchCandidates();
+  const asked = candidates.find(({ source, problem }) => problem && source.startsWith('the environment'));
+  if (asked) throw new Error(`${asked.source} is set to ${asked.dir}, but ${asked.problem}.\nSet it to a folder with include/ and lib/ of LibTorch ${SUPPORTED}, or unset it.`);
+  return candidates.find(({ problem }) => !problem);
+}
+
+/** Fetches LibTorch with pip (which honours the user's mirrors) into the cache and returns it. */
+export function fetchLibTorch(log = console.log) {
+  const python = [process.env.A_INFONCE_PYTHON, 'python3', 'python'].find((name) => name && spawnSync(name, ['-m', 'pip', '--version']).status === 0);
+  if (!python)
+    throw new Error(
+      'No LibTorch was found, and there is no Python with pip to fetch it.\n' +
+      `Either install pip (Debian, Ubuntu: apt-get install python3-pip) and run this again,\nor unpack LibTorch ${SUPPORTED} somewhere and set A_INFONCE_LIBTORCH to its folder.`);
+  mkdirSync(cacheDir(), { recursive: true });
+  const work = mkdtempSync(join(cacheDir(), 'fetch-'));
+  const pip = (...args) => spawnSync(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-compile', '--target', work, ...args],
+    { stdio: ['ignore', 'inherit', 'pipe'], encoding: 'utf8' });
+  try {
+    log(`Fetching LibTorch ${FETCHED_VERSION} with pip (once; kept in ${cacheDir()}) ...`);
+    // The CPU build stands alone; the default build of some indexes needs the CUDA packages it depends on.
+    let run = pip('--no-deps', `torch==${FETCHED_VERSION}+cpu`);
+    if (run.status !== 0) run = pip(`torch==${FETCHED_VERSION}`);
+    if (run.status !== 0)
+      throw new Error(`pip could not fetch torch==${FETCHED_VERSION}:\n${run.stderr}\nOr unpack LibTorch ${SUPPORTED} somewhere and set A_INFONCE_LIBTORCH to its folder.`);
+    const torch = join(work, 'torch');
+    const target = join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
+    const standalone = !existsSync(join(torch, 'lib', 'libtorch_cuda.so'));
+    if (standalone) for (const folder of ['bin', 'test', 'testing', '_inductor', 'utils']) rmSync(join(torch, folder), { recursive: true, force: true });
+    else throw new Error(`pip fetched a CUDA build of torch. Install it as a Python package instead: ${python} -m pip install torch==${FETCHED_VERSION}`);
+    if (inspectLibTorch(target).problem) {
+      rmSync(target, { recursive: true, force: true });
+      renameSync(torch, target);
+    }
+    const found = inspectLibTorch(target);
+    if (found.problem) throw new Error(`${target}: ${found.problem}`);
+    return { source: 'pip', ...found };
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/** Why this machine cannot build, as lines that say what to type; empty when it can. */
+export function buildProblems() {
+  const problems = [];
+  const output = (command, args) => {
+    try {
+      return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    } catch {
+      return undefined;
+    }
+  };
+  if (process.platform !== 'linux' || process.arch !== 'x64') return [`a-infonce runs on linux-x64 with glibc; this is ${process.platform}-${process.arch}.`];
+  const glibc = process.report?.getReport().header.glibcVersionRuntime;
+  if (!glibc) return ['a-infonce needs glibc 2.28 or later; this system has another C library (Alpine? Use a Debian-based image).'];
+  const [major, minor] = glibc.split('.').map(Number);
+  if (major === 2 && minor < 28) return [`a-infonce needs glibc 2.28 or later; this system has ${glibc}.`];
+  const compiler = process.env.CXX || 'c++';
+  const version = output(compiler, ['-dumpfullversion']) ?? output(compiler, ['--version']);
+  if (version === undefined) problems.push(`No C++ compiler (${compiler}) was found.  Debian, Ubuntu: apt-get install g++   Fedora: dnf install gcc-c++`);
+  else if (/^\d/.test(version) && Number(version.split('.')[0]) < 11)
+    problems.push(`${compiler} is version ${version.trim()}; GCC 11 or later is needed (C++20).  Set CXX to a newer one.`);
+  const cmake = /version (\d+)\.(\d+)/.exec(output('cmake', ['--version']) ?? '');
+  if (!cmake) problems.push('CMake was not found.  Debian, Ubuntu: apt-get install cmake   anywhere: pip install cmake');
+  else if (Number(cmake[1]) * 100 + Number(cmake[2]) < 320) problems.push(`CMake is version ${cmake[1]}.${cmake[2]}; 3.20 or later is needed.  anywhere: pip install cmake`);
+  if (output('ninja', ['--version']) === undefined && output('make', ['--version']) === undefined)
+    problems.push('Neither Ninja nor Make was found.  Debian, Ubuntu: apt-get install ninja-build');
+  return problems;
+}
