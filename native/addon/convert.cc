@@ -120,11 +120,18 @@ bool boolean_arg(const Napi::Value& value, const char* name) {
   return value.As<Napi::Boolean>();
 }
 
+// "shape" and 2 -> "shape[2]"
+static std::string item_name(const char* name, uint32_t index) {
+  std::string text(name);
+  text.append("[").append(std::to_string(index)).append("]");
+  return text;
+}
+
 std::vector<int64_t> integers_arg(const Napi::Value& value, const char* name) {
   if (!value.IsArray()) wrong_type(name, "an array of integers", value);
   auto array = value.As<Napi::Array>();
   std::vector<int64_t> result(array.Length());
-  for (uint32_t i = 0; i < result.size(); ++i) result[i] = integer_arg(array.Get(i), (name + ("[" + std::to_string(i) + "]")).c_str());
+  for (uint32_t i = 0; i < result.size(); ++i) result[i] = integer_arg(array.Get(i), item_name(name, i).c_str());
   return result;
 }
 
@@ -132,7 +139,7 @@ std::vector<std::string> strings_arg(const Napi::Value& value, const char* name)
   if (!value.IsArray()) wrong_type(name, "an array of strings", value);
   auto array = value.As<Napi::Array>();
   std::vector<std::string> result(array.Length());
-  for (uint32_t i = 0; i < result.size(); ++i) result[i] = string_arg(array.Get(i), (name + ("[" + std::to_string(i) + "]")).c_str());
+  for (uint32_t i = 0; i < result.size(); ++i) result[i] = string_arg(array.Get(i), item_name(name, i).c_str());
   return result;
 }
 
