@@ -82,7 +82,24 @@ export interface ModelAddon {
   torchscript_load(bytes: Uint8Array, name: string): NativeJob<ModelHandle>;
 }
 export interface AttackAddon {}
-export interface DataAddon {}
+/** A resolved augmentation pipeline; see native/kernels/augment/augment.h. */
+export interface NativePipeline {
+  size: number;
+  scale: readonly [number, number] | undefined;
+  ratio: readonly [number, number];
+  padding: number;
+  flip: number;
+  jitter: number;
+  brightness: number;
+  contrast: number;
+  saturation: number;
+  hue: number;
+  gray: number;
+  colorFirst: boolean;
+}
+export interface DataAddon {
+  augment(pixels: TensorHandle, indices: TensorHandle, options: NativePipeline & { seed: number; epoch: number; view: number }): NativeJob<TensorHandle>;
+}
 export interface TrainingAddon {}
 
 export interface Addon extends RuntimeAddon, TensorAddon, OperatorAddon, ModelAddon, AttackAddon, DataAddon, TrainingAddon {}

@@ -4597,7 +4597,11 @@ export interface AtenOperators extends ByOverload {
 
 /** The operators of this package: the kernels under the objective, the attacks and the augmentations. */
 export interface AInfonceOperators extends ByOverload {
-
+  augment(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
+  augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
+  augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
+  high_frequency(images: Tensor, radius: number): Tensor;
+  procedural_images(seed: Int, split: Int, first: Int, count: Int, size: Int): [Tensor, Tensor];
 }
 
 export interface Operators {

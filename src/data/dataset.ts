@@ -1,0 +1,164 @@
+/** Labelled images in memory: bytes once, float32 batches on demand. */
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { ops } from '../tensor/ops.js';
+import { keep, scope } from '../tensor/scope.js';
+import { Tensor, tensor } from '../tensor/tensor.js';
+
+/** Row numbers: plain integers, a typed array of integers, or an int64 tensor [n]. */
+export type Indices = readonly number[] | Int32Array | BigInt64Array | Tensor;
+
+/** What a {@link Split} is made from. */
+export interface SplitData {
+  /** Bytes of all images, [length, channels, size, size]. */
+  pixels: Uint8Array;
+  /** The class of every image. */
+  labels: ArrayLike<number>;
+  channels: number;
+  size: number;
+}
+
+/**
+ * One part (train, test) of a data set. The pixels stay as bytes and are kept once; `dispose()` frees them, whatever scope the split was made in.
+ */
+export class Split implements Disposable {
+  private constructor(
+    /** uint8 [length, channels, size, size]; owned by the split. */
+    readonly pixels: Tensor,
+    private readonly classOf: Tensor,
+  ) {
+    [this.length, this.channels, this.size] = pixels.shape as [number, number, number, number];
+  }
+  /** The number of images. */
+  readonly length: number;
+  /** 1 (gray) or 3 (red, green, blue). */
+  readonly channels: number;
+  /** Height and width in pixels. */
+  readonly size: number;
+
+  /** Copies the bytes and labels into tensors. */
+  static from({ pixels, labels, channels, size }: SplitData): Split {
+    const shape = [labels.length, channels, size, size];
+    const values = tensor(BigInt64Array.from(labels, BigInt), { shape: [labels.length] });
+    return new Split(keep(tensor(pixels, { shape })), keep(values));
+  }
+
+  /** Takes ownership of uint8 [N, C, S, S] and int64 [N]. */
+  static own(pixels: Tensor, labels: Tensor): Split {
+    return new Split(keep(pixels), keep(labels));
+  }
+
+  /**
+   * Images `start` to `end` - 1 as float32 [n, C, S, S] in [0, 1]: each byte divided by 255, the same float32 numbers as torchvision's `ToTensor`.
+   * @throws ArgumentRangeError unless 0 <= start <= end <= length
+   */
+  images(start = 0, end = this.length): Tensor {
+    this.#range(start, end);
+    return scope(() => toFloat(ops.aten.slice(this.pixels, 0, start, end)));
+  }
+
+  /** The labels of images `start` to `end` - 1, int64 [n]; a copy. */
+  labels(start = 0, end = this.length): Tensor {
+    this.#range(start, end);
+    return scope(() => ops.aten.slice(this.classOf, 0, start, end).clone());
+  }
+
+  /** The images at `indices`, in that order, as float32 [n, C, S, S] in [0, 1]. */
+  gather(indices: Indices): Tensor {
+    return scope(() => toFloat(ops.aten.index_select(this.pixels, 0, this.rows(indices))));
+  }
+
+  /** The labels at `indices`, int64 [n]. */
+  gatherLabels(indices: Indices): Tensor {
+    return scope(() => ops.aten.index_select(this.classOf, 0, this.rows(indices)));
+  }
+
+  /**
+   * A split of some of the images, with its own copy of their bytes.
+   * @param which the rows to take; or how many: then the classes come in turn, each in the order of the data, so that they are balanced
+   */
+  subset(which: Indices | number): Split {
+    return scope(() => {
+      const rows = this.rows(typeof which === 'number' ? this.#balanced(check.integer('which', which, { min: 0, max: this.length })) : which);
+      return Split.own(ops.aten.index_select(this.pixels, 0, rows), ops.aten.index_select(this.classOf, 0, rows));
+    });
+  }
+
+  /** `indices` as an int64 tensor [n], each checked to be a row of this split. */
+  rows(indices: Indices): Tensor {
+    if (indices instanceof Tensor) {
+      if (indices.dtype !== 'int64') throw new ArgumentTypeError('indices', 'an int64 tensor', indices.dtype);
+      if (indices.shape.length !== 1) throw new ArgumentRangeError('indices', 'shape [n]', `[${indices.shape.join(', ')}]`);
+      this.#check(indices.toTypedArray() as BigInt64Array);
+      return indices;
+    }
+    if (!Array.isArray(indices) && !(indices instanceof Int32Array) && !(indices instanceof BigInt64Array))
+      throw new ArgumentTypeError('indices', 'integers or an int64 tensor', describe(indices));
+    this.#check(indices as ArrayLike<number>);
+    return tensor(indices instanceof BigInt64Array ? indices : BigInt64Array.from(indices as ArrayLike<number>, BigInt));
+  }
+
+  dispose(): void {
+    this.pixels.dispose();
+    this.classOf.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #range(start: number, end: number): void {
+    check.integer('start', start, { min: 0, max: this.length });
+    check.integer('end', end, { min: start, max: this.length });
+  }
+
+  #check(values: ArrayLike<number | bigint>): void {
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i]!;
+      if (!(value >= 0 && value < this.length && (typeof value === 'bigint' || Number.isInteger(value))))
+        throw new ArgumentRangeError('indices', `integers from 0 to ${this.length - 1}`, `${describe(value)} at ${i}`);
+    }
+  }
+
+  #balanced(count: number): number[] {
+    const labels = this.classOf.toTypedArray() as BigInt64Array;
+    const rows = new Map<bigint, number[]>();
+    labels.forEach((label, row) => (rows.get(label) ?? rows.set(label, []).get(label)!).push(row));
+    const queues = [...rows].sort(([a], [b]) => Number(a - b)).map(([, members]) => members);
+    const chosen: number[] = [];
+    for (let turn = 0; chosen.length < count; turn++)
+      for (const members of queues) if (turn < members.length && chosen.length < count) chosen.push(members[turn]!);
+    return chosen;
+  }
+}
+
+/** A data set: two splits of square images of one size, and the names of their classes. */
+export interface Dataset extends Disposable {
+  readonly name: string;
+  /** Label k is `classes[k]`. */
+  readonly classes: readonly string[];
+  /** 1 (gray) or 3 (red, green, blue). */
+  readonly channels: number;
+  /** Height and width in pixels. */
+  readonly size: number;
+  readonly train: Split;
+  readonly test: Split;
+  dispose(): void;
+}
+
+/** Joins two splits under one name; disposes both when they do not fit together. */
+export function makeDataset(name: string, classes: readonly string[], train: Split, test: Split): Dataset {
+  if (train.channels !== test.channels || train.size !== test.size) {
+    const [expected, received] = [train, test].map(({ channels, size }) => `images of ${channels} x ${size} x ${size}`) as [string, string];
+    train.dispose();
+    test.dispose();
+    throw new ArgumentRangeError('test', expected, received);
+  }
+  const dispose = () => {
+    train.dispose();
+    test.dispose();
+  };
+  return { name, classes, channels: train.channels, size: train.size, train, test, dispose, [Symbol.dispose]: dispose };
+}
+
+function toFloat(bytes: Tensor): Tensor {
+  return ops.aten.div(bytes.to({ dtype: 'float32' }), 255);
+}
