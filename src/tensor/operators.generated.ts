@@ -4601,6 +4601,16 @@ export interface AInfonceOperators extends ByOverload {
   augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
   augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
   high_frequency(images: Tensor, radius: number): Tensor;
+  pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, clamp: boolean): Tensor;
+  pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, keywords?: { clamp?: boolean }): Tensor;
+  pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, keywords?: { restart?: Int; clamp?: boolean }): Tensor;
+  pgd_start_linf(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, clamp: boolean): Tensor;
+  pgd_start_linf(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, keywords?: { clamp?: boolean }): Tensor;
+  pgd_start_linf(x: Tensor, samples: Tensor, epsilon: number, seed: Int, keywords?: { restart?: Int; clamp?: boolean }): Tensor;
+  pgd_step_l2_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, clamp_then_project: boolean): Tensor;
+  pgd_step_l2_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, keywords?: { clamp_then_project?: boolean }): Tensor;
+  pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, clamp_then_project: boolean): Tensor;
+  pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, keywords?: { clamp_then_project?: boolean }): Tensor;
   procedural_images(seed: Int, split: Int, first: Int, count: Int, size: Int): [Tensor, Tensor];
 }
 

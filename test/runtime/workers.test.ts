@@ -1,0 +1,39 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { beforeAll, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const dist = fileURLToPath(new URL('../../dist/index.js', import.meta.url));
+
+beforeAll(() => {
+  // Workers and child processes run the compiled package.
+  if (!existsSync(dist)) execFileSync(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', root]);
+});
+
+function run(n: number): Promise<{ total: number; message: string; tensors: number; exit: number }> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('../fixtures/worker.mjs', import.meta.url), { workerData: { n } });
+    let result: { total: number; message: string; tensors: number };
+    worker.on('message', (value) => { result = value; });
+    worker.on('error', reject);
+    worker.on('exit', (exit) => resolve({ ...result, exit }));
+  });
+}
+
+it('works in several workers at once, each with its own books and its own error classes', async () => {
+  const results = await Promise.all([1, 2, 3, 4].map(run));
+  results.forEach((result, i) => expect(result).toEqual({ total: 50 * 2 * (3 + i + 1), message: 'OperatorError: ERR_OPERATOR', tensors: 0, exit: 0 }));
+});
+
+it('comes and goes again and again', async () => {
+  for (let i = 0; i < 6; ++i) expect((await run(i)).exit).toBe(0);
+});
+
+it('lets a process end by itself and by exit()', () => {
+  for (const tail of ['', 'process.exit(0);']) {
+    const script = `const { randn, ops } = await import(${JSON.stringify(dist)}); const x = randn([64, 64]); ops.aten.mm(x, x); console.log('done'); ${tail}`;
+    expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 30_000 })).toBe('done\n');
+  }
+});

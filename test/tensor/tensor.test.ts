@@ -1,0 +1,171 @@
+import { ArgumentRangeError, ArgumentTypeError, DTYPES, OperatorError, Tensor, full, memory, ones, ops, rand, randn, manualSeed, tensor, zeros, type DType } from 'a-infonce';
+import { describe, expect, it } from 'vitest';
+import { inspect } from 'node:util';
+
+const values = (x: Tensor) => Array.from(x.toTypedArray() as Float32Array);
+
+describe('making tensors', () => {
+  it('takes the dtype and the elements of every typed array', () => {
+    for (const [dtype, { array, bytes }] of Object.entries(DTYPES) as [DType, (typeof DTYPES)[DType]][]) {
+      const data = dtype === 'int64' ? BigInt64Array.of(1n, 0n, 1n) : (array as Uint8ArrayConstructor).of(1, 0, 1);
+      using x = tensor(data as Uint8Array, { dtype });
+      expect([x.dtype, x.shape, x.size]).toEqual([dtype, [3], 3]);
+      const back = x.toTypedArray();
+      expect(back).toBeInstanceOf(array);
+      expect(back.byteLength).toBe(3 * bytes);
+      expect(Array.from(back as Uint8Array)).toEqual(Array.from(data as Uint8Array));
+    }
+  });
+  it('copies: the caller may reuse the array', () => {
+    const data = Float32Array.of(1, 2);
+    using x = tensor(data);
+    data[0] = 9;
+    expect(values(x)).toEqual([1, 2]);
+    x.toTypedArray()[0] = 7;
+    expect(values(x)).toEqual([1, 2]);
+  });
+  it('reads a view with its own offset', () => {
+    using x = tensor(new Float32Array(Float32Array.of(1, 2, 3, 4).buffer, 4, 2));
+    expect(values(x)).toEqual([2, 3]);
+  });
+  it('infers shape and dtype of nested arrays, numbers, booleans and bigints', () => {
+    using a = tensor([[1, 2, 3], [4, 5, 6]]);
+    expect([a.shape, a.dtype, a.toArray()]).toEqual([[2, 3], 'float32', [[1, 2, 3], [4, 5, 6]]]);
+    using b = tensor(3);
+    expect([b.shape, b.item()]).toEqual([[], 3]);
+    using c = tensor([true, false]);
+    expect([c.dtype, c.toArray()]).toEqual(['bool', [true, false]]);
+    using d = tensor([1n, -(2n ** 62n)]);
+    expect([d.dtype, d.toArray()]).toEqual(['int64', [1n, -(2n ** 62n)]]);
+    using e = tensor([1.5, 2], { dtype: 'bfloat16' });
+    expect([e.dtype, e.toArray()]).toEqual(['bfloat16', [1.5, 2]]);
+    using f = tensor([]);
+    expect(f.shape).toEqual([0]);
+  });
+  it('keeps half precision bit for bit', () => {
+    using x = tensor(Uint16Array.of(0x3c00, 0xc000, 0x7bff), { dtype: 'float16' });
+    expect(x.toArray()).toEqual([1, -2, 65504]);
+    expect(Array.from(x.toTypedArray() as Uint16Array)).toEqual([0x3c00, 0xc000, 0x7bff]);
+  });
+  it('has the everyday constructors', () => {
+    using a = zeros([2, 2]);
+    using b = ones([2], { dtype: 'int64' });
+    using c = full([2], 1);
+    expect([values(a), b.toArray(), c.dtype, values(c)]).toEqual([[0, 0, 0, 0], [1n, 1n], 'float32', [1, 1]]);
+    manualSeed(7);
+    using r1 = randn([4]);
+    using u1 = rand([4]);
+    manualSeed(7n);
+    using r2 = randn([4]);
+    expect(values(r1)).toEqual(values(r2));
+    expect(values(u1).every((v) => v >= 0 && v < 1)).toBe(true);
+    using z = randn([2], { requiresGrad: true });
+    expect(z.requiresGrad).toBe(true);
+  });
+  it('names what is wrong', () => {
+    expect(() => tensor([[1, 2], [3]])).toThrow(ArgumentRangeError);
+    expect(() => tensor([[1], 2] as unknown as number[])).toThrow(ArgumentTypeError);
+    expect(() => tensor('1' as unknown as number)).toThrow(/^data: expected numbers, nested arrays of numbers or a typed array, got '1'/);
+    expect(() => tensor(new Float32Array(5), { shape: [2, 3] })).toThrow(/^options\.shape: expected 5 elements in all, got \[2, 3\]/);
+    expect(() => tensor([1], { shape: [1.5] })).toThrow(/^options\.shape\[0\]: expected an integer/);
+    expect(() => tensor([1], { shape: [-1] })).toThrow(ArgumentRangeError);
+    expect(() => tensor([1], { dtype: 'float8' as DType })).toThrow(/^options\.dtype: expected one of 'float32'/);
+    expect(() => tensor([1], { device: 'tpu9' })).toThrow(/^device: expected 'cpu', 'cuda'/);
+    expect(() => tensor([1], { shapes: [1] } as object)).toThrow(/^options\.shapes: expected a known option/);
+    expect(() => tensor([1.5], { dtype: 'int64' })).toThrow(/^data\[0\]: expected an integer, got 1.5/);
+    expect(() => zeros([1e9, 1e9])).toThrow(/allocate|overflow|memory/i);
+    expect(() => manualSeed(-1)).toThrow(ArgumentRangeError);
+    expect(() => manualSeed('1' as unknown as number)).toThrow(ArgumentTypeError);
+    expect(() => tensor([1, 2], { dtype: 'int32' }).requiresGrad = true).toThrow(OperatorError);
+  });
+});
+
+describe('reading tensors', () => {
+  it('item() takes one element of any dtype', () => {
+    for (const dtype of Object.keys(DTYPES) as DType[]) {
+      using x = tensor([1], { dtype });
+      expect(x.item()).toBe(1);
+    }
+    using two = tensor([1, 2]);
+    expect(() => two.item()).toThrow(/one element, got shape \[2\]/);
+  });
+  it('reads transposed memory in row-major order', () => {
+    using x = tensor([[1, 2, 3], [4, 5, 6]]);
+    using t = ops.aten.t(x);
+    expect(t.toArray()).toEqual([[1, 4], [2, 5], [3, 6]]);
+  });
+  it('converts with gradients', () => {
+    using x = tensor([1.25, 2], { requiresGrad: true });
+    using y = x.to({ dtype: 'float64' });
+    expect(y.dtype).toBe('float64');
+    using sum = ops.aten.sum(y);
+    sum.backward();
+    expect(values(x.grad!)).toEqual([1, 1]);
+    using i = x.to({ dtype: 'int8' });
+    expect(i.toArray()).toEqual([1, 2]);
+  });
+  it('prints itself', () => {
+    using x = tensor([[1, 2]], { requiresGrad: true });
+    expect(String(x)).toBe('Tensor(float32 [1, 2] requiresGrad)');
+    expect(inspect(x)).toContain('[ [ 1, 2 ] ]');
+    using large = zeros([1000]);
+    expect(inspect(large)).toBe('Tensor(float32 [1000])');
+    x.dispose();
+    expect(inspect(x)).toBe('Tensor(disposed)');
+  });
+});
+
+describe('autograd', () => {
+  it('accumulates into leaves, frees the graph, and says so', () => {
+    using x = tensor([[1, 2, 3], [4, 5, 6]], { requiresGrad: true });
+    using y = ops.aten.mm(x, ops.aten.t(x));
+    using s = ops.aten.sum(y);
+    expect(x.grad).toBeNull();
+    s.backward(undefined, { retainGraph: true });
+    expect(x.grad!.toArray()).toEqual([[10, 14, 18], [10, 14, 18]]);
+    s.backward();
+    expect(x.grad!.toArray()).toEqual([[20, 28, 36], [20, 28, 36]]);
+    expect(() => s.backward()).toThrow(OperatorError);
+    x.grad = null;
+    expect(x.grad).toBeNull();
+    expect(() => y.backward()).toThrow(/scalar outputs/);
+  });
+  it('takes a gradient for what is no scalar', () => {
+    using x = tensor([1, 2], { requiresGrad: true });
+    using y = ops.aten.mul(x, x);
+    y.backward(tensor([1, 10]));
+    expect(values(x.grad!)).toEqual([2, 40]);
+  });
+});
+
+describe('lifetime', () => {
+  it('dispose is idempotent, and any use afterwards is a typed error', () => {
+    const before = memory();
+    const x = zeros([1000]);
+    const view = ops.aten.view(x, [10, 100]);
+    expect(memory()).toEqual({ tensors: before.tensors + 2, bytes: before.bytes + 4000 });
+    x.dispose();
+    x.dispose();
+    expect(x.disposed).toBe(true);
+    expect(view.shape).toEqual([10, 100]);
+    expect(memory()).toEqual({ tensors: before.tensors + 1, bytes: before.bytes + 4000 });
+    for (const use of [() => x.shape, () => x.item(), () => x.toTypedArray(), () => x.backward(), () => ops.aten.add(x, 1), () => ops.aten.cat([x])])
+      expect(use).toThrow(/a live Tensor, got a disposed Tensor/);
+    view.dispose();
+    expect(memory()).toEqual(before);
+  });
+  it('frees what was forgotten when the event loop turns', async () => {
+    const { setFlagsFromString } = await import('node:v8');
+    const { runInNewContext } = await import('node:vm');
+    setFlagsFromString('--expose-gc');
+    const gc = runInNewContext('gc') as () => void;
+    const before = memory().bytes;
+    (() => { for (let i = 0; i < 200; ++i) zeros([1000]); })();
+    expect(memory().bytes).toBeGreaterThanOrEqual(before + 800_000);
+    for (let i = 0; i < 20 && memory().bytes > before; ++i) {
+      gc();
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(memory().bytes).toBeLessThan(before + 80_000);
+  });
+});
