@@ -15,3 +15,5 @@ export { proceduralDataset, PROCEDURAL_CLASSES, type ProceduralOptions } from '.
 export {
   augment, augmentSync, augmentChoices, highFrequency, PIPELINES, type AugmentOptions, type Pipeline, type PipelineName, type Range,
 } from './data/augment.js';
+export { pgd, type AttackModel, type PgdOptions, type ResolvedPgdOptions, type StepProgress } from './attack/pgd.js';
+export { evaluate, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Score } from './evaluation/evaluate.js';

@@ -17,7 +17,7 @@ struct JavaScriptThrew {};
 
 }  // namespace
 
-// JS references in here (deferred, on_progress, thrown) are touched on the JS thread only.
+// JS references in here (deferred, on_progress, called, thrown) are touched on the JS thread only.
 class Job final : public JobContext, public std::enable_shared_from_this<Job> {
  public:
   Job(Napi::Env env, Napi::Promise::Deferred deferred, std::shared_ptr<JobRunner> runner, Work work)
@@ -95,6 +95,8 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
     if (answer->threw) throw JavaScriptThrew{};
   }
 
+  Napi::Function callback() const override { return called.Value(); }
+
   /// On the job thread: the work, then the settlement back on the JS thread.
   void run() {
     std::exception_ptr failure;
@@ -116,6 +118,7 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
     Napi::HandleScope scope(env);
     runner->finished(env, shared_from_this());
     on_progress.Reset();
+    called.Reset();
     auto error = std::move(thrown);
     try {
       if (error) return deferred.Reject(error->Value());
@@ -133,7 +136,7 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
   }
 
   Napi::Promise::Deferred deferred;
-  Napi::FunctionReference on_progress;
+  Napi::FunctionReference on_progress, called;
   bool wants_progress = false;
   std::unique_ptr<Napi::Error> thrown;
   std::shared_ptr<JobRunner> runner;
@@ -223,11 +226,12 @@ void JobRunner::close() {
   napi_release_threadsafe_function(channel_, napi_tsfn_abort);
   for (const auto& job : running_) {  // their references died with the environment: do not touch them again
     job->on_progress.SuppressDestruct();
+    job->called.SuppressDestruct();
     if (job->thrown) (void)job->thrown.release();
   }
 }
 
-Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work) {
+Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work, const Napi::Value& callback) {
   auto deferred = Napi::Promise::Deferred::New(env);
   auto& runner = EnvState::of(env).jobs;
   auto job = std::make_shared<Job>(env, deferred, runner, std::move(work));
@@ -235,6 +239,7 @@ Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work) {
     job->on_progress = Napi::Persistent(progress.As<Napi::Function>());
     job->wants_progress = true;
   }
+  if (!callback.IsEmpty() && callback.IsFunction()) job->called = Napi::Persistent(callback.As<Napi::Function>());
   auto handle = Napi::Object::New(env);
   handle.Set("promise", deferred.Promise());
   std::weak_ptr<Job> weak = job;

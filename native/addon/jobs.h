@@ -21,6 +21,8 @@ class JobContext {
   /// Runs `call` on the JS thread and waits for it (for models written in JavaScript). `call` may return a Promise; `then` gets its value,
   /// on the JS thread too. Throws what they throw, or Error{Cancelled} when the environment goes away.
   virtual void call_javascript(std::function<Napi::Value(Napi::Env)> call, std::function<void(Napi::Value)> then) = 0;
+  /// The JS function that `start_job` was given. On the JS thread only: inside `call_javascript`.
+  virtual Napi::Function callback() const = 0;
 };
 
 /// Made by the work, run on the JS thread: turns the result into the value of the promise.
@@ -28,8 +30,9 @@ using Completion = std::function<Napi::Value(Napi::Env)>;
 using Work = std::function<Completion(JobContext&)>;
 
 /// Starts `work` on a job thread (grad mode on, the process's thread count) and returns { promise, cancel() }.
-/// `progress` is a function or undefined. Tensors that the work needs must be captured as at::Tensor, JS objects never.
-Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work);
+/// `progress` is a function or undefined. Tensors that the work needs must be captured as at::Tensor, JS objects never; the one JS function that it
+/// may call (a model written in JavaScript) is `callback`.
+Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work, const Napi::Value& callback = {});
 
 /// LibTorch keeps the thread count a thread: a job thread takes the one that was set last.
 void apply_threads_to_this_thread();

@@ -1,6 +1,7 @@
 // What attacks, fine-tuning and evaluation see of a network: images in, an output out.
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -30,18 +31,21 @@ class Model {
       if (entry.parameter) result.push_back(std::move(entry.tensor));
     return result;
   }
+  /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model take turns.
+  std::recursive_mutex in_use;
 };
 
-/// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws.
+/// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws. Meanwhile the model is `in_use`.
 class ModeGuard {
  public:
-  ModeGuard(Model& model, bool training) : model_(model), before_(model.training()) { model_.set_training(training); }
+  ModeGuard(Model& model, bool training) : model_(model), lock_(model.in_use), before_(model.training()) { model_.set_training(training); }
   ~ModeGuard() { model_.set_training(before_); }
   ModeGuard(const ModeGuard&) = delete;
   ModeGuard& operator=(const ModeGuard&) = delete;
 
  private:
   Model& model_;
+  std::lock_guard<std::recursive_mutex> lock_;
   bool before_;
 };
 

@@ -81,7 +81,22 @@ export interface ModelAddon {
   model_dispose(model: ModelHandle): void;
   torchscript_load(bytes: Uint8Array, name: string): NativeJob<ModelHandle>;
 }
-export interface AttackAddon {}
+/** A model, or a function that gives its output for a batch by calling `give` before it returns (or its Promise resolves). */
+export type NativeModel = ModelHandle | ((images: TensorHandle, give: (output: TensorHandle) => void) => void | Promise<void>);
+export interface AttackAddon {
+  /** `samples`: int64 [N], which name the random streams. */
+  pgd(
+    model: NativeModel, images: TensorHandle,
+    options: {
+      norm: string; epsilon: number; stepSize: number; steps: number; restarts: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean;
+      earlyStop: boolean; targeted: boolean; trainMode: boolean; seed: number; batchSize: number;
+      labels: TensorHandle; samples?: TensorHandle | undefined;
+    },
+    progress: NativeProgress,
+  ): NativeJob<TensorHandle>;
+  /** Predicted classes, int64 [N]. */
+  predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<TensorHandle>;
+}
 /** A resolved augmentation pipeline; see native/kernels/augment/augment.h. */
 export interface NativePipeline {
   size: number;

@@ -1,0 +1,100 @@
+// Attacks and predictions as jobs, on native models and on models written in JavaScript.
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/clone.h>
+#include "../attack/pgd.h"
+#include "addon.h"
+#include "jobs.h"
+#include "model_handle.h"
+
+namespace a_infonce::addon {
+namespace {
+
+/// A model written in JavaScript: the forward pass runs on the JS thread, in the grad mode of the job; the graph it records serves the job.
+class JavaScriptModel final : public nn::Model {
+ public:
+  explicit JavaScriptModel(JobContext& context) : context_(context) {}
+
+  at::Tensor forward(const at::Tensor& images) override {
+    const auto output = std::make_shared<at::Tensor>();  // outlives a cancelled job whose call is still on its way
+    const bool grad_mode = at::GradMode::is_enabled();
+    // A copy: the attack steps in place, and the function may keep what it was given.
+    context_.call_javascript(
+        [&context = context_, input = images.clone(), output, grad_mode](Napi::Env env) -> Napi::Value {
+          const at::AutoGradMode mode(grad_mode);
+          const auto give = Napi::Function::New(env, [output](const Napi::CallbackInfo& info) { *output = tensor_arg(info[0], "model's output"); });
+          return context.callback().Call({wrap_tensor(env, input), give});
+        },
+        [](Napi::Value) {});
+    if (!output->defined()) throw Error(ErrorKind::ArgumentType, "model", "a function that returns a Tensor", "nothing");
+    return *output;
+  }
+  void set_training(bool) override {}
+  bool training() const override { return false; }
+  std::vector<nn::NamedTensor> state() const override { return {}; }
+
+ private:
+  JobContext& context_;
+};
+
+/// start_job with the model that `value` is: a handle or a function.
+Napi::Value start_model_job(const Napi::Value& value, const Napi::Value& progress, std::function<Completion(JobContext&, nn::Model&)> work) {
+  if (value.IsFunction())
+    return start_job(value.Env(), progress, [work = std::move(work)](JobContext& context) {
+      JavaScriptModel model(context);
+      return work(context, model);
+    }, value);
+  return start_job(value.Env(), progress, [work = std::move(work), model = model_arg(value, "model")](JobContext& context) {
+    return work(context, *model);
+  });
+}
+
+Completion tensor_completion(at::Tensor tensor) {
+  return [tensor = std::move(tensor)](Napi::Env env) { return wrap_tensor(env, tensor); };
+}
+
+attack::StepCallback reporter(JobContext& context) {
+  return [&context](int64_t done, int64_t total) {
+    context.check();
+    context.progress({{"done", static_cast<double>(done)}, {"total", static_cast<double>(total)}});
+  };
+}
+
+Napi::Value pgd(const Napi::CallbackInfo& info) {
+  const auto images = tensor_arg(info[1], "images");
+  const Options given(info[2], "options");
+  attack::PgdOptions options;
+  options.norm = given.string("norm") == "l2" ? attack::Norm::L2 : attack::Norm::Linf;
+  options.epsilon = given.number("epsilon");
+  options.step_size = given.number("stepSize");
+  options.steps = given.integer("steps");
+  options.restarts = given.integer("restarts");
+  options.random_start = given.boolean("randomStart", true);
+  options.clamp_start = given.boolean("clampStart", true);
+  options.clamp_then_project = given.boolean("clampThenProject", false);
+  options.early_stop = given.boolean("earlyStop", false);
+  options.train_mode = given.boolean("trainMode", false);
+  options.seed = static_cast<uint64_t>(given.integer("seed"));
+  options.batch_size = given.integer("batchSize");
+  if (const auto samples = given.tensor("samples")) options.samples = *samples;
+  const bool targeted = given.boolean("targeted", false);
+  return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) {
+    return tensor_completion(attack::pgd(model, images, labels, targeted, options, reporter(context)));
+  });
+}
+
+Napi::Value predict(const Napi::CallbackInfo& info) {
+  const auto images = tensor_arg(info[1], "images");
+  const int64_t batch_size = integer_arg(info[2], "batchSize");
+  return start_model_job(info[0], info[3], [=](JobContext& context, nn::Model& model) {
+    return tensor_completion(attack::predict(model, images, batch_size, reporter(context)));
+  });
+}
+
+}  // namespace
+
+void export_attack(Napi::Env env, Napi::Object exports) {
+  export_function(env, exports, "pgd", pgd);
+  export_function(env, exports, "predict", predict);
+}
+
+}  // namespace a_infonce::addon

@@ -1,0 +1,162 @@
+/** Projected gradient descent on the images of a batch. */
+import type { NativeModel, TensorHandle } from '../runtime/addon.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { type JobOptions, job } from '../runtime/job.js';
+import { native } from '../runtime/native.js';
+import { Model } from '../model/model.js';
+import { scope } from '../tensor/scope.js';
+import { Tensor } from '../tensor/tensor.js';
+
+/**
+ * What can be attacked and evaluated: a native model, or any function from images `[n, C, H, W]` to logits `[n, classes]` built of differentiable
+ * operators. Tensors that the function makes are freed when it returns.
+ */
+export type AttackModel = Model | ((images: Tensor) => Tensor | Promise<Tensor>);
+
+/** Progress of a long call: `done` of `total` steps. */
+export interface StepProgress {
+  done: number;
+  total: number;
+}
+
+export interface PgdOptions extends JobOptions {
+  /** The ball: largest change of a pixel (`'linf'`, default) or Euclidean length of the change of an image (`'l2'`). */
+  norm?: 'linf' | 'l2';
+  /** Radius of the ball, in units of pixels in [0, 1]. Default 8/255 for linf, 0.5 for l2. */
+  epsilon?: number;
+  /** Length of a step, in the same units. Default epsilon/4. */
+  stepSize?: number;
+  /** Steps; 0 gives the start. Default 20. */
+  steps?: number;
+  /** Runs from different starts; of each sample the first adversary that fools the model is kept, else the one with the highest loss. Default 1. */
+  restarts?: number;
+  /** Start at a random point of the ball: linf uniform in the cube, l2 a uniform direction and a radius uniform on [0, epsilon]. Default true. */
+  randomStart?: boolean;
+  /** Clamp the random start onto [0, 1] (default), or only the steps (AdvCL's code). */
+  clampStart?: boolean;
+  /** Clamp onto [0, 1] before the projection onto the ball (RoCL's code) instead of after. For linf both give the same bits. Default false. */
+  clampThenProject?: boolean;
+  /** Leave a batch once all of its samples fool the model. Default false. */
+  earlyStop?: boolean;
+  /** Read `labels` as classes to reach instead of classes to leave. Default false. */
+  targeted?: boolean;
+  /** Attack in train mode: batch statistics, and running statistics that move. For training only; evaluation wants false, the default. */
+  trainMode?: boolean;
+  /** The start of a sample depends on the seed, its place in `images` and the restart alone. Default 0. */
+  seed?: number;
+  /** Images a forward pass. Default 256. */
+  batchSize?: number;
+  /** Called after every step of every batch and restart. */
+  onProgress?: (progress: StepProgress) => void;
+}
+
+/** {@link PgdOptions} with every value decided. */
+export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress'>>;
+
+const KNOWN = [
+  'norm', 'epsilon', 'stepSize', 'steps', 'restarts', 'randomStart', 'clampStart', 'clampThenProject', 'earlyStop', 'targeted', 'trainMode', 'seed',
+  'batchSize', 'signal', 'onProgress',
+] as const satisfies readonly (keyof PgdOptions)[];
+
+/** @internal */
+export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdOptions {
+  const given = check.options('options', options, KNOWN);
+  const flag = (name: 'randomStart' | 'clampStart' | 'clampThenProject' | 'earlyStop' | 'targeted' | 'trainMode', fallback: boolean) =>
+    check.boolean(`options.${name}`, given[name] ?? fallback);
+  const norm = check.oneOf('options.norm', given.norm ?? 'linf', ['linf', 'l2']);
+  const epsilon = check.finite('options.epsilon', given.epsilon ?? (norm === 'linf' ? 8 / 255 : 0.5), { min: 0 });
+  checkFunction('options.onProgress', given.onProgress);
+  return {
+    norm, epsilon,
+    stepSize: check.finite('options.stepSize', given.stepSize ?? epsilon / 4, { min: 0 }),
+    steps: check.integer('options.steps', given.steps ?? 20, { min: 0, max: 1e6 }),
+    restarts: check.integer('options.restarts', given.restarts ?? 1, { min: 1, max: 1e6 }),
+    randomStart: flag('randomStart', true),
+    clampStart: flag('clampStart', true),
+    clampThenProject: flag('clampThenProject', false),
+    earlyStop: flag('earlyStop', false),
+    targeted: flag('targeted', false),
+    trainMode: flag('trainMode', false),
+    seed: check.integer('options.seed', given.seed ?? 0, { min: 0 }),
+    batchSize: check.integer('options.batchSize', given.batchSize ?? 256, { min: 1 }),
+  };
+}
+
+/**
+ * Adversaries of `images` that raise the cross-entropy of the model at `labels` (lower it at target labels, if `targeted`), found by projected
+ * gradient descent (Madry et al., ICLR 2018). Every adversary lies in [0, 1] and in the ball exactly, also as computed in floating point.
+ * Runs off the main thread (a function model is called on it). A native model is attacked in eval mode and gets back the mode it had; parameters and
+ * their gradients are not touched.
+ * @param images `[N, C, H, W]`, float32 or float64, in [0, 1]: normalisation belongs inside the model.
+ * @param labels int64 `[N]`.
+ * @returns `[N, C, H, W]` of the dtype of `images`.
+ * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument; {@link NonFiniteError} naming the first sample whose
+ * gradient is NaN or infinite; the signal's reason when aborted; whatever a function model throws.
+ * @example
+ * ```ts
+ * using adversarial = await pgd(model, images, labels, { epsilon: 8 / 255, stepSize: 2 / 255, steps: 20 });
+ * ```
+ */
+export async function pgd(model: AttackModel, images: Tensor, labels: Tensor, options?: PgdOptions): Promise<Tensor> {
+  return runPgd(model, images, labels, resolvePgdOptions(options), options);
+}
+
+/** `samples`: int64 [N], the numbers of the samples in the whole set, for their random starts. @internal */
+export async function runPgd(
+  model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedPgdOptions, { signal, onProgress }: PgdOptions = {}, samples?: Tensor,
+): Promise<Tensor> {
+  checkImages(images);
+  checkLabels(labels, images.shape[0]!);
+  const target = nativeModel(model);
+  return Tensor.wrap(await job(
+    () => native().pgd(target, images.handle, { ...options, labels: labels.handle, samples: samples?.handle }, onProgress as never), signal));
+}
+
+/**
+ * The classes that the model, in eval mode, gives `images`: int64 `[N]`. Runs off the main thread.
+ * @throws {@link NonFiniteError} naming the first sample whose logits are NaN or infinite
+ * @internal
+ */
+export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: PgdOptions = {}): Promise<Tensor> {
+  checkImages(images);
+  const target = nativeModel(model);
+  return Tensor.wrap(await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal));
+}
+
+/** @internal */
+export function checkFunction(argument: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'function') throw new ArgumentTypeError(argument, 'a function', describe(value));
+}
+
+function checkImages(images: unknown): asserts images is Tensor {
+  if (!(images instanceof Tensor)) throw new ArgumentTypeError('images', 'a Tensor', describe(images));
+  const { dtype, shape, device } = images;
+  if (dtype !== 'float32' && dtype !== 'float64') throw new ArgumentTypeError('images', 'a float32 or float64 Tensor', dtype);
+  if (shape.length !== 4) throw new ArgumentRangeError('images', 'shape [N, C, H, W]', `[${shape.join(', ')}]`);
+  if (device !== 'cpu') throw new ArgumentRangeError('images', 'a Tensor on the CPU', device);
+}
+
+function checkLabels(labels: unknown, count: number): asserts labels is Tensor {
+  if (!(labels instanceof Tensor)) throw new ArgumentTypeError('labels', 'a Tensor', describe(labels));
+  const { dtype, shape } = labels;
+  if (dtype !== 'int64') throw new ArgumentTypeError('labels', 'an int64 Tensor', dtype);
+  if (shape.length !== 1 || shape[0] !== count) throw new ArgumentRangeError('labels', `shape [${count}]`, `[${shape.join(', ')}]`);
+}
+
+function nativeModel(model: AttackModel): NativeModel {
+  if (model instanceof Model) return model.handle;
+  if (typeof model !== 'function') throw new ArgumentTypeError('model', 'a Model or a function', describe(model));
+  return (images: TensorHandle, give: (output: TensorHandle) => void) =>
+    scope(() => {
+      const deliver = (output: unknown) => {
+        if (!(output instanceof Tensor)) throw new ArgumentTypeError('model', 'a function that returns a Tensor', describe(output));
+        give(output.handle);
+      };
+      const output: unknown = model(Tensor.wrap(images));
+      return isThenable(output) ? Promise.resolve(output).then(deliver) : deliver(output);
+    });
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return value !== null && typeof value === 'object' && 'then' in value && typeof value.then === 'function';
+}
