@@ -18,8 +18,9 @@ export function currentScope(): Scope | undefined {
  * arrays, plain objects, Maps and Sets) pass to the enclosing scope. Works for functions that return a Promise too, and nests.
  * @example
  * ```ts
- * const loss = scope(() => ops.aten.mean(ops.aten.square(x)).item());   // nothing but the number is left
- * await scope(async () => { const adversarial = await pgd(model, images, labels, options); });
+ * using x = randn([4, 4]);
+ * const mean = scope(() => ops.aten.mean(ops.aten.square(x)).item());   // nothing but the number is left
+ * const doubled = await scope(async () => ops.aten.mul(x, 2));          // the result passes to the enclosing scope
  * ```
  */
 export function scope<T>(body: () => T): T {
