@@ -1,0 +1,69 @@
+/** How a command is put together: its options beside the common ones, its examples, and what runs around it. */
+import { Option, type Argument, type Command } from 'commander';
+import { Interrupted, interruptible } from './interrupt.js';
+import { commonOptions, type CommonOptions } from './options.js';
+import { Output, type Streams } from './output.js';
+
+/** One call of the program. */
+export interface Session {
+  readonly streams: Streams;
+  exitCode: number;
+  /** Known once a command's options are. */
+  output?: Output;
+}
+
+export interface Context {
+  readonly output: Output;
+  /** Aborted by ctrl-C. */
+  readonly signal: AbortSignal;
+}
+
+export interface Definition<Options> {
+  name: string;
+  /** One line in the list of commands. */
+  summary: string;
+  /** What it does, in the command's own help. */
+  description: string;
+  arguments?: Argument[];
+  options?: Option[];
+  /** Calls that one could type, and what they do. */
+  examples: [call: string, effect: string][];
+  /** Runs it; the result is the exit code (nothing: 0). */
+  action(context: Context, options: Options & CommonOptions, ...args: (string | undefined)[]): Promise<number | void>;
+}
+
+export type AddCommand = (program: Command, session: Session) => void;
+
+export function define<Options extends object>({ name, summary, description, arguments: positional = [], options = [], examples, action }: Definition<Options>): AddCommand {
+  return (program, session) => {
+    const command = program.command(name).summary(summary).description(description);
+    for (const argument of positional) command.addArgument(argument);
+    for (const option of options) command.addOption(option);
+    for (const option of commonOptions()) command.addOption(option.helpGroup('Common options:'));
+    command.addHelpOption(new Option('-h, --help', 'print this help').helpGroup('Common options:'));
+    const width = Math.max(...examples.map(([call]) => call.length));
+    command.addHelpText('after', ['', 'Examples:', ...examples.map(([call, effect]) => `  ${call.padEnd(width)}  ${effect}`)].join('\n'));
+    command.action(async (...given: unknown[]) => {
+      const values = command.opts<Options & CommonOptions>();
+      const output = (session.output = new Output(session.streams, values));
+      const asked = () => output.note('\nStopping; ctrl-C again ends at once.');
+      const code = await interruptible(async (signal) => {
+        try {
+          return await action({ output, signal }, values, ...(given.slice(0, positional.length) as (string | undefined)[]));
+        } catch (error) {
+          throw signal.aborted && !(error instanceof Interrupted) && isAbort(error) ? signal.reason : error;
+        }
+      }, asked);
+      session.exitCode = code ?? 0;
+    });
+  };
+}
+
+const isAbort = (error: unknown): boolean => error instanceof Error && (error.name === 'AbortError' || (error as { code?: string }).code === 'ERR_CANCELLED');
+
+/** Applies --threads and --seed to the process. */
+export async function applySettings({ threads, seed }: CommonOptions): Promise<void> {
+  const { manualSeed, setThreads } = await import('../index.js');
+  if (threads !== undefined) setThreads(threads);
+  if (seed !== undefined) manualSeed(seed);
+}

@@ -1,0 +1,174 @@
+/** What this machine has of what the package needs. Nothing here needs the addon to be built or to load. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { builtWith, explainLoadFailure } from './explain.js';
+
+/** One thing that was looked at. */
+export interface Finding {
+  subject: string;
+  /** `note`: worth knowing, nothing is wrong. */
+  state: 'ok' | 'note' | 'problem';
+  text: string;
+  /** What to type. */
+  fix?: string;
+}
+
+export interface Diagnosis {
+  /** Nothing that is needed is missing. */
+  ok: boolean;
+  /** Of this package. */
+  version: string;
+  findings: Finding[];
+}
+
+interface LibTorch {
+  source: string;
+  dir: string;
+  version?: string;
+  problem?: string;
+}
+/** scripts/libtorch.mjs, which also runs before anything is built. */
+interface LibTorchScript {
+  SUPPORTED: string;
+  libTorchCandidates(): LibTorch[];
+  buildProblems(): string[];
+}
+interface Probe {
+  path?: string;
+  error?: string;
+  info?: { libtorch: string; instructionSet: string; instructionSets: string[]; threads: number; cuda: boolean; cpu: string };
+  /** The libtorch_cpu.so that was mapped. */
+  library?: string;
+}
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Looks at everything. @param options.threads what `setThreads` would be called with */
+export async function diagnose({ threads }: { threads?: number | undefined } = {}): Promise<Diagnosis> {
+  const script = (await import(new URL('../../scripts/libtorch.mjs', import.meta.url).href)) as LibTorchScript;
+  const { version, engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string; engines: { node: string } };
+  const candidates = script.libTorchCandidates();
+  const probe = probeAddon(threads);
+  const findings = [
+    node(engines.node), system(), addon(probe), libtorch(probe, candidates, script.SUPPORTED),
+    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...building(script.buildProblems(), probe.info !== undefined),
+  ];
+  return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
+}
+
+/** Loads the addon in a process of its own: a library that kills the process on loading is then one more finding. */
+function probeAddon(threads: number | undefined): Probe {
+  const count = threads === 0 ? availableParallelism() : threads;
+  const program = `
+    const build = require('node-gyp-build'), probe = {};
+    try {
+      probe.path = build.path(${JSON.stringify(root)});
+      const addon = build(${JSON.stringify(root)});
+      ${count === undefined ? '' : `addon.set_threads(${count});`}
+      probe.info = addon.info();
+      probe.library = require('fs').readFileSync('/proc/self/maps', 'utf8').match(/\\S*libtorch_cpu\\.so\\S*/)?.[0];
+    } catch (error) { probe.error = error.message; }
+    require('fs').writeSync(1, JSON.stringify(probe));`;
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['-e', program], { cwd: root, encoding: 'utf8', timeout: 60_000 });
+  try {
+    return JSON.parse(stdout) as Probe;
+  } catch {
+    return { error: `loading it ended the process (${signal ?? `exit code ${status}`})${stderr ? `: ${stderr.trim().split('\n').at(-1)}` : ''}` };
+  }
+}
+
+function node(needed: string): Finding {
+  const [wanted, have] = [needed.replace('>=', ''), process.versions.node].map((text) => text.split('.').map(Number)) as [number[], number[]];
+  const ok = have[0]! > wanted[0]! || (have[0] === wanted[0] && have[1]! >= wanted[1]!);
+  const text = `${process.versions.node} (${process.execPath})`;
+  return ok ? { subject: 'Node.js', state: 'ok', text } : { subject: 'Node.js', state: 'problem', text, fix: `Node.js ${wanted.join('.')} or later is needed: nvm install --lts` };
+}
+
+function system(): Finding {
+  const { glibcVersionRuntime: glibc } = (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header;
+  const text = `${process.platform}-${process.arch}${glibc === undefined ? '' : `, glibc ${glibc}`}`;
+  const [major = 0, minor = 0] = (glibc ?? '').split('.').map(Number);
+  if (process.platform === 'linux' && process.arch === 'x64' && major * 1000 + minor >= 2028) return { subject: 'System', state: 'ok', text };
+  return { subject: 'System', state: 'problem', text, fix: 'linux-x64 with glibc 2.28 or later is needed, as Debian 10, Ubuntu 20.04, RHEL 8 or a Debian-based image have it' };
+}
+
+function addon({ path, error }: Probe): Finding {
+  if (error === undefined) return { subject: 'Addon', state: 'ok', text: path! };
+  const [text, fix] = explainLoadFailure(new Error(error), root).split('\n')[0]!.split(/\.? Type: /) as [string, string?];
+  const elsewhere = process.env['A_INFONCE_PREBUILD'];
+  if (elsewhere) return { subject: 'Addon', state: 'problem', text: `${text}\nlooked for in ${elsewhere}, which A_INFONCE_PREBUILD names`, fix: 'unset A_INFONCE_PREBUILD' };
+  return { subject: 'Addon', state: 'problem', text, ...(fix === undefined ? {} : { fix }) };
+}
+
+function libtorch({ info, library }: Probe, candidates: LibTorch[], supported: string): Finding {
+  const found = candidates.find(({ problem }) => problem === undefined);
+  const wrong = candidates.filter(({ problem }) => problem !== undefined).map(({ source, dir, problem }) => `not ${source}, ${dir}: ${problem}`);
+  if (info !== undefined) {
+    const dir = library?.replace(/\/lib\/[^/]*$/, '');
+    const how = builtSource(dir) ?? candidates.find((candidate) => candidate.dir === dir)?.source ?? 'where the addon was built with it';
+    return { subject: 'LibTorch', state: 'ok', text: `${info.libtorch}, ${how}${dir === undefined ? '' : `\n${dir}`}` };
+  }
+  const built = builtWith(root);
+  const gone = built !== undefined && !existsSync(built) ? [`the addon was built with ${built}, which is gone`] : [];
+  if (found) return { subject: 'LibTorch', state: gone.length > 0 ? 'problem' : 'ok', text: [`${found.version}, ${found.source}`, found.dir, ...gone, ...wrong].join('\n') };
+  return {
+    subject: 'LibTorch', state: 'problem', text: ['not found', ...gone, ...wrong].join('\n'),
+    fix: `npm run build:native fetches it with pip; or set A_INFONCE_LIBTORCH to the folder of LibTorch ${supported}`,
+  };
+}
+
+/** How the last build found the LibTorch at `dir`. */
+function builtSource(dir: string | undefined): string | undefined {
+  try {
+    const record = JSON.parse(readFileSync(join(root, 'build', 'libtorch.json'), 'utf8')) as { dir: string; source: string };
+    return record.dir === dir ? record.source : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function processor(): Finding {
+  const flags = /^flags\s*:(.*)$/m.exec(read('/proc/cpuinfo'))?.[1]?.split(' ') ?? [];
+  const features = ['sse4_2', 'avx', 'f16c', 'fma', 'avx2', 'avx512f', 'avx512bw', 'avx512vl', 'avx512_vnni', 'avx512_bf16', 'amx_bf16'].filter((each) => flags.includes(each));
+  return { subject: 'Processor', state: 'ok', text: `${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} core${availableParallelism() === 1 ? '' : 's'}\n${features.join(' ')}` };
+}
+
+function kernels({ instructionSet, instructionSets, threads, cpu }: NonNullable<Probe['info']>): Finding[] {
+  const slow = instructionSet === 'portable';
+  return [
+    {
+      subject: 'Kernels', state: slow ? 'note' : 'ok', text: `${instructionSet} (of ${instructionSets.join(', ')}); LibTorch: ${cpu}`,
+      ...(slow && instructionSets.length > 1 ? { fix: 'unset A_INFONCE_ISA for the fast ones' } : {}),
+    },
+    { subject: 'Threads', state: 'ok', text: String(threads) },
+  ];
+}
+
+function gpu({ info }: Probe): Finding {
+  const query = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 });
+  const cards = query.status === 0 ? query.stdout.trim().split('\n') : [];
+  if (cards.length === 0) return { subject: 'GPU', state: 'note', text: 'none; the processor does the work' };
+  return { subject: 'GPU', state: 'note', text: `${cards.join('; ')}${info === undefined || info.cuda ? '' : '\nnot used: this LibTorch is built for the processor only'}` };
+}
+
+/** Tools are needed only where the addon has yet to be built. */
+function building(problems: string[], built: boolean): Finding[] {
+  if (problems.length > 0)
+    return problems.map((problem) => {
+      const [text, ...fix] = problem.split(/ {2}/);
+      return { subject: 'Build tools', state: built ? 'note' : 'problem', text: text!, ...(built || fix.length === 0 ? {} : { fix: fix.map((line) => line.trim()).join('\n') }) };
+    });
+  const first = (command: string) => spawnSync(command, ['--version'], { encoding: 'utf8' }).stdout?.split('\n')[0];
+  return [{ subject: 'Build tools', state: 'ok', text: [first(process.env['CXX'] || 'c++'), first('cmake'), first('ninja') ? `ninja ${first('ninja')}` : first('make')].join('; ') }];
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
