@@ -1,0 +1,117 @@
+#include "objective/a_infonce.h"
+#include <torch/library.h>
+#include <cmath>
+#include <string>
+#include "error.h"
+#include "objective/algebra.h"
+#include "ops/similarity.h"
+
+namespace a_infonce {
+
+using at::Tensor;
+using objective::Form;
+using objective::Options;
+
+namespace {
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.10g", x);
+  return text;
+}
+
+void require(bool ok, const char* argument, const char* expected, const std::string& received) { require_range(ok, argument, expected, received); }
+
+void check(const Tensor& features, const Options& options) {
+  if (features.scalar_type() != at::kFloat && features.scalar_type() != at::kDouble)
+    throw Error(ErrorKind::ArgumentType, "features", "a float32 or float64 tensor", c10::toString(features.scalar_type()));
+  if (!features.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "features", "a tensor on the CPU", features.device().str());
+  std::string shape = "shape [";
+  for (int64_t i = 0; i < features.dim(); ++i) shape += (i ? ", " : "") + std::to_string(features.size(i));
+  shape += "]";
+  require(features.dim() == 2 && features.size(0) > 0 && features.size(1) > 0, "features", "shape [views * batch, dim], neither of them 0", shape);
+  const int64_t views = options.views, minimum = options.labels ? 1 : 2;
+  require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
+  require(features.size(0) % views == 0, "features", "rows that divide by options.views", shape + " and " + std::to_string(views) + " views");
+  require(std::isfinite(options.temperature) && options.temperature > 0, "options.temperature", "a finite number above 0", number(options.temperature));
+  if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
+  require(std::isfinite(options.weight) && options.weight >= 0, "options.inferiorPositive.weight", "a finite number of at least 0", number(options.weight));
+  require(std::isfinite(options.positive_weight) && options.positive_weight > 0, "options.inferiorPositive.positiveWeight", "a finite number above 0",
+          number(options.positive_weight));
+  if (options.hard_negative) {
+    const double beta = options.hard_negative->beta, tau = options.hard_negative->tau_plus;
+    require(std::isfinite(beta) && beta >= 0, "options.hardNegative.beta", "a finite number of at least 0", number(beta));
+    require(tau >= 0 && tau < 1, "options.hardNegative.tauPlus", "a number of at least 0 and below 1", number(tau));
+    if (!options.labels) require(features.size(0) > views, "options.hardNegative", "a batch of at least two images (negatives)", "a batch of one");
+  }
+  if (options.adversarial_view)
+    require(*options.adversarial_view >= 0 && *options.adversarial_view < views, "options.adversarialView", "a view", std::to_string(*options.adversarial_view));
+  if (options.labels) {
+    const Tensor& labels = *options.labels;
+    require(options.form == Form::Paper, "options.labels", "none in the released forms (form 'paper' takes them)", "labels");
+    if (labels.scalar_type() != at::kInt && labels.scalar_type() != at::kLong)
+      throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor", c10::toString(labels.scalar_type()));
+    require(labels.dim() == 1 && labels.size(0) == features.size(0) / views, "options.labels", "one label an image",
+            std::to_string(labels.numel()) + " labels for " + std::to_string(features.size(0) / views) + " images");
+  }
+  if (options.form == Form::Paper) {
+    if (options.alpha) require(options.adversarial_view.has_value(), "options.adversarialView", "a view (options.inferiorPositive needs one)", "undefined");
+    return;
+  }
+  require(options.positive_weight == 1, "options.inferiorPositive.positiveWeight", "1 in the released forms (form 'paper' takes others)", number(options.positive_weight));
+  if (options.form == Form::AdvCL) {
+    require(views >= 2 && options.adversarial_view.value_or(0) == 0, "options.adversarialView", "0 in form 'advcl'", std::to_string(options.adversarial_view.value_or(0)));
+    return;
+  }
+  require(views == 2 || views == 3, "options.views", "3, or 2 for the attack's loss, in form 'rocl'", std::to_string(views));
+  require(options.normalize.value_or(true), "options.normalize", "true in form 'rocl'", "false");
+  if (views == 3)
+    require(options.adversarial_view.value_or(2) == 2, "options.adversarialView", "2 in form 'rocl'", std::to_string(options.adversarial_view.value_or(2)));
+  else {
+    require(!options.adversarial_view, "options.adversarialView", "undefined in form 'rocl' with two views", std::to_string(options.adversarial_view.value_or(0)));
+    require(!options.alpha, "options.inferiorPositive", "undefined in form 'rocl' with two views", "an object");
+    require(!options.hard_negative, "options.hardNegative", "undefined in form 'rocl' with two views", "an object");
+  }
+}
+
+/// Rows of length 1; a row of zeros stays one.
+Tensor normalized(const Tensor& features) { return features / features.norm(2, 1, true).clamp_min(1e-12); }
+
+Tensor loss_of(const Tensor& features, const Options& options) {
+  switch (options.form) {
+    case Form::RoCL: return objective::rocl(features, options);
+    case Form::AdvCL: {
+      if (options.normalize.value_or(false)) return objective::advcl(normalized(features), options);
+      const double error = (features.detach().norm(2, 1, false, at::kDouble) - 1).abs().max().item<double>();
+      require(error <= 1e-3, "features", "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)", "a row " + number(error) + " off");
+      return objective::advcl(features, options);
+    }
+    default: return objective::paper(options.normalize.value_or(true) ? normalized(features) : features, options);
+  }
+}
+
+}  // namespace
+
+Tensor a_infonce(const Tensor& features, const Options& options) {
+  check(features, options);
+  ops::require_finite_rows(features.detach(), "features");
+  const Tensor loss = loss_of(features, options);
+  if (!std::isfinite(loss.item<double>())) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
+  return loss.to(features.scalar_type());
+}
+
+TORCH_LIBRARY_FRAGMENT(a_infonce, m) {
+  m.def(
+      "loss(Tensor features, int views, *, str form='paper', float temperature=0.5, int? adversarial_view=None, float? alpha=None, float weight=1, "
+      "float positive_weight=1, float? beta=None, float tau_plus=0, Tensor? labels=None, bool? normalize=None) -> Tensor",
+      [](const Tensor& features, int64_t views, std::string form, double temperature, std::optional<int64_t> adversarial_view, std::optional<double> alpha, double weight,
+         double positive_weight, std::optional<double> beta, double tau_plus, const std::optional<Tensor>& labels, std::optional<bool> normalize) {
+        Options options{views, adversarial_view, temperature, alpha, weight, positive_weight, {}, labels, normalize, Form::Paper};
+        if (beta) options.hard_negative = {*beta, tau_plus};
+        require(form == "paper" || form == "advcl" || form == "rocl", "options.form", "'paper', 'advcl' or 'rocl'", "'" + form + "'");
+        options.form = form == "paper" ? Form::Paper : form == "advcl" ? Form::AdvCL : Form::RoCL;
+        return a_infonce(features, options);
+      });
+}
+
+}  // namespace a_infonce
