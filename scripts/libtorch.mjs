@@ -11,6 +11,9 @@ export function cacheDir() {
   return process.env.A_INFONCE_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'a-infonce');
 }
 
+/** Where pip's target folder is kept: torch/ and, with a CUDA build, the libraries beside it. */
+const fetchedDir = () => join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
+
 /** What is at `dir` (a folder with include/ and lib/): { dir, version, problem? }. */
 export function inspectLibTorch(dir) {
   const full = resolve(dir);
@@ -44,8 +47,7 @@ export function libTorchCandidates() {
     if (process.env[name]) candidates.push({ source: `the environment variable ${name}`, ...inspectLibTorch(process.env[name]) });
   const python = pythonTorch();
   if (python) candidates.push({ source: 'the Python package torch', ...inspectLibTorch(python) });
-  const cached = join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
-  if (existsSync(cached)) candidates.push({ source: 'the cache', ...inspectLibTorch(cached) });
+  if (existsSync(fetchedDir())) candidates.push({ source: 'the cache', ...inspectLibTorch(join(fetchedDir(), 'torch')) });
   return candidates;
 }
 
@@ -70,22 +72,21 @@ export function fetchLibTorch(log = console.log) {
     { stdio: ['ignore', 'inherit', 'pipe'], encoding: 'utf8' });
   try {
     log(`Fetching LibTorch ${FETCHED_VERSION} with pip (once; kept in ${cacheDir()}) ...`);
-    // The CPU build stands alone; the default build of some indexes needs the CUDA packages it depends on.
+    // The CPU build stands alone. Where the index has none, the default build comes with the CUDA packages that it cannot load without.
     let run = pip('--no-deps', `torch==${FETCHED_VERSION}+cpu`);
-    if (run.status !== 0) run = pip(`torch==${FETCHED_VERSION}`);
+    if (run.status !== 0) {
+      log(`This pip index has no CPU build of torch ${FETCHED_VERSION}: fetching the default one, several gigabytes with its CUDA libraries ...`);
+      run = pip(`torch==${FETCHED_VERSION}`);
+    }
     if (run.status !== 0)
       throw new Error(`pip could not fetch torch==${FETCHED_VERSION}:\n${run.stderr}\nOr unpack LibTorch ${SUPPORTED} somewhere and set A_INFONCE_LIBTORCH to its folder.`);
-    const torch = join(work, 'torch');
-    const target = join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
-    const standalone = !existsSync(join(torch, 'lib', 'libtorch_cuda.so'));
-    if (standalone) for (const folder of ['bin', 'test', 'testing', '_inductor', 'utils']) rmSync(join(torch, folder), { recursive: true, force: true });
-    else throw new Error(`pip fetched a CUDA build of torch. Install it as a Python package instead: ${python} -m pip install torch==${FETCHED_VERSION}`);
-    if (inspectLibTorch(target).problem) {
+    const target = fetchedDir();
+    if (inspectLibTorch(join(target, 'torch')).problem) {
       rmSync(target, { recursive: true, force: true });
-      renameSync(torch, target);
+      renameSync(work, target);
     }
-    const found = inspectLibTorch(target);
-    if (found.problem) throw new Error(`${target}: ${found.problem}`);
+    const found = inspectLibTorch(join(target, 'torch'));
+    if (found.problem) throw new Error(`${found.dir}: ${found.problem}`);
     return { source: 'pip', ...found };
   } finally {
     rmSync(work, { recursive: true, force: true });
