@@ -17,3 +17,8 @@ export {
 } from './data/augment.js';
 export { pgd, type AttackModel, type PgdOptions, type ResolvedPgdOptions, type StepProgress } from './attack/pgd.js';
 export { evaluate, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Score } from './evaluation/evaluate.js';
+export { Model } from './model/model.js';
+export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, type LoadStateOptions, type ProjectorConfig } from './model/encoder.js';
+export { Classifier, type ClassifierConfig, type ClassifierOptions } from './model/classifier.js';
+export { loadTorchScript, TorchScriptModel } from './model/torchscript.js';
+export { readSafetensors, writeSafetensors, type Safetensors } from './model/safetensors.js';

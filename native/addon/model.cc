@@ -66,14 +66,14 @@ Napi::Value model_forward(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value model_state(const Napi::CallbackInfo& info) {
-  const auto state = model_arg(info[0], "model")->state();
-  auto result = Napi::Array::New(info.Env(), state.size());
-  for (uint32_t i = 0; i < state.size(); ++i) {
+  const bool parameters_only = boolean_arg(info[1], "parametersOnly");
+  auto result = Napi::Array::New(info.Env());
+  for (const auto& [name, tensor, parameter] : model_arg(info[0], "model")->state()) {
+    if (parameters_only && !parameter) continue;
     auto entry = Napi::Object::New(info.Env());
-    entry.Set("name", state[i].name);
-    entry.Set("parameter", state[i].parameter);
-    entry.Set("tensor", wrap_tensor(info.Env(), state[i].tensor));
-    result.Set(i, entry);
+    entry.Set("name", name);
+    entry.Set("tensor", wrap_tensor(info.Env(), tensor));
+    result.Set(result.Length(), entry);
   }
   return result;
 }

@@ -21,7 +21,7 @@ inline std::shared_ptr<nn::Model>& model_box(const Napi::Value& value, const cha
 /// The model behind a handle; throws on handles of another kind and on disposed ones.
 inline std::shared_ptr<nn::Model> model_arg(const Napi::Value& value, const char* name) {
   auto model = handle_arg<nn::Model>(value, name);
-  require_range(model != nullptr, name, "a live model", "a disposed one");
+  if (!model) throw Error(ErrorKind::ArgumentType, name, "a live model", "a disposed one");
   return model;
 }
 

@@ -90,6 +90,7 @@ Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& val
   for (const auto& [name, tensor, parameter] : state()) {
     const auto found = rest.find(name);
     if (found == rest.end()) {
+      if (name.ends_with("num_batches_tracked")) continue;  // dictionaries older than PyTorch 0.4.1 have none, and nothing depends on it
       loaded.missing.push_back(name);
       continue;
     }

@@ -1,5 +1,5 @@
 import type { ModelHandle } from '../runtime/addon.js';
-import { AInfoNCEError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { Tensor } from '../tensor/tensor.js';
 
@@ -15,9 +15,9 @@ export abstract class Model implements Disposable {
     this.#handle = handle;
   }
 
-  /** The native handle, for the facade only. Throws {@link AInfoNCEError} when the model is disposed. */
+  /** The native handle, for the facade only. Throws {@link ArgumentTypeError} when the model is disposed. */
   get handle(): ModelHandle {
-    if (this.#handle === undefined) throw new AInfoNCEError(`this ${this.constructor.name} is disposed`);
+    if (this.#handle === undefined) throw new ArgumentTypeError('model', `a live ${this.constructor.name}`, `a disposed ${this.constructor.name}`);
     return this.#handle;
   }
 
@@ -49,12 +49,12 @@ export abstract class Model implements Disposable {
 
   /** Parameters and buffers by name, in PyTorch's order. They are the model's own tensors: writing into them changes the model. */
   state(): Map<string, Tensor> {
-    return new Map(native().model_state(this.handle).map(({ name, tensor }) => [name, Tensor.wrap(tensor)]));
+    return new Map(native().model_state(this.handle, false).map(({ name, tensor }) => [name, Tensor.wrap(tensor)]));
   }
 
   /** The tensors that training changes, in the order of {@link state}; each a leaf with `requiresGrad`. */
   parameters(): Tensor[] {
-    return native().model_state(this.handle).filter((entry) => entry.parameter).map((entry) => Tensor.wrap(entry.tensor));
+    return native().model_state(this.handle, true).map(({ tensor }) => Tensor.wrap(tensor));
   }
 
   /** The number of trained values. */

@@ -73,7 +73,7 @@ export interface ModelAddon {
   /** `branch` and `output` for networks only. */
   model_forward(model: ModelHandle, images: TensorHandle, branch?: string, output?: string): TensorHandle;
   /** The model's own tensors, not copies. */
-  model_state(model: ModelHandle): { name: string; parameter: boolean; tensor: TensorHandle }[];
+  model_state(model: ModelHandle, parametersOnly: boolean): { name: string; tensor: TensorHandle }[];
   model_load_state(model: ModelHandle, names: string[], tensors: TensorHandle[], strict: boolean): { missing: string[]; unexpected: string[] };
   model_set_training(model: ModelHandle, training: boolean): void;
   model_training(model: ModelHandle): boolean;

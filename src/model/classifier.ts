@@ -1,0 +1,110 @@
+import type { ModelHandle } from '../runtime/addon.js';
+import { ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
+import { native } from '../runtime/native.js';
+import { ops } from '../tensor/ops.js';
+import { noGrad } from '../tensor/scope.js';
+import { Tensor } from '../tensor/tensor.js';
+import { Encoder, type EncoderConfig, fromFile, type LoadedState, loadState, type LoadStateOptions, readModel, saveModel, withTensors } from './encoder.js';
+import { Model, seedOf, tensorOf } from './model.js';
+
+/** What a classifier is made of, resolved. */
+export interface ClassifierConfig {
+  encoder: Readonly<EncoderConfig>;
+  classes: number;
+  /** The encoder's BatchNorm branch that it uses. */
+  branch: string;
+}
+
+/** Options of {@link Classifier.create}. */
+export interface ClassifierOptions {
+  /** Shared, not copied: its weights are the classifier's, and disposing it leaves the classifier whole. */
+  encoder: Encoder;
+  classes: number;
+  /** By default the encoder's first branch. AdvCL fine-tunes through `'pgd'`. */
+  branch?: string;
+  /** Of the head's first values, by default 0. */
+  seed?: number;
+}
+
+/** An encoder and a linear head: images `[N, channels, height, width]` to logits `[N, classes]`. */
+export class Classifier extends Model {
+  /** @internal */
+  private constructor(handle: ModelHandle, readonly config: Readonly<ClassifierConfig>) {
+    super(handle);
+  }
+
+  /** A new head on `encoder`. @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the option. */
+  static create(options: ClassifierOptions): Classifier {
+    const { encoder, classes, branch, seed = 0 } = check.options('options', options, ['encoder', 'classes', 'branch', 'seed']);
+    if (!(encoder instanceof Encoder)) throw new ArgumentTypeError('encoder', 'an Encoder', describe(encoder));
+    const config: ClassifierConfig = {
+      encoder: { ...encoder.config, projector: undefined },
+      classes: check.integer('classes', classes, { min: 1, max: 1 << 20 }),
+      branch: check.oneOf('branch', branch ?? encoder.config.branches[0], encoder.config.branches),
+    };
+    return new Classifier(native().model_classifier(encoder.handle, config.classes, config.branch, seedOf(seed)), config);
+  }
+
+  /**
+   * The encoder's features of a batch, through the classifier's branch.
+   * @param images `[N, channels, height, width]`, float32 in [0, 1]. @returns `[N, featureDim]`. @throws {@link ArgumentRangeError} as `forward`.
+   */
+  features(images: Tensor): Tensor {
+    return Tensor.wrap(native().model_forward(this.handle, tensorOf('images', images).handle, this.config.branch, 'features'));
+  }
+
+  /**
+   * Class ids of a batch, in eval mode and without recording; the classifier's mode is as before afterwards.
+   * @param images `[N, channels, height, width]`, float32 in [0, 1]. @returns N ids from 0 to `classes - 1`. @throws {@link ArgumentRangeError} as `forward`.
+   */
+  predict(images: Tensor): number[] {
+    const { training } = this;
+    this.eval();
+    try {
+      return noGrad(() => {
+        using logits = this.forward(images);
+        using ids = ops.aten.argmax(logits, 1);
+        return Array.from(ids.toTypedArray(), Number);
+      });
+    } finally {
+      if (training) this.train();
+    }
+  }
+
+  /** A deep copy, in the same mode. */
+  clone(): Classifier {
+    return new Classifier(native().model_clone(this.handle), this.config);
+  }
+
+  /** As {@link Encoder.loadState}; heads may be called `head`, `fc`, `linear` or `classifier`. */
+  loadState(state: ReadonlyMap<string, Tensor> | Record<string, Tensor>, options: LoadStateOptions = {}): LoadedState {
+    return loadState(this.handle, state, { branches: this.config.encoder.branches, projector: false, head: true }, options);
+  }
+
+  /** Writes a safetensors file that {@link Classifier.load} needs nothing beside. @throws {@link FileError} */
+  async save(path: string): Promise<void> {
+    await saveModel(this, path, { kind: 'classifier', ...this.config.encoder, branch: this.config.branch });
+  }
+
+  /**
+   * Reads a classifier from a safetensors file (ours, or one with names that {@link Classifier.loadState} knows), or from a run's folder, in eval mode.
+   * @param options.branch see {@link LoadStateOptions}: take one BatchNorm branch of several.
+   * @throws {@link FileError} naming the file and what is wrong.
+   */
+  static async load(path: string, options: { branch?: string } = {}): Promise<Classifier> {
+    check.options('options', options, ['branch']);
+    const { path: file, tensors, encoder: found, classes, branch } = await readModel(path, 'classifier.safetensors');
+    if (classes === undefined) throw new FileError(file, 'no linear head (head.weight, fc.weight or linear.weight): an encoder, not a classifier');
+    return fromFile(file, () => {
+      using encoder = Encoder.create({ ...found, projector: undefined, ...(options.branch === undefined ? {} : { branches: [options.branch] }) });
+      const classifier = Classifier.create({ encoder, classes, ...(branch === undefined || options.branch !== undefined ? {} : { branch }) }).eval();
+      try {
+        withTensors(tensors, (state) => classifier.loadState(state, options));
+        return classifier;
+      } catch (error) {
+        classifier.dispose();
+        throw error;
+      }
+    });
+  }
+}

@@ -1,0 +1,29 @@
+import { readFile } from 'node:fs/promises';
+import type { ModelHandle } from '../runtime/addon.js';
+import { ArgumentTypeError, describe, FileError } from '../runtime/errors.js';
+import { job, type JobOptions } from '../runtime/job.js';
+import { native } from '../runtime/native.js';
+import { Model } from './model.js';
+
+/** A model that PyTorch scripted or traced: `forward(images)` is the module's own. */
+export class TorchScriptModel extends Model {
+  /** @internal */
+  constructor(handle: ModelHandle) {
+    super(handle);
+  }
+}
+
+/**
+ * Loads what `torch.jit.save` wrote, on the CPU and in the mode it was saved in: call `eval()` before attacking it.
+ * A TorchScript file is a program. LibTorch's interpreter runs it with tensors only, but it may compute for ever: load files you trust.
+ * @param source a path, or the file's bytes.
+ * @throws {@link FileError} when the file is missing, damaged, a state dictionary, or without a `forward` method.
+ */
+export async function loadTorchScript(source: string | Uint8Array, options: JobOptions = {}): Promise<TorchScriptModel> {
+  if (typeof source !== 'string' && !(source instanceof Uint8Array)) throw new ArgumentTypeError('source', 'a path or a Uint8Array', describe(source));
+  const name = typeof source === 'string' ? source : 'TorchScript bytes';
+  const bytes = typeof source !== 'string' ? source : await readFile(source).catch((error: NodeJS.ErrnoException) => {
+    throw new FileError(name, error.code === 'ENOENT' ? 'no such file' : `cannot be read (${error.code})`, { cause: error });
+  });
+  return new TorchScriptModel(await job(() => native().torchscript_load(bytes, name), options.signal));
+}
