@@ -1,16 +1,102 @@
 /** Opening data sets by name or path. */
-import { ArgumentRangeError } from '../runtime/errors.js';
+import { readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { ArgumentRangeError, check, FileError } from '../runtime/errors.js';
+import { CIFAR10, CIFAR100, openCifar } from './cifar.js';
 import type { Dataset } from './dataset.js';
+import { kindOf } from './files.js';
+import { isImageFolder, openFolder, type FolderOptions } from './folder.js';
+import { isIdx, openIdx } from './idx.js';
 import { proceduralDataset, type ProceduralOptions } from './procedural.js';
 
 /** Options of {@link openDataset}. */
-export interface OpenOptions {
+export interface OpenOptions extends FolderOptions {
+  /** The folder to look in first. */
+  root?: string;
+  /** The 20 superclasses of CIFAR-100 instead of its 100 classes. */
+  coarse?: boolean;
   /** For `'procedural'`: how many images of which size, and the seed. */
   procedural?: ProceduralOptions;
 }
 
-/** Opens a data set: `'procedural'`, which is made on the spot. */
-export async function openDataset(name: string, options: OpenOptions = {}): Promise<Dataset> {
-  if (name === 'procedural') return proceduralDataset(options.procedural);
-  throw new ArgumentRangeError('name', "'procedural'", `'${name}'`);
+const FASHION_CLASSES = ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'];
+const MNIST_CLASSES = Array.from({ length: 10 }, (_, k) => String(k));
+
+/** The data sets that are known by name, and the folder inside a root that holds each. */
+const known = {
+  'cifar10': { folder: 'cifar-10-batches-bin', has: async (folder: string) => (await kindOf(join(folder, 'data_batch_1.bin'))) === 'file' },
+  'cifar100': { folder: 'cifar-100-binary', has: async (folder: string) => (await kindOf(join(folder, 'train.bin'))) === 'file' },
+  'fashion-mnist': { folder: 'fashion-mnist', has: isIdx },
+  'mnist': { folder: 'mnist', has: isIdx },
+};
+type KnownName = keyof typeof known;
+
+/** Where downloaded data sets are kept: `$XDG_CACHE_HOME/a-infonce/data`, or `~/.cache/a-infonce/data`. */
+export function dataCacheFolder(): string {
+  return join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'a-infonce', 'data');
+}
+
+/**
+ * Opens a data set and reads it into memory.
+ *
+ * By name, `'cifar10'`, `'cifar100'`, `'fashion-mnist'` and `'mnist'` are looked for in `options.root` (itself, or a folder in it), in the folder that the environment variable
+ * A_INFONCE_DATA names, in {@link dataCacheFolder}, and where system packages put them; `'procedural'` is made on the spot. By path: a folder of CIFAR
+ * binary batches, of IDX files (gzipped or not), or of images (train/<class>/* with test/<class>/*, or <class>/*). Nothing is unpacked or downloaded.
+ * @throws FileError naming the file and what is wrong with it, or what to type when the data set is not there
+ * @example
+ * ```ts
+ * using data = await openDataset('cifar10');
+ * using batch = data.test.images(0, 128);   // float32 [128, 3, 32, 32]
+ * ```
+ */
+export async function openDataset(nameOrPath: string, options: OpenOptions = {}): Promise<Dataset> {
+  check.string('nameOrPath', nameOrPath);
+  check.options('options', options, ['root', 'coarse', 'procedural', 'size', 'channels', 'testFraction', 'seed', 'signal', 'onProgress']);
+  if (options.size !== undefined) check.integer('options.size', options.size, { min: 1, max: 4096 });
+  if (options.channels !== undefined && options.channels !== 1 && options.channels !== 3)
+    throw new ArgumentRangeError('options.channels', '1 or 3', String(options.channels));
+  if (options.testFraction !== undefined) check.finite('options.testFraction', options.testFraction, { above: 0, below: 1 });
+  if (options.seed !== undefined) check.integer('options.seed', options.seed, { min: 0 });
+  options.signal?.throwIfAborted();
+  if (nameOrPath === 'procedural') return proceduralDataset(options.procedural);
+  if (Object.hasOwn(known, nameOrPath)) return openKnown(nameOrPath as KnownName, options);
+  return openPath(resolve(nameOrPath), options);
+}
+
+async function openKnown(name: KnownName, options: OpenOptions): Promise<Dataset> {
+  const { folder, has } = known[name];
+  const own = options.root ? [resolve(options.root)] : [];
+  const roots = [...own, ...(process.env['A_INFONCE_DATA'] ? [resolve(process.env['A_INFONCE_DATA'])] : []), dataCacheFolder()];
+  const places = new Set([...own, ...roots.flatMap((root) => [join(root, folder), join(root, name)]), ...(await systemFolders(name))]);
+  for (const place of places) if (await has(place)) return openAs(name, place, options);
+  const [first, ...others] = places;
+  throw new FileError(first!, `${name} is not here, nor in ${others.join(', ')}. Type: a-infonce data ${name}`);
+}
+
+async function openPath(path: string, options: OpenOptions): Promise<Dataset> {
+  const kind = await kindOf(path);
+  if (kind === undefined) throw new FileError(path, `there is no such folder (data sets known by name: ${Object.keys(known).join(', ')}, procedural)`);
+  if (kind !== 'folder') throw new FileError(path, /\.(tar|tgz|gz|xz|zip)$/.test(path) ? 'expected a folder, got an archive: unpack it first' : 'expected a folder, got a file');
+  for (const name of ['cifar10', 'cifar100'] as const)
+    for (const folder of [path, join(path, known[name].folder)]) if (await known[name].has(folder)) return openAs(name, folder, options);
+  if (await isIdx(path)) return /fashion/i.test(path) ? openAs('fashion-mnist', path, options) : openIdx(path);
+  if (await isImageFolder(path)) return openFolder(path, options);
+  throw new FileError(path, 'expected CIFAR binary batches, IDX files, or a folder of images for each class, got none of them');
+}
+
+async function openAs(name: KnownName, folder: string, { coarse }: OpenOptions): Promise<Dataset> {
+  switch (name) {
+    case 'cifar10': return openCifar(folder, CIFAR10);
+    case 'cifar100': return openCifar(folder, CIFAR100, coarse);
+    case 'fashion-mnist': return { ...(await openIdx(folder, FASHION_CLASSES)), name };
+    case 'mnist': return { ...(await openIdx(folder, MNIST_CLASSES)), name };
+  }
+}
+
+/** Folders of Debian's packages: the usual one, and the one in the package's list of files. */
+async function systemFolders(name: KnownName): Promise<string[]> {
+  const listed = await readFile(`/var/lib/dpkg/info/dataset-${name}.list`, 'utf8').catch(() => '');
+  const file = listed.split('\n').find((line) => line.includes('/train-images'));
+  return [...new Set([`/usr/share/datasets/${name}`, ...(file ? [dirname(file)] : [])])];
 }
