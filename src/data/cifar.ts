@@ -1,7 +1,7 @@
 /** CIFAR-10 and CIFAR-100 as the binary batches of https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009). */
 import { join } from 'node:path';
 import { makeDataset, Split, type Dataset } from './dataset.js';
-import { checkLabels, readExactly } from './files.js';
+import { checkLabels, readRecords } from './files.js';
 
 const CIFAR10_CLASSES = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'];
 const CIFAR100_CLASSES = (
@@ -45,15 +45,15 @@ export async function openCifar(folder: string, batches: Batches, coarse = false
   const read = async (files: string[], records: number) => {
     const pixels = new Uint8Array(files.length * records * imageBytes);
     const labels = new Uint8Array(files.length * records);
-    const batch = new Uint8Array(records * record);
     for (const [k, file] of files.entries()) {
       const path = join(folder, file);
-      await readExactly(path, batch);
       const own = labels.subarray(k * records, (k + 1) * records);
-      for (let i = 0; i < records; i++) {
-        own[i] = batch[i * record + column]!;
-        pixels.set(batch.subarray(i * record + batches.labels, (i + 1) * record), (k * records + i) * imageBytes);
-      }
+      await readRecords(path, records, record, (data, first) => {
+        for (let at = 0, i = first; at < data.length; at += record, i++) {
+          own[i] = data[at + column]!;
+          pixels.set(data.subarray(at + batches.labels, at + record), (k * records + i) * imageBytes);
+        }
+      });
       checkLabels(path, own, classes.length);
     }
     return Split.from({ pixels, labels, channels, size });

@@ -21,17 +21,23 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' 
   return found && (found.isFile() ? 'file' : found.isDirectory() ? 'folder' : 'other');
 }
 
-/** Fills `target` with a file of exactly its size. */
-export async function readExactly(path: string, target: Uint8Array): Promise<void> {
+/** Reads a file of exactly `records` records of `bytes` bytes, some at a time; `take` gets them with the number of the first, and must not keep them. */
+export async function readRecords(path: string, records: number, bytes: number, take: (data: Buffer, first: number) => void): Promise<void> {
+  const expected = records * bytes;
+  const chunk = Buffer.alloc(Math.min(records, 1000) * bytes);
   try {
     const file = await open(path, 'r');
     try {
       const { size } = await file.stat();
-      if (size !== target.length) throw new FileError(path, `expected ${target.length} bytes, got ${size}`);
-      for (let at = 0; at < target.length;) {
-        const { bytesRead } = await file.read(target, at, target.length - at, at);
-        if (bytesRead === 0) throw new FileError(path, `expected ${target.length} bytes, got ${at}`);
-        at += bytesRead;
+      if (size !== expected) throw new FileError(path, `expected ${expected} bytes, got ${size}`);
+      for (let first = 0; first < records; first += chunk.length / bytes) {
+        const data = chunk.subarray(0, Math.min(chunk.length, expected - first * bytes));
+        for (let at = 0; at < data.length;) {
+          const { bytesRead } = await file.read(data, at, data.length - at, first * bytes + at);
+          if (bytesRead === 0) throw new FileError(path, `expected ${expected} bytes, got ${first * bytes + at}`);
+          at += bytesRead;
+        }
+        take(data, first);
       }
     } finally {
       await file.close();
