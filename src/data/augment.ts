@@ -80,7 +80,8 @@ export async function augment(split: Split, indices: Indices, options: AugmentOp
 
 /** {@link augment} on the calling thread. */
 export function augmentSync(split: Split, indices: Indices, options: AugmentOptions): Tensor {
-  return scope(() => ops.a_infonce.augment(split.pixels, split.rows(indices), keywords(resolve(split, options))));
+  const drawn = keywords(resolve(split, options));
+  return scope(() => ops.a_infonce.augment(split.pixels, split.rows(indices), drawn));
 }
 
 /**
@@ -88,7 +89,8 @@ export function augmentSync(split: Split, indices: Indices, options: AugmentOpti
  * lexicographic, -1 for none); the factors of brightness, contrast, saturation; the shift of hue in turns.
  */
 export function augmentChoices(split: Split, indices: Indices, options: AugmentOptions): Tensor {
-  return scope(() => ops.a_infonce.augment_choices(split.pixels, split.rows(indices), keywords(resolve(split, options))));
+  const drawn = keywords(resolve(split, options));
+  return scope(() => ops.a_infonce.augment_choices(split.pixels, split.rows(indices), drawn));
 }
 
 /**
