@@ -206,6 +206,7 @@ at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& lab
 }
 
 at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
+  require_unit_range(images);
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const int64_t n = images.size(0);

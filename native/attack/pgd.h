@@ -54,7 +54,7 @@ Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted = fal
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step = {});
 
-/// Predicted classes int64 [N] of the model in eval mode; NonFinite naming the sample when logits are NaN or infinite.
+/// Predicted classes int64 [N] of the model in eval mode, for images in [0, 1]; NonFinite naming the sample when logits are NaN or infinite.
 at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
 
 }  // namespace a_infonce::attack

@@ -4600,7 +4600,12 @@ export interface AInfonceOperators extends ByOverload {
   augment(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
   augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
   augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
+  hard_moments(z: Tensor, codes: Tensor, q: Tensor, detached_q: Tensor, shift: Tensor, scale: number, epsilon: number, exponent: number, times_e: boolean): [Tensor, Tensor, Tensor];
   high_frequency(images: Tensor, radius: number): Tensor;
+  log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
+  log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, keywords?: { adversarial_factor?: number }): [Tensor, Tensor];
+  log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, keywords?: { clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
+  loss(features: Tensor, views: Int, keywords?: { form?: string; temperature?: number; adversarial_view?: Int | null; alpha?: number | null; weight?: number; positive_weight?: number; beta?: number | null; tau_plus?: number; labels?: Tensor | null; normalize?: boolean | null }): Tensor;
   pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, clamp: boolean): Tensor;
   pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, keywords?: { clamp?: boolean }): Tensor;
   pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, keywords?: { restart?: Int; clamp?: boolean }): Tensor;
@@ -4612,6 +4617,10 @@ export interface AInfonceOperators extends ByOverload {
   pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, clamp_then_project: boolean): Tensor;
   pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, keywords?: { clamp_then_project?: boolean }): Tensor;
   procedural_images(seed: Int, split: Int, first: Int, count: Int, size: Int): [Tensor, Tensor];
+  view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
+  view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, clean_factor: number, keywords?: { adversarial_factor?: number }): [Tensor, Tensor];
+  view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, keywords?: { clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
+  view_similarity(z: Tensor, views: Int, scale: number, keywords?: { adversarial_view?: Int; clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
 }
 
 export interface Operators {

@@ -1,0 +1,115 @@
+import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, evaluate, memory, ops, pgd, scope, tensor, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Tensor } from 'a-infonce';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { Model } from '../../src/model/model.js';
+import { equal, functionNet, int64, loadNet, reference } from '../attack/fixtures.js';
+
+const { aten } = ops;
+const { images, labels } = reference();
+// Two labels are wrong on purpose: such samples are never robust.
+const wrongly = int64((labels.toArray() as bigint[]).map((label, i) => (i === 2 || i === 9 ? (Number(label) + 1) % 4 : Number(label))));
+const data: EvaluationData = {
+  length: 16,
+  images: (start, end) => aten.slice(images, 0, start, end).clone(),
+  labels: (start, end) => aten.slice(wrongly, 0, start, end).clone(),
+};
+let net: Model;
+beforeAll(async () => {
+  net = await loadNet();
+});
+
+describe('evaluate', () => {
+  it('counts what is right clean, and what stays right under the attack, and says with which settings', async () => {
+    using adversaries = await pgd(net, images, wrongly, { steps: 5, epsilon: 0.02, stepSize: 0.005, seed: 4 });
+    const right = (batch: Tensor) => aten.eq(aten.argmax(net.forward(batch), 1), wrongly).toTypedArray() as Uint8Array;
+    const clean = right(images), attacked = right(adversaries);
+    const robust = clean.filter((value, i) => value && attacked[i]).length;
+    expect(robust).toBeGreaterThan(0);
+    expect(robust).toBeLessThan(14);
+    for (const batchSize of [256, 5]) for (const model of [net, functionNet(net)]) {
+      const report = await evaluate(model, data, { attacks: ['clean', 'pgd5'], epsilon: 0.02, stepSize: 0.005, seed: 4, batchSize });
+      expect(report).toEqual({
+        clean: { accuracy: 14 / 16, correct: 14, total: 16, settings: { attack: 'clean', batchSize, limit: 16 } },
+        pgd5: {
+          accuracy: robust / 16, correct: robust, total: 16,
+          settings: {
+            attack: 'pgd', limit: 16, norm: 'linf', epsilon: 0.02, stepSize: 0.005, steps: 5, restarts: 1, randomStart: true, clampStart: true,
+            clampThenProject: false, earlyStop: false, targeted: false, trainMode: false, seed: 4, batchSize,
+          },
+        },
+      });
+    }
+  });
+
+  it('uses PGD-20 at 8/255 with steps of 2/255 unless told, and l2 with steps of a quarter', async () => {
+    const { clean, pgd20 } = await evaluate(net, data);
+    expect(clean.correct).toBe(14);
+    expect(pgd20.settings).toMatchObject({ steps: 20, epsilon: 8 / 255, stepSize: 2 / 255, randomStart: true, norm: 'linf' });
+    const { pgd1 } = await evaluate(net, data, { attacks: ['pgd1'], norm: 'l2', epsilon: 0.4 });
+    expect(pgd1.settings).toMatchObject({ steps: 1, epsilon: 0.4, stepSize: 0.1, norm: 'l2' });
+  });
+
+  it('gives the clean accuracy for epsilon 0, also when the model was in train mode, and restores the mode', async () => {
+    net.train();
+    const before = net.state().get('1.running_mean')!.clone();
+    const { clean, pgd3 } = await evaluate(net, data, { attacks: ['clean', 'pgd3'], epsilon: 0, batchSize: 7 });
+    expect([clean.correct, pgd3.correct]).toEqual([14, 14]);
+    expect(net.training).toBe(true);
+    expect(equal(net.state().get('1.running_mean')!, before)).toBe(true);
+    net.eval();
+  });
+
+  it('never finds more robust samples with a larger ball, more steps or restarts', async () => {
+    const robust = async (steps: number, options: EvaluateOptions) => (await evaluate(net, data, { ...options, attacks: [`pgd${steps}`] }))[`pgd${steps}`]!.correct;
+    const byRadius = [await robust(10, { epsilon: 0.01 }), await robust(10, { epsilon: 0.03 }), await robust(10, { epsilon: 0.1 })];
+    expect(byRadius).toEqual([...byRadius].sort((a, b) => b - a));
+    expect(byRadius[2]).toBeLessThan(byRadius[0]!);
+    expect(await robust(3, { restarts: 4 })).toBeLessThanOrEqual(await robust(3, {}));
+  });
+
+  it('takes the first samples with a limit, and data that comes in promises', async () => {
+    const seen: number[][] = [];
+    const late: EvaluationData = { length: 16, images: async (start, end) => (seen.push([start, end]), data.images(start, end)), labels: async (start, end) => data.labels(start, end) };
+    const { clean } = await evaluate(net, late, { attacks: ['clean'], limit: 9, batchSize: 4 });
+    expect([clean.total, clean.correct, clean.settings.limit]).toEqual([9, 8, 9]);
+    expect(seen).toEqual([[0, 4], [4, 8], [8, 9]]);
+  });
+
+  it('reports progress, stops when aborted, and leaves nothing behind', async () => {
+    const seen: EvaluationProgress[] = [];
+    await evaluate(net, data, { attacks: ['clean', 'pgd2'], batchSize: 8, onProgress: (progress) => seen.push(progress) });
+    expect(seen.filter(({ attack }) => attack === 'clean').map(({ done }) => done)).toEqual([8, 16]);
+    expect(seen.filter(({ attack }) => attack === 'pgd2').map(({ done }) => done)).toEqual([4, 8, 12, 16]);
+    const controller = new AbortController(), reason = new Error('enough');
+    setTimeout(() => controller.abort(reason), 30);
+    await expect(evaluate(net, data, { attacks: ['pgd99999'], signal: controller.signal })).rejects.toBe(reason);
+    const before = memory();
+    for (let i = 0; i < 20; ++i) await evaluate(net, data, { attacks: ['clean', 'pgd2'] });
+    expect(memory().tensors).toBeLessThanOrEqual(before.tensors);
+    expect(memory().bytes).toBeLessThanOrEqual(before.bytes);
+  });
+
+  it('refuses logits that are not numbers instead of counting them', async () => {
+    const broken = (x: Tensor) => aten.mul(functionNet(net)(x), tensor([[1], [NaN]], { dtype: 'float64' }));
+    await expect(evaluate(broken, { ...data, length: 2 }, { attacks: ['clean'] })).rejects.toThrow(NonFiniteError);
+    await expect(evaluate(broken, { ...data, length: 2 }, { attacks: ['clean'] })).rejects.toThrow('sample 1');
+  });
+
+  it('names bad arguments', async () => {
+    const fails = async (argument: string, type: typeof ArgumentRangeError | typeof ArgumentTypeError, options: unknown, from: unknown = data) => {
+      const running = scope(() => evaluate(net, from as never, options as never));
+      await expect(running).rejects.toBeInstanceOf(type);
+      await expect(running).rejects.toMatchObject({ argument });
+    };
+    await fails('options.attacks[1]', ArgumentRangeError, { attacks: ['clean', 'autoattack'] });
+    await fails('options.attacks[0]', ArgumentRangeError, { attacks: ['pgd0'] });
+    await fails('options.attacks[0]', ArgumentTypeError, { attacks: [20] });
+    await fails('options.attacks', ArgumentRangeError, { attacks: [] });
+    await fails('options.attacks', ArgumentTypeError, { attacks: 'pgd20' });
+    await fails('options.epsilon', ArgumentRangeError, { epsilon: -1 });
+    await fails('options.limit', ArgumentRangeError, { limit: 0 });
+    await fails('options.trainMode', ArgumentRangeError, { trainMode: true });
+    await fails('data', ArgumentTypeError, {}, images);
+    await fails('data.labels', ArgumentRangeError, {}, { ...data, labels: (start: number, end: number) => data.labels(start, end - 1) });
+    await fails('images', ArgumentRangeError, { attacks: ['clean'] }, { ...data, images: (start: number, end: number) => aten.mul(data.images(start, end) as Tensor, 255) });
+  });
+});
