@@ -1,0 +1,53 @@
+#include "probe.h"
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/index_select.h>
+#include <sstream>
+#include "../error.h"
+
+namespace a_infonce::training {
+namespace {
+
+std::string text(at::IntArrayRef shape) {
+  std::ostringstream out;
+  out << "shape " << shape;
+  return out.str();
+}
+
+void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) {
+  require_range(tensor.scalar_type() == at::kLong && tensor.dim() == 1, name, "int64 of one dimension", c10::toString(tensor.scalar_type()) + (" of " + text(tensor.sizes())));
+  if (tensor.numel() == 0) return;
+  const auto [low, high] = at::aminmax(tensor);
+  require_range(low.item<int64_t>() >= 0 && high.item<int64_t>() < limit, name, "values from 0 to " + std::to_string(limit - 1),
+                std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
+}
+
+}  // namespace
+
+Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,
+                   const Check& check) {
+  const auto& head = trainer.network().head;
+  require_range(head != nullptr, "trainer", "a network with a head", "one without");
+  require_range(features.dim() == 2 && features.size(1) == head->weight.size(1), "features", "[N, " + std::to_string(head->weight.size(1)) + "]", text(features.sizes()));
+  require_range(labels.dim() == 1 && labels.size(0) == features.size(0), "labels", "[" + std::to_string(features.size(0)) + "]", text(labels.sizes()));
+  require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
+  require_indices(labels, "labels", head->weight.size(0));
+  require_indices(order, "order", features.size(0));
+  require_range(order.numel() > 0, "order", "at least one row", "none");
+
+  double loss = 0, correct = 0;
+  for (int64_t start = 0; start < order.size(0); start += batch_size) {
+    check();
+    const at::Tensor rows = order.slice(0, start, start + batch_size);
+    const at::Tensor x = features.index_select(0, rows), y = labels.index_select(0, rows);
+    const Values values = trainer.step(lr, [&](nn::Network& network, Values&) {
+      const at::Tensor logits = network.logits(x);
+      correct += logits.argmax(1).eq(y).sum().item<double>();
+      return at::cross_entropy_loss(logits, y);
+    });
+    loss += values[0].second * rows.size(0);
+  }
+  return {{"loss", loss / order.size(0)}, {"accuracy", correct / order.size(0)}};
+}
+
+}  // namespace a_infonce::training

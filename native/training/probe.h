@@ -1,0 +1,13 @@
+// Linear evaluation: softmax regression of labels on features that no longer change.
+#pragma once
+#include "trainer.h"
+
+namespace a_infonce::training {
+
+/// One pass over features [N, feature_dim] and labels [N] (int64) in the order given ([N'] int64 rows), in batches of `batch_size`, the last one
+/// shorter; each is one step of cross-entropy on the network's head. Returns "loss" and "accuracy", the means over the rows visited.
+/// Throws ArgumentRange on shapes, labels or rows that do not fit; batches before a throw stay learnt.
+Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,
+                   const Check& check);
+
+}  // namespace a_infonce::training

@@ -1,0 +1,53 @@
+// What every method of training shares: a network, its optimizer, and the way from a loss to new weights, all or nothing.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+#include "../nn/network.h"
+#include "optimizer.h"
+
+namespace a_infonce::training {
+
+/// Called between the parts of a step; throws Error{Cancelled} to leave it.
+using Check = std::function<void()>;
+/// What a step reports, in order: "loss", the method's own numbers, "gradientNorm".
+using Values = std::vector<std::pair<std::string, double>>;
+
+class Trainer {
+ public:
+  /// Trains the parameters of `network` whose names start with `prefix` (all: ""; a linear head: "head.").
+  Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix = "");
+
+  /// A method: records the scalar loss of one batch on the network, in whichever modes it needs, and adds its own numbers to the values.
+  using Method = std::function<at::Tensor(nn::Network& network, Values& values)>;
+
+  /// Loss, backward, update with learning rate `lr`. A step that throws leaves parameters, momentum, running statistics and modes as they were:
+  /// NonFinite when the loss or a gradient is NaN or infinite, whatever the method throws, Cancelled included.
+  Values step(double lr, const Method& method);
+
+  nn::Network& network() { return *network_; }
+  Optimizer& optimizer() { return optimizer_; }
+
+  /// One step at a time: holds the trainer for a block. Throws ArgumentRange when it is held already.
+  class Use {
+   public:
+    explicit Use(Trainer& trainer);
+    ~Use() { trainer_.busy_ = false; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    Trainer& trainer_;
+  };
+
+ private:
+  std::shared_ptr<nn::Network> network_;
+  Optimizer optimizer_;
+  std::vector<at::Tensor> buffers_;
+  std::atomic<bool> busy_ = false;
+};
+
+}  // namespace a_infonce::training

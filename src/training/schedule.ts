@@ -1,0 +1,63 @@
+/** Learning rates as pure functions of the position in a run: a resumed run needs no state to go on. */
+
+/** RoCL's: linear warm-up to `multiplier` times the rate, then a cosine whose period is the whole run (so it does not reach zero). */
+export interface RoclSchedule {
+  readonly kind: 'rocl';
+  readonly rate: number;
+  readonly multiplier: number;
+  readonly warmupEpochs: number;
+}
+
+/** AdvCL's: a cosine over epochs from `rate` to `rate * final`; the first epochs climb linearly, step by step, from `warmupFrom` onto it. */
+export interface CosineSchedule {
+  readonly kind: 'cosine';
+  readonly rate: number;
+  readonly final: number;
+  readonly warmupEpochs: number;
+  readonly warmupFrom: number;
+}
+
+/** Fine-tuning's: `rate`, divided by `divisor` from each of the epochs `at` on. */
+export interface StepSchedule {
+  readonly kind: 'steps';
+  readonly rate: number;
+  readonly at: readonly number[];
+  readonly divisor: number;
+}
+
+export type Schedule = RoclSchedule | CosineSchedule | StepSchedule;
+
+/** Where a run stands: `epoch` of `epochs` and `step` of `stepsPerEpoch` inside it, both from 0. */
+export interface Position {
+  readonly epoch: number;
+  readonly epochs: number;
+  readonly step: number;
+  readonly stepsPerEpoch: number;
+}
+
+/**
+ * The learning rate of one step.
+ *
+ * - `rocl`: `rate * ((multiplier - 1) (e + 1) / w + 1)` for `e < w`, then `rate * multiplier / 2 * (1 + cos(pi (e - w) / E))`
+ * - `cosine`: `c(e + 1)` with `c(k) = f + (rate - f) (1 + cos(pi k / E)) / 2`, `f = rate * final`; for `e < w` the line from `warmupFrom` to `c(w)`
+ * - `steps`: `rate / divisor ^ (how many of `at` are reached)`
+ */
+export function learningRate(schedule: Schedule, { epoch, epochs, step, stepsPerEpoch }: Position): number {
+  const { rate } = schedule;
+  switch (schedule.kind) {
+    case 'rocl': {
+      const { multiplier, warmupEpochs } = schedule;
+      if (epoch < warmupEpochs) return rate * (((multiplier - 1) * (epoch + 1)) / warmupEpochs + 1);
+      return ((rate * multiplier) / 2) * (1 + Math.cos((Math.PI * (epoch - warmupEpochs)) / epochs));
+    }
+    case 'cosine': {
+      const floor = rate * schedule.final;
+      const cosine = (k: number) => floor + ((rate - floor) * (1 + Math.cos((Math.PI * k) / epochs))) / 2;
+      if (epoch >= schedule.warmupEpochs) return cosine(epoch + 1);
+      const done = (epoch + step / stepsPerEpoch) / schedule.warmupEpochs;
+      return schedule.warmupFrom + done * (cosine(schedule.warmupEpochs) - schedule.warmupFrom);
+    }
+    case 'steps':
+      return rate / schedule.divisor ** schedule.at.filter((at) => epoch >= at).length;
+  }
+}
