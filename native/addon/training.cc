@@ -1,0 +1,220 @@
+// Training: optimizers, trainers and their steps, the order of samples, the lock on a run folder.
+#include <ATen/ops/empty.h>
+#include <algorithm>
+#include "../error.h"
+#include "../training/lock.h"
+#include "../training/probe.h"
+#include "../training/rocl.h"
+#include "../training/sampling.h"
+#include "addon.h"
+#include "jobs.h"
+#include "model_handle.h"
+
+namespace a_infonce::addon {
+
+template <>
+struct HandleTag<training::Trainer> {
+  static constexpr napi_type_tag tag{0x7c1f5e0a93b24d68ULL, 0x8e2d4b6f1a7c9035ULL};
+  static constexpr const char* name = "Trainer";
+};
+template <>
+struct HandleTag<training::Optimizer> {
+  static constexpr napi_type_tag tag{0x2b9d6e4f8a1c4073ULL, 0xb5f0a3d7c2e91846ULL};
+  static constexpr const char* name = "Optimizer";
+};
+template <>
+struct HandleTag<training::FileLock> {
+  static constexpr napi_type_tag tag{0xd4e8a1b60f3c4927ULL, 0x9c7b2f5e8d0a1364ULL};
+  static constexpr const char* name = "FileLock";
+};
+
+namespace {
+
+using training::NamedTensors;
+using training::Trainer;
+
+training::OptimizerOptions optimizer_options(const Napi::Value& value) {
+  const Options given(value, "optimizer");
+  training::OptimizerOptions options{.momentum = given.number("momentum"), .weight_decay = given.number("weightDecay"), .lars = {}};
+  if (given.has("lars")) {
+    const Options lars(given.value("lars"), "lars");
+    options.lars = training::Lars{.trust = lars.number("trust"), .epsilon = lars.number("epsilon")};
+  }
+  return options;
+}
+
+Napi::Value to_object(Napi::Env env, const NamedTensors& tensors) {
+  auto object = Napi::Object::New(env);
+  for (const auto& [name, tensor] : tensors) object.Set(name, wrap_tensor(env, tensor));
+  return object;
+}
+
+NamedTensors named_tensors_arg(const Napi::Value& value, const char* name) {
+  const Options given(value, name);
+  NamedTensors result;
+  const auto names = value.As<Napi::Object>().GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    const auto key = names.Get(i).As<Napi::String>().Utf8Value();
+    result.emplace_back(key, tensor_arg(given.value(key.c_str()), key.c_str()));
+  }
+  return result;
+}
+
+Completion completion(training::Values values) {
+  return [values = std::move(values)](Napi::Env env) -> Napi::Value {
+    auto object = Napi::Object::New(env);
+    for (const auto& [name, value] : values) object.Set(name, value);
+    return object;
+  };
+}
+
+/// A job that has the trainer to itself from now until the work is done.
+Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std::function<training::Values(Trainer&, const training::Check&)> work) {
+  auto use = std::make_shared<Trainer::Use>(*trainer);
+  return start_job(env, env.Undefined(), [trainer = std::move(trainer), use = std::move(use), work = std::move(work)](JobContext& job) mutable {
+    const auto held = std::exchange(use, nullptr);  // given back before the promise settles
+    return completion(work(*trainer, [&] { job.check(); }));
+  });
+}
+
+objective::Options objective_options(const Napi::Value& value) {
+  const Options given(value, "objective");
+  objective::Options options;
+  options.views = 3;
+  options.adversarial_view = 2;
+  options.form = objective::Form::Rocl;
+  options.temperature = given.number("temperature");
+  if (given.has("inferiorPositive")) {
+    const Options positive(given.value("inferiorPositive"), "inferiorPositive");
+    options.inferior_positive = objective::InferiorPositive{.alpha = positive.number("alpha"), .weight = positive.number("weight")};
+  }
+  if (given.has("hardNegative")) {
+    const Options negative(given.value("hardNegative"), "hardNegative");
+    options.hard_negative = objective::HardNegative{.beta = negative.number("beta"), .tau_plus = negative.number("tauPlus")};
+  }
+  return options;
+}
+
+attack::PgdOptions attack_options(const Napi::Value& value) {
+  const Options given(value, "attack");
+  attack::PgdOptions options;
+  options.epsilon = given.number("epsilon");
+  options.step_size = given.number("stepSize");
+  options.steps = given.integer("steps");
+  options.random_start = given.boolean("randomStart", true);
+  options.clamp_start = given.boolean("clampStart", true);
+  options.clamp_then_project = given.boolean("clampThenProject", false);
+  return options;
+}
+
+Napi::Value create_trainer(const Napi::CallbackInfo& info) {
+  auto network = std::dynamic_pointer_cast<nn::Network>(handle_arg<nn::Model>(info[0], "model"));
+  if (!network) throw Error(ErrorKind::ArgumentType, "model", "an encoder or a classifier of this package", "a model of another kind");
+  return wrap_handle(info.Env(), std::make_shared<Trainer>(std::move(network), optimizer_options(info[1]), string_arg(info[2], "prefix")));
+}
+
+Napi::Value trainer_state(const Napi::CallbackInfo& info) {
+  const auto trainer = handle_arg<Trainer>(info[0], "trainer");
+  const Trainer::Use use(*trainer);
+  return to_object(info.Env(), trainer->optimizer().state());
+}
+
+Napi::Value load_trainer_state(const Napi::CallbackInfo& info) {
+  const auto trainer = handle_arg<Trainer>(info[0], "trainer");
+  const Trainer::Use use(*trainer);
+  trainer->optimizer().load_state(named_tensors_arg(info[1], "momentum"));
+  return info.Env().Undefined();
+}
+
+Napi::Value rocl_step(const Napi::CallbackInfo& info) {
+  const at::Tensor view1 = tensor_arg(info[1], "view1"), view2 = tensor_arg(info[2], "view2");
+  const Options given(info[3], "options");
+  training::RoclOptions options;
+  options.objective = objective_options(given.value("objective"));
+  options.attack = attack_options(given.value("attack"));
+  options.attack.seed = static_cast<uint64_t>(given.integer("seed"));
+  options.attack.samples = given.tensor("samples").value_or(at::Tensor());
+  options.regularizer_weight = given.number("regularizerWeight");
+  options.shared_forward = given.boolean("sharedForward", false);
+  options.groups = given.integer("groups");
+  const double lr = given.number("learningRate");
+  return start_exclusive(info.Env(), handle_arg<Trainer>(info[0], "trainer"), [=](Trainer& trainer, const training::Check& check) {
+    return trainer.step(lr, [&](nn::Network& network, training::Values& values) {
+      return training::rocl_loss(network, view1, view2, options, values, check);
+    });
+  });
+}
+
+Napi::Value probe_epoch(const Napi::CallbackInfo& info) {
+  const at::Tensor features = tensor_arg(info[1], "features"), labels = tensor_arg(info[2], "labels"), order = tensor_arg(info[3], "order");
+  const int64_t batch_size = integer_arg(info[4], "batchSize");
+  const double lr = number_arg(info[5], "learningRate");
+  return start_exclusive(info.Env(), handle_arg<Trainer>(info[0], "trainer"), [=](Trainer& trainer, const training::Check& check) {
+    return training::probe_epoch(trainer, features, labels, order, batch_size, lr, check);
+  });
+}
+
+Napi::Value permutation(const Napi::CallbackInfo& info) {
+  const int64_t n = integer_arg(info[0], "n");
+  require_range(n >= 0, "n", "at least 0", std::to_string(n));
+  const auto order = training::permutation(n, static_cast<uint64_t>(integer_arg(info[1], "seed")), static_cast<uint64_t>(integer_arg(info[2], "stream")));
+  at::Tensor result = at::empty({n}, at::kLong);
+  std::copy(order.begin(), order.end(), result.mutable_data_ptr<int64_t>());
+  return wrap_tensor(info.Env(), result);
+}
+
+Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
+  NamedTensors parameters = named_tensors_arg(info[0], "parameters");
+  for (const auto& [name, parameter] : parameters)
+    if (!parameter.is_leaf() || !parameter.requires_grad())
+      throw Error(ErrorKind::ArgumentRange, "parameters." + name, "a leaf that requires grad", parameter.is_leaf() ? "one that does not" : "a result of an operator");
+  return wrap_handle(info.Env(), std::make_shared<training::Optimizer>(std::move(parameters), optimizer_options(info[1])));
+}
+
+Napi::Value optimizer_step(const Napi::CallbackInfo& info) {
+  handle_arg<training::Optimizer>(info[0], "optimizer")->step(number_arg(info[1], "learningRate"));
+  return info.Env().Undefined();
+}
+
+Napi::Value optimizer_zero_grad(const Napi::CallbackInfo& info) {
+  handle_arg<training::Optimizer>(info[0], "optimizer")->zero_grad();
+  return info.Env().Undefined();
+}
+
+Napi::Value optimizer_state(const Napi::CallbackInfo& info) {
+  return to_object(info.Env(), handle_arg<training::Optimizer>(info[0], "optimizer")->state());
+}
+
+Napi::Value load_optimizer_state(const Napi::CallbackInfo& info) {
+  handle_arg<training::Optimizer>(info[0], "optimizer")->load_state(named_tensors_arg(info[1], "state"));
+  return info.Env().Undefined();
+}
+
+Napi::Value lock_file(const Napi::CallbackInfo& info) {
+  return wrap_handle(info.Env(), std::make_shared<training::FileLock>(string_arg(info[0], "path")));
+}
+
+Napi::Value unlock_file(const Napi::CallbackInfo& info) {
+  handle_arg<training::FileLock>(info[0], "lock")->release();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void export_training(Napi::Env env, Napi::Object exports) {
+  export_function(env, exports, "create_trainer", create_trainer);
+  export_function(env, exports, "trainer_state", trainer_state);
+  export_function(env, exports, "load_trainer_state", load_trainer_state);
+  export_function(env, exports, "rocl_step", rocl_step);
+  export_function(env, exports, "probe_epoch", probe_epoch);
+  export_function(env, exports, "permutation", permutation);
+  export_function(env, exports, "create_optimizer", create_optimizer);
+  export_function(env, exports, "optimizer_step", optimizer_step);
+  export_function(env, exports, "optimizer_zero_grad", optimizer_zero_grad);
+  export_function(env, exports, "optimizer_state", optimizer_state);
+  export_function(env, exports, "load_optimizer_state", load_optimizer_state);
+  export_function(env, exports, "lock_file", lock_file);
+  export_function(env, exports, "unlock_file", unlock_file);
+}
+
+}  // namespace a_infonce::addon

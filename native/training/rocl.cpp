@@ -1,0 +1,60 @@
+#include "rocl.h"
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/stack.h>
+#include <sstream>
+#include "../error.h"
+
+namespace a_infonce::training {
+namespace {
+
+/// Two-view NT-Xent in form `rocl`, each group of rows by itself, averaged over the groups.
+at::Tensor nt_xent(const at::Tensor& adversary, const at::Tensor& clean, const RoclOptions& options) {
+  objective::Options pair;
+  pair.views = 2;
+  pair.form = objective::Form::Rocl;
+  pair.temperature = options.objective.temperature;
+  const auto adversaries = adversary.chunk(options.groups), cleans = clean.chunk(options.groups);
+  std::vector<at::Tensor> losses;
+  for (size_t group = 0; group < cleans.size(); ++group) losses.push_back(objective::a_infonce(at::cat({adversaries[group], cleans[group]}), pair));
+  return losses.size() == 1 ? losses[0] : at::stack(losses).mean();
+}
+
+}  // namespace
+
+at::Tensor rocl_loss(nn::Network& network, const at::Tensor& view1, const at::Tensor& view2, const RoclOptions& options, Values& values,
+                     const Check& check) {
+  const auto projection = [&](const at::Tensor& images) { return network.forward(images, "", nn::Network::Output::Projection); };
+
+  network.set_training(false);
+  at::Tensor target;
+  {
+    const at::NoGradGuard no_grad;
+    target = projection(view2);
+  }
+  const at::Tensor adversary = attack::pgd(
+      [&](const at::Tensor& x_adv, int64_t) { return attack::Outcome(nt_xent(projection(x_adv), target, options)); }, view1, options.attack,
+      [&](int64_t, int64_t) { check(); });
+
+  network.set_training(true);
+  at::Tensor regularizer;
+  if (!options.shared_forward && options.regularizer_weight != 0) {
+    const auto pair = projection(at::cat({adversary, view2})).chunk(2);
+    regularizer = nt_xent(pair[0], pair[1], options);
+    check();
+  }
+  const at::Tensor features = projection(at::cat({view1, view2, adversary}));
+  const at::Tensor contrastive = objective::a_infonce(features, options.objective);
+  if (options.shared_forward && options.regularizer_weight != 0) {
+    const auto rows = features.chunk(3);
+    regularizer = nt_xent(rows[2], rows[1], options);
+  }
+  check();
+
+  values.emplace_back("contrastive", contrastive.item<double>());
+  values.emplace_back("regularizer", regularizer.defined() ? regularizer.item<double>() : 0);
+  values.emplace_back("perturbation", options.attack.epsilon > 0 ? (adversary - view1).abs().mean().item<double>() / options.attack.epsilon : 0);
+  return regularizer.defined() ? contrastive + options.regularizer_weight * regularizer : contrastive;
+}
+
+}  // namespace a_infonce::training
