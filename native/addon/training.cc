@@ -107,10 +107,14 @@ attack::PgdOptions attack_options(const Napi::Value& value) {
   return options;
 }
 
+std::shared_ptr<nn::Network> network_arg(const Napi::Value& value, const char* name) {
+  auto network = std::dynamic_pointer_cast<nn::Network>(model_arg(value, name));
+  if (!network) throw Error(ErrorKind::ArgumentType, name, "an encoder or a classifier of this package", "a model of another kind");
+  return network;
+}
+
 Napi::Value create_trainer(const Napi::CallbackInfo& info) {
-  auto network = std::dynamic_pointer_cast<nn::Network>(handle_arg<nn::Model>(info[0], "model"));
-  if (!network) throw Error(ErrorKind::ArgumentType, "model", "an encoder or a classifier of this package", "a model of another kind");
-  return wrap_handle(info.Env(), std::make_shared<Trainer>(std::move(network), optimizer_options(info[1]), string_arg(info[2], "prefix")));
+  return wrap_handle(info.Env(), std::make_shared<Trainer>(network_arg(info[0], "model"), optimizer_options(info[1]), string_arg(info[2], "prefix")));
 }
 
 Napi::Value trainer_state(const Napi::CallbackInfo& info) {
@@ -142,6 +146,16 @@ Napi::Value rocl_step(const Napi::CallbackInfo& info) {
     return trainer.step(lr, [&](nn::Network& network, training::Values& values) {
       return training::rocl_loss(network, view1, view2, options, values, check);
     });
+  });
+}
+
+Napi::Value encode(const Napi::CallbackInfo& info) {
+  const at::Tensor pixels = tensor_arg(info[1], "pixels");
+  const std::string branch = string_arg(info[2], "branch");
+  const int64_t batch_size = integer_arg(info[3], "batchSize");
+  return start_job(info.Env(), info.Env().Undefined(), [=, network = network_arg(info[0], "encoder")](JobContext& job) -> Completion {
+    at::Tensor features = training::encode(*network, pixels, branch, batch_size, [&] { job.check(); });
+    return [features](Napi::Env env) { return wrap_tensor(env, features); };
   });
 }
 
@@ -206,6 +220,7 @@ void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "trainer_state", trainer_state);
   export_function(env, exports, "load_trainer_state", load_trainer_state);
   export_function(env, exports, "rocl_step", rocl_step);
+  export_function(env, exports, "encode", encode);
   export_function(env, exports, "probe_epoch", probe_epoch);
   export_function(env, exports, "permutation", permutation);
   export_function(env, exports, "create_optimizer", create_optimizer);

@@ -1,5 +1,7 @@
 #include "probe.h"
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/aminmax.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/index_select.h>
 #include <sstream>
@@ -23,6 +25,20 @@ void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) 
 }
 
 }  // namespace
+
+at::Tensor encode(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
+  require_range(pixels.scalar_type() == at::kByte && pixels.dim() == 4 && pixels.size(0) > 0, "pixels", "uint8 [N, C, H, W]",
+                c10::toString(pixels.scalar_type()) + (" of " + text(pixels.sizes())));
+  require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
+  const at::NoGradGuard no_grad;
+  const nn::ModeGuard eval(network, false);
+  std::vector<at::Tensor> features;
+  for (int64_t start = 0; start < pixels.size(0); start += batch_size) {
+    check();
+    features.push_back(network.features(pixels.slice(0, start, start + batch_size).to(at::kFloat).div_(255), branch));
+  }
+  return at::cat(features);
+}
 
 Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,
                    const Check& check) {

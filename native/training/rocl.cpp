@@ -53,8 +53,8 @@ at::Tensor rocl_loss(nn::Network& network, const at::Tensor& view1, const at::Te
 
   values.emplace_back("contrastive", contrastive.item<double>());
   values.emplace_back("regularizer", regularizer.defined() ? regularizer.item<double>() : 0);
-  values.emplace_back("perturbation", options.attack.epsilon > 0 ? (adversary - view1).abs().mean().item<double>() / options.attack.epsilon : 0);
-  return regularizer.defined() ? contrastive + options.regularizer_weight * regularizer : contrastive;
+  values.emplace_back("perturbation", options.attack.epsilon > 0 ? adversary.sub(view1).abs().mean().item<double>() / options.attack.epsilon : 0);
+  return regularizer.defined() ? contrastive.add(regularizer, options.regularizer_weight) : contrastive;
 }
 
 }  // namespace a_infonce::training

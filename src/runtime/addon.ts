@@ -115,6 +115,45 @@ export interface NativePipeline {
 export interface DataAddon {
   augment(pixels: TensorHandle, indices: TensorHandle, options: NativePipeline & { seed: number; epoch: number; view: number }): NativeJob<TensorHandle>;
 }
-export interface TrainingAddon {}
+export type TrainerHandle = Handle<'Trainer'>;
+export type OptimizerHandle = Handle<'Optimizer'>;
+export type LockHandle = Handle<'FileLock'>;
+export interface OptimizerValues {
+  momentum: number;
+  weightDecay: number;
+  lars?: { trust: number; epsilon: number } | undefined;
+}
+
+export interface TrainingAddon {
+  /** Trains the parameters whose names start with `prefix`. */
+  create_trainer(model: ModelHandle, optimizer: OptimizerValues, prefix: string): TrainerHandle;
+  /** Momentum by parameter name: the trainer's own tensors, not copies. */
+  trainer_state(trainer: TrainerHandle): Record<string, TensorHandle>;
+  load_trainer_state(trainer: TrainerHandle, momentum: Record<string, TensorHandle>): void;
+  rocl_step(trainer: TrainerHandle, view1: TensorHandle, view2: TensorHandle, options: {
+    learningRate: number; seed: number; samples: TensorHandle; groups: number; regularizerWeight: number; sharedForward: boolean;
+    objective: {
+      temperature: number;
+      inferiorPositive?: { alpha: number; weight: number } | undefined;
+      hardNegative?: { beta: number; tauPlus: number } | undefined;
+    };
+    attack: { epsilon: number; stepSize: number; steps: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean };
+  }): NativeJob<Record<'loss' | 'contrastive' | 'regularizer' | 'gradientNorm' | 'perturbation', number>>;
+  /** Features [N, D] of uint8 pixels [N, C, H, W] in eval mode; `branch` may be '' for the first. */
+  encode(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number): NativeJob<TensorHandle>;
+  /** One pass over features [N, D] and labels [N] in `order`; both and `order` int64 but the features. */
+  probe_epoch(trainer: TrainerHandle, features: TensorHandle, labels: TensorHandle, order: TensorHandle, batchSize: number, learningRate: number):
+    NativeJob<Record<'loss' | 'accuracy', number>>;
+  /** int64 [n]: a permutation of 0..n-1 that depends on seed and stream alone. */
+  permutation(n: number, seed: number, stream: number): TensorHandle;
+  create_optimizer(parameters: Record<string, TensorHandle>, options: OptimizerValues): OptimizerHandle;
+  optimizer_step(optimizer: OptimizerHandle, learningRate: number): void;
+  optimizer_zero_grad(optimizer: OptimizerHandle): void;
+  optimizer_state(optimizer: OptimizerHandle): Record<string, TensorHandle>;
+  load_optimizer_state(optimizer: OptimizerHandle, state: Record<string, TensorHandle>): void;
+  /** Locks a file for this process; throws FileError when another run holds it. The kernel gives it back when the process ends. */
+  lock_file(path: string): LockHandle;
+  unlock_file(lock: LockHandle): void;
+}
 
 export interface Addon extends RuntimeAddon, TensorAddon, OperatorAddon, ModelAddon, AttackAddon, DataAddon, TrainingAddon {}

@@ -25,6 +25,12 @@ const fineTuning = z.strictObject({
 const pretrainConfig = z.strictObject({
   /** The preset this configuration began as. */
   preset: z.string(),
+  /** The data set by name, what it was made with, and what was found in it: another set under the same name does not pass for it. */
+  data: z.strictObject({
+    name: z.string(),
+    procedural: z.strictObject({ train: count.optional(), test: count.optional(), size: count.optional(), seed: z.int().min(0).optional() }).optional(),
+    images: count.optional(), channels: count.optional(), size: count.optional(), byteSum: z.int().min(0).optional(),
+  }),
   /** The method: one step over a batch. */
   method: z.literal('rocl'),
   /** Every random choice of the run is a function of it. */
@@ -42,11 +48,11 @@ const pretrainConfig = z.strictObject({
   projector: z.strictObject({ hidden: z.array(count), output: count, batchNorm: z.boolean() }),
   optimizer,
   schedule,
-  /** Both views are drawn from this; images are floats in [0, 1] and nothing normalises them. */
+  /** Both views are drawn by this pipeline (see `augment`); images are floats in [0, 1] and nothing normalises them. */
   views: z.strictObject({
-    size: count, crop: z.strictObject({ scale: z.tuple([share, share]), ratio: z.tuple([positive, positive]) }), flip: share,
+    size: count.optional(), resizedCrop: z.strictObject({ scale: z.tuple([share, share]), ratio: z.tuple([positive, positive]) }), flip: share,
     jitter: z.strictObject({ probability: share, brightness: z.number().min(0), contrast: z.number().min(0), saturation: z.number().min(0), hue: z.number().min(0).max(0.5) }),
-    gray: share, order: z.enum(['geometry-first', 'color-first']),
+    grayscale: share, colorFirst: z.boolean(),
   }),
   attack: pgd.extend({
     /** Clamp the random start to [0, 1]. */
@@ -88,6 +94,7 @@ const tenth = (rate: number, ...at: number[]) => ({ kind: 'steps', rate, at, div
 /** RoCL as released (Asym-RoCL): 2 x 256 images, LARS around SGD, 1,000 epochs. */
 const rocl: PretrainConfig = {
   preset: 'rocl-cifar10',
+  data: { name: 'cifar10' },
   method: 'rocl',
   seed: 0,
   epochs: 1000,
@@ -98,8 +105,8 @@ const rocl: PretrainConfig = {
   optimizer: { kind: 'lars', momentum: 0.9, weightDecay: 1e-6, trust: 1e-3, epsilon: 1e-8 },
   schedule: { kind: 'rocl', rate: 0.1, multiplier: 15, warmupEpochs: 10 },
   views: {
-    size: 32, crop: { scale: [0.08, 1], ratio: [3 / 4, 4 / 3] }, flip: 0.5,
-    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }, gray: 0.2, order: 'color-first',
+    resizedCrop: { scale: [0.08, 1], ratio: [3 / 4, 4 / 3] }, flip: 0.5,
+    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }, grayscale: 0.2, colorFirst: true,
   },
   attack: { ...attack, clampStart: true, order: 'clamp-project' },
   objective: { form: 'rocl', temperature: 0.5 },
@@ -120,7 +127,7 @@ const rocl: PretrainConfig = {
 
 const inferiorPositive = { alpha: 0.2, weight: 1 };
 const variant = (preset: string, rate: number, objective: Overrides<PretrainConfig['objective']> = {}): PretrainConfig =>
-  merge(rocl, { preset, schedule: { rate }, objective }) as PretrainConfig;
+  mergeConfig(rocl, { preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { rate }, objective }) as PretrainConfig;
 
 /** Presets by name. `quickstart` is RoCL-IP+HN on procedural images, small enough for minutes on two cores. */
 export const presets = {
@@ -143,13 +150,22 @@ export type PresetName = keyof typeof presets;
 export function resolveConfig(preset: PresetName, overrides: Overrides<PretrainConfig> = {}): PretrainConfig {
   if (typeof preset !== 'string') throw new ArgumentTypeError('preset', 'a string', describe(preset));
   if (!Object.hasOwn(presets, preset)) throw new ArgumentRangeError('preset', `one of ${Object.keys(presets).join(', ')}`, describe(preset));
-  return checkConfig(merge(presets[preset], overrides));
+  return checkConfig(mergeConfig(presets[preset], overrides));
 }
 
 /** `value` as a configuration, or the typed error that names the first key at fault. */
 export function checkConfig(value: unknown): PretrainConfig {
-  const { data, error } = pretrainConfig.safeParse(value, { reportInput: true });
-  if (data) return data;
+  return parse(pretrainConfig, value);
+}
+
+/** The same for the values of fine-tuning. */
+export function checkFinetuneConfig(value: unknown): FinetuneConfig {
+  return parse(fineTuning, value);
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const { data, error } = schema.safeParse(value);
+  if (!error) return data;
   const issue = error.issues[0]!;
   const path = issue.path.join('.');
   if (issue.code === 'unrecognized_keys') throw new ArgumentRangeError([path, issue.keys[0]].filter(Boolean).join('.'), 'a known key', `'${issue.keys[0]}'`);
@@ -165,12 +181,13 @@ export function differences(a: unknown, b: unknown, path = ''): string[] {
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((key) => differences(a[key], b[key], path ? `${path}.${key}` : key));
 }
 
-function merge(base: unknown, changes: unknown): unknown {
+/** `changes` over `base`, as {@link Overrides} says. */
+export function mergeConfig(base: unknown, changes: unknown): unknown {
   if (changes === null) return undefined;
   if (!isPlain(changes)) return changes === undefined ? base : changes;
   // Another kind of schedule or optimizer shares no keys with the one it replaces.
   const merged: Record<string, unknown> = isPlain(base) && (!('kind' in changes) || changes['kind'] === base['kind']) ? { ...base } : {};
-  for (const [key, value] of Object.entries(changes)) merged[key] = merge(merged[key], value);
+  for (const [key, value] of Object.entries(changes)) merged[key] = mergeConfig(merged[key], value);
   return merged;
 }
 

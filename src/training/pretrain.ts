@@ -1,0 +1,344 @@
+import { join } from 'node:path';
+import { augment } from '../data/augment.js';
+import type { Dataset } from '../data/dataset.js';
+import { openDataset } from '../data/open.js';
+import { Encoder } from '../model/encoder.js';
+import { writeSafetensors } from '../model/safetensors.js';
+import type { TensorHandle, TrainerHandle } from '../runtime/addon.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonFiniteError } from '../runtime/errors.js';
+import { job, type JobOptions } from '../runtime/job.js';
+import { native } from '../runtime/native.js';
+import { getThreads, runtimeInfo } from '../runtime/settings.js';
+import { ops } from '../tensor/ops.js';
+import { keep, scope } from '../tensor/scope.js';
+import { Tensor } from '../tensor/tensor.js';
+import { checkConfig, differences, mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
+import { RunFolder, type RunState } from './run.js';
+import { learningRate } from './schedule.js';
+import { deriveSeed } from './seeds.js';
+
+export interface PretrainOptions extends JobOptions {
+  /** A configuration by name; may be left out when a run is resumed. */
+  preset?: PresetName;
+  /** A data set that is open (and stays open), or the name of one; default: the preset's. */
+  data?: Dataset | string;
+  /** The run's folder; made if needed. */
+  out: string;
+  /** Go on from the newest checkpoint in `out`; start from the beginning where there is none. Default false: a folder with a run is refused. */
+  resume?: boolean;
+  seed?: number;
+  epochs?: number;
+  batchSize?: number;
+  /** Any other value of the configuration. */
+  overrides?: Overrides<PretrainConfig>;
+  /** Save a checkpoint after so many steps or seconds, whichever comes first. Default every 300 seconds; one is always saved at the end. */
+  checkpointEvery?: { steps?: number; seconds?: number };
+  /** How many checkpoints to keep. Default 2. */
+  keepCheckpoints?: number;
+}
+
+/** What a run tells. `step` counts the steps done. */
+export type PretrainEvent =
+  | { type: 'start'; out: string; config: PretrainConfig; step: number; steps: number; stepsPerEpoch: number; parameters: number }
+  | { type: 'warning'; message: string }
+  | ({ type: 'step'; step: number; epoch: number; learningRate: number; imagesPerSecond: number; secondsLeft: number } & StepValues)
+  | { type: 'epoch'; step: number; epoch: number; loss: number; seconds: number }
+  | { type: 'checkpoint'; step: number; path: string }
+  | { type: 'end'; step: number; path: string };
+
+/** The numbers of one step: the loss and its two terms, the norm of its gradient, and mean |adversary - view| / epsilon. */
+export interface StepValues {
+  loss: number;
+  contrastive: number;
+  regularizer: number;
+  gradientNorm: number;
+  perturbation: number;
+}
+
+/**
+ * Pre-trains an encoder: an iterable of events, driven by whoever iterates. Everything is a function of the configuration: the same run on the same
+ * machine with the same number of threads ends in the same bits, interrupted and resumed or not.
+ *
+ * Leaves in `out`: config.json, environment.json, metrics.jsonl, checkpoints and, at the end, encoder.safetensors. A checkpoint that an event
+ * has named is on disk, whole. After a kill at any moment `resume: true` goes on from the newest one.
+ *
+ * Aborting `signal` stops within an attack step, saves a checkpoint of the steps done, announces it, and throws the signal's reason.
+ * @throws at once: {@link ArgumentTypeError} or {@link ArgumentRangeError} on a bad option, naming it. While iterating: {@link ArgumentRangeError} on a
+ * folder with a run (without `resume`), on a configuration other than the one resumed, naming the keys, and on data that does not fit;
+ * {@link FileError} when another process writes the folder; {@link NonFiniteError} when a loss or gradient is NaN or infinite, the step's images
+ * then being kept in failed-<step>.safetensors.
+ * @example
+ * ```ts
+ * for await (const event of pretrain({ preset: 'rocl-iphn-cifar10', data: 'cifar10', out: 'runs/iphn' }))
+ *   if (event.type === 'epoch') console.log(event.epoch, event.loss);
+ * ```
+ */
+export function pretrain(options: PretrainOptions): AsyncIterableIterator<PretrainEvent> {
+  const known = ['preset', 'data', 'out', 'resume', 'seed', 'epochs', 'batchSize', 'overrides', 'checkpointEvery', 'keepCheckpoints', 'signal'] as const;
+  if (options === undefined) throw new ArgumentTypeError('options', 'an object', 'undefined');
+  const { preset, data, out, resume = false, seed, epochs, batchSize, overrides = {}, checkpointEvery, keepCheckpoints = 2, signal } = check.options('options', options, known);
+  check.string('out', out);
+  check.boolean('resume', resume);
+  check.integer('keepCheckpoints', keepCheckpoints, { min: 1 });
+  const every = check.options('checkpointEvery', checkpointEvery ?? { seconds: 300 }, ['steps', 'seconds']);
+  if (every.steps !== undefined) check.integer('checkpointEvery.steps', every.steps, { min: 1 });
+  if (every.seconds !== undefined) check.finite('checkpointEvery.seconds', every.seconds, { above: 0 });
+  if (data !== undefined && typeof data !== 'string' && typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset or the name of one', describe(data));
+  const changes = mergeConfig(overrides, {
+    ...(seed !== undefined && { seed }), ...(epochs !== undefined && { epochs }), ...(batchSize !== undefined && { batchSize }),
+    ...(data !== undefined && { data: { name: typeof data === 'string' ? data : data.name } }),
+  }) as Overrides<PretrainConfig>;
+  if (preset === undefined && !resume) throw new ArgumentTypeError('preset', 'the name of a preset', 'undefined');
+  // Mistakes in what is given show here and now, not when the iteration starts.
+  const asked = resolveConfig(preset ?? 'rocl-cifar10', changes);
+  return new Run({ asked: preset && asked, changes, data: typeof data === 'string' ? undefined : data, out, resume, every, keepCheckpoints, signal }).events();
+}
+
+interface Plan {
+  /** What the options say; undefined when they name no preset: then the recorded configuration with `changes`. */
+  asked: PretrainConfig | undefined;
+  changes: Overrides<PretrainConfig>;
+  data: Dataset | undefined;
+  out: string;
+  resume: boolean;
+  every: { steps?: number; seconds?: number };
+  keepCheckpoints: number;
+  signal: AbortSignal | undefined;
+}
+
+interface Batch {
+  indices: Tensor;
+  views: [Tensor, Tensor];
+}
+
+class Run {
+  private config!: PretrainConfig;
+  private folder!: RunFolder;
+  private data!: Dataset;
+  private encoder!: Encoder;
+  private trainer!: TrainerHandle;
+  private state: Omit<RunState, 'metricsBytes'> = { step: 0, epochLoss: 0, epochSeconds: 0 };
+  /** The order of the epoch that is being loaded. */
+  private order: { epoch: number; rows: Tensor } | undefined;
+  private saved: { step: number; path: string } | undefined;
+
+  constructor(private readonly plan: Plan) {}
+
+  async *events(): AsyncGenerator<PretrainEvent, void, void> {
+    const { plan } = this;
+    plan.signal?.throwIfAborted();
+    this.folder = await RunFolder.open(plan.out, plan.resume);
+    try {
+      yield* this.run();
+    } finally {
+      this.order?.rows.dispose();
+      this.encoder?.dispose();
+      if (this.data && this.data !== plan.data) this.data.dispose();
+      await this.folder.close();
+    }
+  }
+
+  private async *run(): AsyncGenerator<PretrainEvent, void, void> {
+    const { plan, folder } = this;
+    await this.resolve();
+    const { config } = this;
+    const environment = { ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}` };
+    const changed = await folder.describe(config, environment);
+    const warnings = changed.length === 0 ? [] : [`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`];
+    this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, seed: deriveSeed(config.seed, 'initialisation') });
+    this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
+
+    const metricsBytes = plan.resume ? await this.restore(warnings) : 0;
+    await folder.openMetrics(metricsBytes);
+    for (const message of warnings) yield { type: 'warning', message };
+    yield { type: 'start', out: folder.path, config, step: this.state.step, steps: this.steps, stepsPerEpoch: this.stepsPerEpoch, parameters: this.encoder.parameterCount };
+    try {
+      yield* this.train();
+    } catch (error) {
+      if (plan.signal?.aborted) yield await this.save();
+      throw error;
+    }
+    yield await this.save();
+    const path = join(folder.path, 'encoder.safetensors');
+    await this.encoder.save(path);
+    yield { type: 'end', step: this.state.step, path };
+  }
+
+  private async *train(): AsyncGenerator<PretrainEvent, void, void> {
+    const { config, folder, plan, state, steps, stepsPerEpoch } = this;
+    let next: Promise<Batch> | undefined;
+    const began = performance.now();
+    const first = state.step;
+    let lastSave = began;
+    try {
+      while (state.step < steps) {
+        plan.signal?.throwIfAborted();
+        const start = performance.now();
+        const epoch = Math.floor(state.step / stepsPerEpoch);
+        const rate = learningRate(config.schedule, { epoch, epochs: config.epochs, step: state.step % stepsPerEpoch, stepsPerEpoch });
+        const batch = await (next ?? this.load(state.step));
+        next = undefined;
+        let values: StepValues;
+        let images: number;
+        try {
+          // The next batch is made while this one is learnt. Whoever awaits it later hears of its failure.
+          if (state.step + 1 < steps) (next = this.load(state.step + 1)).catch(() => {});
+          images = batch.indices.shape[0]!;
+          values = await this.step(batch, epoch, rate);
+        } finally {
+          disposeBatch(batch);
+        }
+        const now = performance.now();
+        const seconds = (now - start) / 1000;
+        state.step++;
+        state.epochLoss += values.loss;
+        state.epochSeconds += seconds;
+        const event = {
+          type: 'step', step: state.step, epoch, ...values, learningRate: rate,
+          imagesPerSecond: images / seconds, secondsLeft: ((now - began) / 1000 / (state.step - first)) * (steps - state.step),
+        } as const;
+        await folder.record(event);
+        yield event;
+        if (state.step % stepsPerEpoch === 0) {
+          const event = { type: 'epoch', step: state.step, epoch, loss: state.epochLoss / stepsPerEpoch, seconds: state.epochSeconds } as const;
+          state.epochLoss = state.epochSeconds = 0;
+          await folder.record(event);
+          yield event;
+        }
+        const { every } = plan;
+        if (state.step < steps && (state.step % (every.steps ?? Infinity) === 0 || performance.now() - lastSave >= (every.seconds ?? Infinity) * 1000)) {
+          yield await this.save();
+          lastSave = performance.now();
+        }
+      }
+    } finally {
+      await next?.then(disposeBatch, () => {});
+    }
+  }
+
+  private async step({ indices, views }: Batch, epoch: number, rate: number): Promise<StepValues> {
+    const { config, plan, state, trainer } = this;
+    const { epsilon, stepSize, steps, randomStart, clampStart, order } = config.attack;
+    const { temperature, inferiorPositive, hardNegative } = config.objective;
+    try {
+      return await job(() => native().rocl_step(trainer, views[0].handle, views[1].handle, {
+        learningRate: rate, seed: deriveSeed(config.seed, 'attack', epoch), samples: indices.handle, groups: config.groups,
+        regularizerWeight: config.regularizer.weight, sharedForward: config.regularizer.sharedForward,
+        objective: { temperature, inferiorPositive, hardNegative },
+        attack: { epsilon, stepSize, steps, randomStart, clampStart, clampThenProject: order === 'clamp-project' },
+      }), plan.signal);
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      const path = join(this.folder.path, `failed-${String(state.step).padStart(8, '0')}.safetensors`);
+      await writeSafetensors(path, [['indices', indices], ['view1', views[0]], ['view2', views[1]]], { epoch: String(epoch), step: String(state.step), learningRate: String(rate) });
+      throw new NonFiniteError(`step ${state.step}, epoch ${epoch}: ${error.message}; the weights are those before the step, its images are in ${path}`, { cause: error });
+    }
+  }
+
+  /** Batch `step` of the run: rows of the epoch's order, two views of each. */
+  private async load(step: number): Promise<Batch> {
+    const { config, data, plan, stepsPerEpoch } = this;
+    const epoch = Math.floor(step / stepsPerEpoch);
+    if (this.order?.epoch !== epoch) {
+      this.order?.rows.dispose();
+      this.order = { epoch, rows: keep(Tensor.wrap(native().permutation(data.train.length, deriveSeed(config.seed, 'order'), epoch))) };
+    }
+    const start = (step % stepsPerEpoch) * config.batchSize;
+    const indices = keep(scope(() => ops.aten.slice(this.order!.rows, 0, start, start + config.batchSize).clone()));
+    const view = async (which: number) =>
+      keep(await augment(data.train, indices, { pipeline: config.views, seed: deriveSeed(config.seed, 'views'), epoch, view: which, signal: plan.signal }));
+    const views = await Promise.allSettled([view(0), view(1)]);
+    const failed = views.find((result) => result.status === 'rejected');
+    if (failed) {
+      indices.dispose();
+      for (const result of views) if (result.status === 'fulfilled') result.value.dispose();
+      throw failed.reason;
+    }
+    return { indices, views: views.map((result) => (result as PromiseFulfilledResult<Tensor>).value) as [Tensor, Tensor] };
+  }
+
+  /** Saves the steps done, unless that was just done. */
+  private async save(): Promise<PretrainEvent> {
+    const { state } = this;
+    if (this.saved?.step !== state.step) {
+      const tensors = this.tensors();
+      try {
+        this.saved = { step: state.step, path: await this.folder.saveCheckpoint(state, tensors, this.plan.keepCheckpoints) };
+      } finally {
+        for (const [, tensor] of tensors) tensor.dispose();
+      }
+    }
+    return { type: 'checkpoint', ...this.saved! };
+  }
+
+  private tensors(): [string, Tensor][] {
+    const momentum = Object.entries(native().trainer_state(this.trainer)).map(([name, handle]) => [`momentum.${name}`, keep(Tensor.wrap(handle))] as [string, Tensor]);
+    return [...[...this.encoder.state()].map(([name, tensor]) => [`model.${name}`, keep(tensor)] as [string, Tensor]), ...momentum];
+  }
+
+  /** Takes the newest whole checkpoint, if any; returns the length of the metrics that belong to it. */
+  private async restore(warnings: string[]): Promise<number> {
+    const checkpoint = await this.folder.newestCheckpoint((error) => warnings.push(`${error.message}; going on from an older checkpoint`));
+    if (!checkpoint) return 0;
+    const { tensors, path, state: { metricsBytes, ...state } } = checkpoint;
+    try {
+      const part = (prefix: string) => [...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, tensor]) => [name.slice(prefix.length), tensor.handle] as [string, TensorHandle]);
+      const model = part('model.');
+      native().model_load_state(this.encoder.handle, model.map(([name]) => name), model.map(([, handle]) => handle), true);
+      native().load_trainer_state(this.trainer, Object.fromEntries(part('momentum.')));
+    } catch (error) {
+      throw new FileError(path, `not a checkpoint of this configuration (${(error as Error).message})`, { cause: error });
+    } finally {
+      for (const tensor of tensors.values()) tensor.dispose();
+    }
+    this.state = state;
+    this.saved = { step: state.step, path };
+    return metricsBytes;
+  }
+
+  /** Settles configuration and data, and that they belong together and to what was recorded. */
+  private async resolve(): Promise<void> {
+    const { plan, folder } = this;
+    const recorded = folder.config === undefined ? undefined : checkConfig(folder.config);
+    const asked = plan.asked ?? (recorded && checkConfig(mergeConfig(recorded, plan.changes)));
+    if (!asked) throw new ArgumentTypeError('preset', `the name of a preset: there is no run in ${folder.path} to resume`, 'undefined');
+    this.data = plan.data ?? await openDataset(asked.data.name, { procedural: asked.data.procedural });
+    const { train, channels, size } = this.data;
+    this.config = { ...asked, data: { ...asked.data, images: train.length, channels, size, byteSum: scope(() => ops.aten.sum(train.pixels).item()) } };
+    const differing = recorded ? differences(recorded, this.config) : [];
+    if (differing.length > 0)
+      throw new ArgumentRangeError(differing.join(', '), `as recorded in ${folder.path} (${show(recorded, differing)})`, show(this.config, differing));
+    if (this.stepsPerEpoch === 0)
+      throw new ArgumentRangeError('data', `at least ${this.smallestBatch} training images`, String(train.length));
+  }
+
+  /** Each group of a batch needs two images to contrast; a last batch with fewer is left out. */
+  private get smallestBatch(): number {
+    return Math.min(2 * this.config.groups, this.config.batchSize);
+  }
+
+  private get stepsPerEpoch(): number {
+    const { batchSize, data } = this.config;
+    const whole = Math.floor(data.images! / batchSize);
+    return whole + (data.images! % batchSize >= this.smallestBatch ? 1 : 0);
+  }
+
+  private get steps(): number {
+    return this.stepsPerEpoch * this.config.epochs;
+  }
+}
+
+/** What the native optimizer takes. */
+export function optimizerValues(optimizer: PretrainConfig['optimizer']) {
+  const { momentum, weightDecay } = optimizer;
+  return { momentum, weightDecay, lars: optimizer.kind === 'lars' ? { trust: optimizer.trust, epsilon: optimizer.epsilon } : undefined };
+}
+
+function disposeBatch({ indices, views }: Batch): void {
+  indices.dispose();
+  views.forEach((view) => view.dispose());
+}
+
+function show(config: unknown, paths: string[]): string {
+  return paths.map((path) => JSON.stringify(path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config)) ?? 'none').join(', ');
+}
