@@ -24,3 +24,8 @@ export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, typ
 export { Classifier, type ClassifierConfig, type ClassifierOptions } from './model/classifier.js';
 export { loadTorchScript, TorchScriptModel } from './model/torchscript.js';
 export { readSafetensors, writeSafetensors, type Safetensors } from './model/safetensors.js';
+export { pretrain, type PretrainEvent, type PretrainOptions, type StepValues } from './training/pretrain.js';
+export { finetune, type FinetuneOptions } from './training/finetune.js';
+export { presets, resolveConfig, type FinetuneConfig, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';
+export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule } from './training/schedule.js';
+export { Optimizer, type OptimizerOptions } from './training/optimizer.js';

@@ -81,12 +81,12 @@ objective::Options objective_options(const Napi::Value& value) {
   const Options given(value, "objective");
   objective::Options options;
   options.views = 3;
-  options.adversarial_view = 2;
-  options.form = objective::Form::Rocl;
+  options.form = objective::Form::RoCL;
   options.temperature = given.number("temperature");
   if (given.has("inferiorPositive")) {
     const Options positive(given.value("inferiorPositive"), "inferiorPositive");
-    options.inferior_positive = objective::InferiorPositive{.alpha = positive.number("alpha"), .weight = positive.number("weight")};
+    options.alpha = positive.number("alpha");
+    options.weight = positive.number("weight");
   }
   if (given.has("hardNegative")) {
     const Options negative(given.value("hardNegative"), "hardNegative");

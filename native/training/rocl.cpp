@@ -12,11 +12,11 @@ namespace {
 at::Tensor nt_xent(const at::Tensor& adversary, const at::Tensor& clean, const RoclOptions& options) {
   objective::Options pair;
   pair.views = 2;
-  pair.form = objective::Form::Rocl;
+  pair.form = objective::Form::RoCL;
   pair.temperature = options.objective.temperature;
   const auto adversaries = adversary.chunk(options.groups), cleans = clean.chunk(options.groups);
   std::vector<at::Tensor> losses;
-  for (size_t group = 0; group < cleans.size(); ++group) losses.push_back(objective::a_infonce(at::cat({adversaries[group], cleans[group]}), pair));
+  for (size_t group = 0; group < cleans.size(); ++group) losses.push_back(a_infonce(at::cat({adversaries[group], cleans[group]}), pair));
   return losses.size() == 1 ? losses[0] : at::stack(losses).mean();
 }
 
@@ -44,7 +44,7 @@ at::Tensor rocl_loss(nn::Network& network, const at::Tensor& view1, const at::Te
     check();
   }
   const at::Tensor features = projection(at::cat({view1, view2, adversary}));
-  const at::Tensor contrastive = objective::a_infonce(features, options.objective);
+  const at::Tensor contrastive = a_infonce(features, options.objective);
   if (options.shared_forward && options.regularizer_weight != 0) {
     const auto rows = features.chunk(3);
     regularizer = nt_xent(rows[2], rows[1], options);

@@ -129,6 +129,23 @@ const inferiorPositive = { alpha: 0.2, weight: 1 };
 const variant = (preset: string, rate: number, objective: Overrides<PretrainConfig['objective']> = {}): PretrainConfig =>
   mergeConfig(rocl, { preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { rate }, objective }) as PretrainConfig;
 
+/** Small enough for minutes on two cores; its fine-tuning and evaluation are short too. */
+const quickstart: PretrainConfig = mergeConfig(rocl, {
+  preset: 'quickstart',
+  data: { name: 'procedural', procedural: { train: 5000, test: 1000, size: 32, seed: 0 } },
+  epochs: 8,
+  batchSize: 128,
+  groups: 1,
+  encoder: { width: 8 },
+  projector: { hidden: [256], output: 64 },
+  optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 1e-4 },
+  schedule: { kind: 'cosine', rate: 0.2, final: 0.001, warmupEpochs: 1, warmupFrom: 0.02 },
+  attack: { steps: 3, stepSize: 0.0157 },
+  objective: { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } },
+  regularizer: { sharedForward: true },
+  finetuning: { slf: { epochs: 60, batchSize: 256, schedule: { at: [30, 50] } } },
+}) as PretrainConfig;
+
 /** Presets by name. `quickstart` is RoCL-IP+HN on procedural images, small enough for minutes on two cores. */
 export const presets = {
   'rocl-cifar10': rocl,
@@ -139,6 +156,7 @@ export const presets = {
   'rocl-hn-cifar100': variant('rocl-hn-cifar100', 0.1, { hardNegative: { beta: 1, tauPlus: 0.1 } }),
   'rocl-iphn-cifar10': variant('rocl-iphn-cifar10', 0.3, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.12 } }),
   'rocl-iphn-cifar100': variant('rocl-iphn-cifar100', 0.2, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } }),
+  'quickstart': quickstart,
 } as const satisfies Record<string, PretrainConfig>;
 
 export type PresetName = keyof typeof presets;
