@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest';
+import { ArgumentRangeError, ArgumentTypeError, presets, resolveConfig, type PresetName } from 'a-infonce';
+
+describe('presets', () => {
+  // preset, learning rate, IP: alpha / weight, HN: beta / tau plus
+  const table: [PresetName, number, [number, number] | undefined, [number, number] | undefined][] = [
+    ['rocl-cifar10', 0.1, undefined, undefined],
+    ['rocl-cifar100', 0.1, undefined, undefined],
+    ['rocl-ip-cifar10', 0.1, [0.2, 1], undefined],
+    ['rocl-ip-cifar100', 0.1, [0.2, 1], undefined],
+    ['rocl-hn-cifar10', 0.2, undefined, [1, 0.12]],
+    ['rocl-hn-cifar100', 0.1, undefined, [1, 0.1]],
+    ['rocl-iphn-cifar10', 0.3, [0.2, 1], [1, 0.12]],
+    ['rocl-iphn-cifar100', 0.2, [0.2, 1], [1, 0.1]],
+  ];
+  it.each(table)('%s has the values of the paper', (name, rate, ip, hn) => {
+    const linf = { norm: 'linf', randomStart: true };
+    const sgd = (weightDecay: number) => ({ kind: 'sgd', momentum: 0.9, weightDecay });
+    const steps = (...at: number[]) => ({ kind: 'steps', rate: 0.1, at, divisor: 10 });
+    expect(resolveConfig(name)).toEqual({
+      preset: name,
+      data: { name: name.slice(name.lastIndexOf('-') + 1) },
+      method: 'rocl',
+      seed: 0,
+      epochs: 1000,
+      batchSize: 512,
+      groups: 2,
+      encoder: { architecture: 'resnet18', stem: 'cifar', width: 64, branches: ['normal'], initialisation: 'framework' },
+      projector: { hidden: [2048], output: 128, batchNorm: false },
+      optimizer: { kind: 'lars', momentum: 0.9, weightDecay: 1e-6, trust: 1e-3, epsilon: 1e-8 },
+      schedule: { kind: 'rocl', rate, multiplier: 15, warmupEpochs: 10 },
+      views: {
+        resizedCrop: { scale: [0.08, 1], ratio: [3 / 4, 4 / 3] }, flip: 0.5,
+        jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }, grayscale: 0.2, colorFirst: true,
+      },
+      attack: { ...linf, epsilon: 0.0314, stepSize: 0.007, steps: 7, clampStart: true, order: 'clamp-project' },
+      objective: {
+        form: 'rocl', temperature: 0.5,
+        ...(ip && { inferiorPositive: { alpha: ip[0], weight: ip[1] } }), ...(hn && { hardNegative: { beta: hn[0], tauPlus: hn[1] } }),
+      },
+      regularizer: { weight: 1 / 256, sharedForward: false },
+      finetuning: {
+        slf: { epochs: 150, batchSize: 1024, schedule: steps(31, 51, 101), optimizer: sgd(5e-4) },
+        alf: { epochs: 25, batchSize: 1024, schedule: steps(16, 21), optimizer: sgd(2e-4), attack: { ...linf, epsilon: 8 / 255, stepSize: 2 / 255, steps: 20 } },
+        aff: {
+          epochs: 25, batchSize: 1024, schedule: steps(16, 21), optimizer: sgd(2e-4),
+          trades: { beta: 6, startNoise: 0.001, attack: { norm: 'linf', randomStart: false, epsilon: 8 / 255, stepSize: 2 / 255, steps: 10 } },
+        },
+      },
+      evaluation: {
+        pgd20: { ...linf, epsilon: 0.0314, stepSize: 0.00314, steps: 20 },
+        autoattack: { norm: 'linf', epsilon: 8 / 255, version: 'standard' },
+      },
+    });
+  });
+
+  it('are all valid, quickstart included', () => {
+    for (const name of Object.keys(presets) as PresetName[]) expect(resolveConfig(name).preset).toBe(name);
+  });
+});
+
+describe('resolveConfig', () => {
+  it('merges deeply, replaces arrays, takes optional keys away with null', () => {
+    const config = resolveConfig('rocl-iphn-cifar10', {
+      epochs: 3, attack: { steps: 2 }, projector: { hidden: [8, 8] }, objective: { hardNegative: null, inferiorPositive: { alpha: 0.4 } },
+    });
+    expect(config).toMatchObject({ epochs: 3, attack: { steps: 2, epsilon: 0.0314 }, projector: { hidden: [8, 8], output: 128 } });
+    expect(config.objective).toEqual({ form: 'rocl', temperature: 0.5, inferiorPositive: { alpha: 0.4, weight: 1 } });
+    expect(presets['rocl-iphn-cifar10'].attack.steps).toBe(7);
+  });
+
+  it('keeps nothing of a schedule or optimizer of another kind', () => {
+    const sgd = { kind: 'sgd', momentum: 0, weightDecay: 0 } as const;
+    expect(resolveConfig('rocl-cifar10', { optimizer: sgd }).optimizer).toEqual(sgd);
+  });
+
+  const wrong: [object, new (...args: never[]) => Error, string][] = [
+    [{ epoch: 3 }, ArgumentRangeError, 'epoch'],
+    [{ attack: { radius: 1 } }, ArgumentRangeError, 'attack.radius'],
+    [{ optimizer: { kind: 'adam' } }, ArgumentRangeError, 'optimizer.kind'],
+    [{ epochs: 0 }, ArgumentRangeError, 'epochs'],
+    [{ epochs: 1.5 }, ArgumentRangeError, 'epochs'],
+    [{ epochs: '3' }, ArgumentTypeError, 'epochs'],
+    [{ attack: { epsilon: NaN } }, ArgumentRangeError, 'attack.epsilon'],
+    [{ attack: 7 }, ArgumentTypeError, 'attack'],
+    [{ objective: { hardNegative: { beta: 1, tauPlus: 1 } } }, ArgumentRangeError, 'objective.hardNegative.tauPlus'],
+    [{ objective: { hardNegative: { beta: 1 } } }, ArgumentTypeError, 'objective.hardNegative.tauPlus'],
+    [{ encoder: { architecture: 'vgg' } }, ArgumentRangeError, 'encoder.architecture'],
+    [{ views: { resizedCrop: { scale: [0.1] } } }, ArgumentRangeError, 'views.resizedCrop.scale'],
+  ];
+  it.each(wrong)('%j is refused by name', (overrides, kind, argument) => {
+    const thrown = (() => { try { return resolveConfig('rocl-cifar10', overrides); } catch (error) { return error; } })();
+    expect(thrown).toBeInstanceOf(kind);
+    expect(thrown).toMatchObject({ argument });
+  });
+
+  it('lists the presets when the name is not one', () => {
+    expect(() => resolveConfig('rocl' as never)).toThrow(/preset: expected one of rocl-cifar10, .*, got 'rocl'/);
+    expect(() => resolveConfig('toString' as never)).toThrow(ArgumentRangeError);
+  });
+});
