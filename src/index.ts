@@ -9,7 +9,7 @@ export { DTYPES, type DType, type TensorData } from './tensor/dtype.js';
 export { zeros, ones, full, rand, randn, type FactoryOptions } from './tensor/factories.js';
 export { ops } from './tensor/ops.js';
 export { scope, keep, noGrad, memory } from './tensor/scope.js';
-export { openDataset, dataCacheFolder, type OpenOptions } from './data/open.js';
+export { openDataset, findDataset, DATASETS, dataCacheFolder, type DatasetName, type OpenOptions } from './data/open.js';
 export type { FolderOptions } from './data/folder.js';
 export { downloadDataset, DOWNLOADABLE, type DownloadOptions, type DownloadProgress } from './data/download.js';
 export { Split, type Dataset, type Indices } from './data/dataset.js';

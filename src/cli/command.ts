@@ -46,9 +46,13 @@ export function define<Options extends object>({ name, summary, description, arg
     command.action(async (...given: unknown[]) => {
       const values = command.opts<Options & CommonOptions>();
       const output = (session.output = new Output(session.streams, values));
-      const asked = () => output.note('\nStopping; ctrl-C again ends at once.');
+      const asked = () => {
+        for (const each of output.shown) each.stop();
+        output.note('Stopping; ctrl-C again ends at once.');
+      };
       const code = await interruptible(async (signal) => {
         try {
+          await applyThreads(name, values);
           return await action({ output, signal }, values, ...(given.slice(0, positional.length) as (string | undefined)[]));
         } catch (error) {
           throw signal.aborted && !(error instanceof Interrupted) && isAbort(error) ? signal.reason : error;
@@ -59,11 +63,11 @@ export function define<Options extends object>({ name, summary, description, arg
   };
 }
 
-const isAbort = (error: unknown): boolean => error instanceof Error && (error.name === 'AbortError' || (error as { code?: string }).code === 'ERR_CANCELLED');
-
-/** Applies --threads and --seed to the process. */
-export async function applySettings({ threads, seed }: CommonOptions): Promise<void> {
-  const { manualSeed, setThreads } = await import('../index.js');
-  if (threads !== undefined) setThreads(threads);
-  if (seed !== undefined) manualSeed(seed);
+/** Sets --threads for the process. The doctor does it in the process that it looks at. */
+async function applyThreads(command: string, { threads }: CommonOptions): Promise<void> {
+  if (threads === undefined || command === 'doctor') return;
+  const { setThreads } = await import('../index.js');
+  setThreads(threads);
 }
+
+const isAbort = (error: unknown): boolean => error instanceof Error && (error.name === 'AbortError' || (error as { code?: string }).code === 'ERR_CANCELLED');

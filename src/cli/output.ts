@@ -11,6 +11,8 @@ export interface Streams {
 export class Output {
   readonly json: boolean;
   readonly verbose: boolean;
+  /** Progress that is on the screen, to be taken off it before anything else is printed at an odd moment. */
+  readonly shown = new Set<{ stop(): void }>();
   constructor(readonly streams: Streams, options: { json?: boolean | undefined; verbose?: boolean | undefined } = {}) {
     this.json = options.json ?? false;
     this.verbose = (options.verbose ?? false) || process.env['A_INFONCE_DEBUG'] === '1';
@@ -37,10 +39,11 @@ export class Output {
   }
 }
 
-/** Rows as lines: the first column to the left, the others to the right. */
-export function table(rows: readonly (readonly string[])[]): string[] {
+/** Rows as lines: the first column to the left, the others to the right unless told. */
+export function table(rows: readonly (readonly string[])[], others: 'left' | 'right' = 'right'): string[] {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!))).join('   ').trimEnd());
+  const pad = (cell: string, column: number) => (column === 0 || others === 'left' ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!));
+  return rows.map((row) => row.map(pad).join('   ').trimEnd());
 }
 
 /** 0.4321 as `43.21 %`. */

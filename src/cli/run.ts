@@ -2,7 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Session } from './command.js';
+import { attack } from './commands/attack.js';
+import { data } from './commands/data.js';
 import { doctor } from './commands/doctor.js';
+import { evaluate } from './commands/evaluate.js';
+import { finetune } from './commands/finetune.js';
+import { pretrain } from './commands/pretrain.js';
+import { quickstart } from './commands/quickstart.js';
 import { exitCodeOf, printFailure } from './failure.js';
 import { Output, type Streams } from './output.js';
 
@@ -25,7 +31,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
       outputError: () => {},  // printed below, like every other failure
     })
     .addHelpText('after', '\nEvery command: a-infonce <command> --help');
-  for (const add of [doctor]) add(program, session);
+  for (const add of [quickstart, pretrain, finetune, evaluate, attack, data, doctor]) add(program, session);
   try {
     await program.parseAsync(args, { from: 'user' });
     return session.exitCode;

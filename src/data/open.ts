@@ -30,7 +30,10 @@ const known = {
   'fashion-mnist': { folder: 'fashion-mnist', has: isIdx },
   'mnist': { folder: 'mnist', has: isIdx },
 };
-type KnownName = keyof typeof known;
+export type DatasetName = keyof typeof known;
+
+/** The data sets that are read from disk by name (`'procedural'` needs no disk). */
+export const DATASETS = Object.keys(known) as readonly DatasetName[];
 
 /** Where downloaded data sets are kept: `$XDG_CACHE_HOME/a-infonce/data`, or `~/.cache/a-infonce/data`. */
 export function dataCacheFolder(): string {
@@ -60,18 +63,31 @@ export async function openDataset(nameOrPath: string, options: OpenOptions = {})
   if (options.seed !== undefined) check.integer('options.seed', options.seed, { min: 0 });
   options.signal?.throwIfAborted();
   if (nameOrPath === 'procedural') return proceduralDataset(options.procedural);
-  if (Object.hasOwn(known, nameOrPath)) return openKnown(nameOrPath as KnownName, options);
+  if (Object.hasOwn(known, nameOrPath)) return openKnown(nameOrPath as DatasetName, options);
   return openPath(resolve(nameOrPath), options);
 }
 
-async function openKnown(name: KnownName, options: OpenOptions): Promise<Dataset> {
-  const { folder, has } = known[name];
-  const own = options.root ? [resolve(options.root)] : [];
-  const roots = [...own, ...(process.env['A_INFONCE_DATA'] ? [resolve(process.env['A_INFONCE_DATA'])] : []), dataCacheFolder()];
-  const places = new Set([...own, ...roots.flatMap((root) => [join(root, folder), join(root, name)]), ...(await systemFolders(name))]);
-  for (const place of places) if (await has(place)) return openAs(name, place, options);
-  const [first, ...others] = places;
+/**
+ * Where a data set known by name lies, without opening it: a folder, or undefined where it is in none of the places that {@link openDataset} looks in.
+ * @throws ArgumentRangeError for a name that is not one of {@link DATASETS}
+ */
+export async function findDataset(name: DatasetName, options: Pick<OpenOptions, 'root'> = {}): Promise<string | undefined> {
+  check.oneOf('name', name, DATASETS);
+  for (const place of await placesOf(name, options)) if (await known[name].has(place)) return place;
+  return undefined;
+}
+
+async function openKnown(name: DatasetName, options: OpenOptions): Promise<Dataset> {
+  const found = await findDataset(name, options);
+  if (found !== undefined) return openAs(name, found, options);
+  const [first, ...others] = await placesOf(name, options);
   throw new FileError(first!, `${name} is not here, nor in ${others.join(', ')}. Type: a-infonce data ${name}`);
+}
+
+async function placesOf(name: DatasetName, { root }: Pick<OpenOptions, 'root'>): Promise<Set<string>> {
+  const own = root ? [resolve(root)] : [];
+  const roots = [...own, ...(process.env['A_INFONCE_DATA'] ? [resolve(process.env['A_INFONCE_DATA'])] : []), dataCacheFolder()];
+  return new Set([...own, ...roots.flatMap((each) => [join(each, known[name].folder), join(each, name)]), ...(await systemFolders(name))]);
 }
 
 async function openPath(path: string, options: OpenOptions): Promise<Dataset> {
@@ -85,7 +101,7 @@ async function openPath(path: string, options: OpenOptions): Promise<Dataset> {
   throw new FileError(path, 'expected CIFAR binary batches, IDX files, or a folder of images for each class, got none of them');
 }
 
-async function openAs(name: KnownName, folder: string, { coarse }: OpenOptions): Promise<Dataset> {
+async function openAs(name: DatasetName, folder: string, { coarse }: OpenOptions): Promise<Dataset> {
   switch (name) {
     case 'cifar10': return openCifar(folder, CIFAR10);
     case 'cifar100': return openCifar(folder, CIFAR100, coarse);
@@ -95,7 +111,7 @@ async function openAs(name: KnownName, folder: string, { coarse }: OpenOptions):
 }
 
 /** Folders of Debian's packages: the usual one, and the one in the package's list of files. */
-async function systemFolders(name: KnownName): Promise<string[]> {
+async function systemFolders(name: DatasetName): Promise<string[]> {
   const listed = await readFile(`/var/lib/dpkg/info/dataset-${name}.list`, 'utf8').catch(() => '');
   const file = listed.split('\n').find((line) => line.includes('/train-images'));
   return [...new Set([`/usr/share/datasets/${name}`, ...(file ? [dirname(file)] : [])])];

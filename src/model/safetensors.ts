@@ -233,7 +233,7 @@ async function atomically(path: string, write: (file: FileHandle) => Promise<voi
     const entry = await open(folder, 'r');
     await entry.sync().finally(() => entry.close());
   } catch (error) {
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => {}); // its folder may be what is wrong
     throw new FileError(path, `cannot be written (${(error as Error).message})`, { cause: error });
   }
 }

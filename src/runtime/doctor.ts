@@ -54,7 +54,7 @@ export async function diagnose({ threads }: { threads?: number | undefined } = {
   const probe = probeAddon(threads);
   const findings = [
     node(engines.node), system(), addon(probe), libtorch(probe, candidates, script.SUPPORTED),
-    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...building(script.buildProblems(), probe.info !== undefined),
+    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...building(script.buildProblems(), probe.info !== undefined), await dataSets(),
   ];
   return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
 }
@@ -163,6 +163,16 @@ function building(problems: string[], built: boolean): Finding[] {
     });
   const first = (command: string) => spawnSync(command, ['--version'], { encoding: 'utf8' }).stdout?.split('\n')[0];
   return [{ subject: 'Build tools', state: 'ok', text: [first(process.env['CXX'] || 'c++'), first('cmake'), first('ninja') ? `ninja ${first('ninja')}` : first('make')].join('; ') }];
+}
+
+async function dataSets(): Promise<Finding> {
+  // Only here: what reads image files may itself be what does not load.
+  const { DATASETS, findDataset } = await import('../data/open.js');
+  const found = (await Promise.all(DATASETS.map(async (name) => [name, await findDataset(name)] as const))).filter(([, folder]) => folder !== undefined);
+  return {
+    subject: 'Data sets', state: found.length > 0 ? 'ok' : 'note', text: ['procedural (made on the spot)', ...found.map(([name, folder]) => `${name}: ${folder}`)].join('\n'),
+    ...(found.length > 0 ? {} : { fix: 'a-infonce data cifar10' }),
+  };
 }
 
 function read(path: string): string {

@@ -1,11 +1,20 @@
 import { readFileSync } from 'node:fs';
-import { loadTorchScript, ops, tensor, type Model, type Tensor } from 'a-infonce';
+import { ops, tensor, type Tensor } from 'a-infonce';
+import { Model } from '../../src/model/model.js';
+import { job } from '../../src/runtime/job.js';
+import { native } from '../../src/runtime/native.js';
 
 const folder = new URL('../fixtures/attack/', import.meta.url);
 
+class Net extends Model {
+  static async load(): Promise<Net> {
+    return new Net(await job(() => native().torchscript_load(readFileSync(new URL('net.pt', folder)), 'net.pt')));
+  }
+}
+
 /** The float64 classifier with BatchNorm that test/fixtures/make_attack_reference.py trained, as a TorchScript model in eval mode. */
 export async function loadNet(): Promise<Model> {
-  return (await loadTorchScript(readFileSync(new URL('net.pt', folder)))).eval();
+  return (await Net.load()).eval();
 }
 
 /** The same network as a function. */

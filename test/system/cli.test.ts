@@ -24,7 +24,7 @@ async function call(args: string[], env: Record<string, string> = {}, watch?: (s
   return new Promise((resolve) => child.on('close', (code) => resolve({ ...result, code })));
 }
 
-const commands = ['doctor'];
+const commands = ['quickstart', 'pretrain', 'finetune', 'evaluate', 'attack', 'data', 'doctor'];
 
 test('--help names every command and every command has its own', async () => {
   const { code, stdout, stderr } = await call(['--help']);

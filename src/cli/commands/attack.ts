@@ -1,0 +1,97 @@
+import { Argument, Option } from 'commander';
+import type { Model, Tensor } from '../../index.js';
+import { define, type Context } from '../command.js';
+import { dataOptions, openData, recordedData, type DataOptions } from '../data.js';
+import { CommandError, UsageError } from '../failure.js';
+import { integer } from '../options.js';
+import { percent } from '../output.js';
+import { Progress } from '../progress.js';
+import { checkPlace } from '../run-folder.js';
+import { attackOptions, loadModel } from './evaluate.js';
+
+interface Options extends DataOptions {
+  images?: string;
+  out: string;
+  norm?: 'linf' | 'l2';
+  epsilon?: number;
+  stepSize?: number;
+  steps?: number;
+  restarts?: number;
+  randomStart: boolean;
+  batchSize?: number;
+  limit?: number;
+}
+
+export const attack = define<Options>({
+  name: 'attack',
+  summary: 'make adversarial images and keep them',
+  description: 'Attacks a classifier with PGD on the test images of a data set, or on images of your own, and writes images, adversarial and labels\n' +
+    'to a safetensors file. Prints how many of the images that were classified right are now classified wrong.',
+  arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
+  options: [
+    ...dataOptions("the run's"),
+    new Option('--images <file>', 'a safetensors file instead: images [N, C, H, W], float32 in [0, 1], and labels [N], int64').conflicts(['data', 'dataRoot']),
+    new Option('--out <file>', 'where to write them').default('adversarial.safetensors'),
+    ...attackOptions(),
+    new Option('--steps <n>', 'steps; default: 20').argParser(integer({ min: 0, max: 1e6 })),
+    new Option('--no-random-start', 'start at the image itself'),
+    new Option('--limit <n>', 'the first images only').argParser(integer({ min: 1 })),
+  ],
+  examples: [
+    ['a-infonce attack runs/iphn --limit 256', 'adversaries of 256 test images in adversarial.safetensors'],
+    ['a-infonce attack model.pt --images batch.safetensors --norm l2 --epsilon 0.5', 'on images of your own'],
+  ],
+  async action(context, options, path) {
+    const { output, signal } = context;
+    const { pgd, scope, writeSafetensors } = await import('../../index.js');
+    await checkPlace(options.out);
+    using model = await loadModel(context, path!);
+    await scope(async () => {
+      const { images, labels } = await inputs(context, options, path!);
+      const { norm, epsilon, stepSize, steps, restarts, randomStart, batchSize = 256, seed } = options;
+      using progress = new Progress(output, { label: 'Attacking', rate: (each) => `${each.toFixed(1)} steps/s` });
+      const adversarial = await pgd(model, images, labels, {
+        norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
+      });
+      progress.stop();
+      const [before, after] = [await right(model, images, labels, batchSize), await right(model, adversarial, labels, batchSize)];
+      const standing = before.filter((each, row) => each && after[row]).length;
+      const correct = before.filter(Boolean).length;
+      const success = correct === 0 ? null : 1 - standing / correct;
+      await writeSafetensors(options.out, Object.entries({ images, adversarial, labels }), { attack: JSON.stringify({ norm, epsilon, stepSize, steps, restarts, randomStart, seed }) });
+      output.result({ out: options.out, images: before.length, correct, fooled: correct - standing, successRate: success }, [
+        `${correct} of ${before.length} images were classified right (${percent(correct / before.length)}).`,
+        ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)}.`]),
+        `images, adversarial and labels are in ${options.out}`,
+      ]);
+    });
+  },
+});
+
+async function inputs(context: Context, options: Options, model: string): Promise<{ images: Tensor; labels: Tensor }> {
+  if (options.images === undefined) {
+    using data = await openData(context, options, await recordedData(model));
+    const count = Math.min(options.limit ?? Infinity, data.test.length);
+    return { images: data.test.images(0, count), labels: data.test.labels(0, count) };
+  }
+  const { ops, readSafetensors } = await import('../../index.js');
+  const { tensors } = await readSafetensors(options.images);
+  const [images, labels] = [tensors.get('images'), tensors.get('labels')];
+  if (!images || !labels) throw new CommandError(`${options.images}: expected tensors 'images' and 'labels', got ${[...tensors.keys()].map((name) => `'${name}'`).join(', ') || 'none'}`);
+  if (options.limit === undefined) return { images, labels };
+  if (images.shape[0] !== labels.shape[0]) throw new UsageError(`${options.images}: ${images.shape[0]} images and ${labels.shape[0]} labels`);
+  return { images: ops.aten.slice(images, 0, 0, options.limit), labels: ops.aten.slice(labels, 0, 0, options.limit) };
+}
+
+/** Which images the model classifies as labelled. */
+async function right(model: Model, images: Tensor, labels: Tensor, batchSize: number): Promise<boolean[]> {
+  const { noGrad, ops, scope } = await import('../../index.js');
+  const wanted = labels.toTypedArray();
+  const all: boolean[] = [];
+  for (let start = 0; start < wanted.length; start += batchSize)
+    scope(() => noGrad(() => {
+      const found = ops.aten.argmax(model.forward(ops.aten.slice(images, 0, start, start + batchSize)), 1).toTypedArray();
+      for (let row = 0; row < found.length; row++) all.push(found[row] === wanted[start + row]);
+    }));
+  return all;
+}

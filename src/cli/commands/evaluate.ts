@@ -1,0 +1,90 @@
+import { extname } from 'node:path';
+import { Argument, Option } from 'commander';
+import type { AttackName, EvaluateOptions, Model, Score, Split } from '../../index.js';
+import { define, type Context } from '../command.js';
+import { dataOptions, openData, recordedData, type DataOptions } from '../data.js';
+import { CommandError } from '../failure.js';
+import { integer, list, real } from '../options.js';
+import { percent, table } from '../output.js';
+import { Progress } from '../progress.js';
+import { typed } from '../run-folder.js';
+
+interface Options extends DataOptions {
+  attacks: AttackName[];
+  norm?: 'linf' | 'l2';
+  epsilon?: number;
+  stepSize?: number;
+  restarts?: number;
+  batchSize?: number;
+  limit?: number;
+}
+
+/** The ball and the steps of an attack. */
+export const attackOptions = (): Option[] => [
+  new Option('--norm <name>', 'how a change is measured; default: linf').choices(['linf', 'l2']),
+  new Option('--epsilon <number>', 'the largest change, pixels being in [0, 1]; default: 8/255 (l2: 0.5)').argParser(real({ min: 0 })),
+  new Option('--step-size <number>', 'of one step; default: a quarter of epsilon').argParser(real({ min: 0 })),
+  new Option('--restarts <n>', 'from so many random starts; default: 1').argParser(integer({ min: 1 })),
+  new Option('--batch-size <n>', 'images at once; default: 256').argParser(integer({ min: 1 })),
+];
+
+export const evaluate = define<Options>({
+  name: 'evaluate',
+  summary: 'measure accuracy, clean and under attack',
+  description: 'Measures how many test images a classifier gets right: as they are (clean) and under attack (pgd20: 20 steps of PGD).\n' +
+    'An image counts as right under attack only if it is right without it too.',
+  arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
+  options: [
+    ...dataOptions("the run's"),
+    new Option('--attacks <names>', 'clean, pgd<steps>, with commas between').argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
+    ...attackOptions(),
+    new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
+  ],
+  examples: [
+    ['a-infonce evaluate runs/iphn', 'clean and PGD-20 accuracy'],
+    ['a-infonce evaluate runs/iphn --attacks pgd20,pgd100 --epsilon 4/255', 'other attacks'],
+    ['a-infonce evaluate model.pt --data cifar10 --limit 1000', 'a TorchScript model'],
+  ],
+  async action(context, options, path) {
+    using model = await loadModel(context, path!);
+    using data = await openData(context, options, await recordedData(path!));
+    const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed } = options;
+    const scores = await measure(context, model, data.test, { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed });
+    context.output.result({ model: path, data: data.name, scores }, table([
+      ['attack', 'accuracy', 'right', 'images'],
+      ...Object.entries(scores).map(([name, { accuracy, correct, total }]) => [name, percent(accuracy), String(correct), String(total)]),
+    ]));
+  },
+});
+
+/** What can be attacked and evaluated, in eval mode. */
+export async function loadModel({ signal }: Context, path: string): Promise<Model> {
+  const { Classifier, Encoder, loadTorchScript } = await import('../../index.js');
+  if (extname(path) === '.pt') return (await loadTorchScript(path, { signal })).eval();
+  try {
+    return await Classifier.load(path);
+  } catch (error) {
+    const encoder = await Encoder.load(path).catch(() => undefined);
+    if (encoder === undefined) throw error;
+    encoder.dispose();
+    throw new CommandError(`${path}: there is an encoder here, but no classifier yet. Type: a-infonce finetune ${typed(path)}`, { cause: error });
+  }
+}
+
+/** Evaluates and shows it. */
+export async function measure(
+  { output, signal }: Context, model: Model, split: Split, options: EvaluateOptions, label = 'Evaluating',
+): Promise<Record<string, Score>> {
+  const { evaluate: run } = await import('../../index.js');
+  const names = options.attacks!;
+  using progress = new Progress(output, { label, rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
+  // Each attack goes over all of the images: what is done is counted over all of the attacks.
+  const done = new Map<string, number>();
+  return run(model, split, {
+    ...options, signal,
+    onProgress: ({ attack, done: images, total }) => {
+      done.set(attack, images);
+      progress.outOf(total * names.length).update([...done.values()].reduce((sum, each) => sum + each, 0), attack);
+    },
+  });
+}

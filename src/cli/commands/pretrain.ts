@@ -1,0 +1,150 @@
+import { join } from 'node:path';
+import { InvalidArgumentError, Option } from 'commander';
+import type { Dataset, PretrainConfig, PretrainEvent, PretrainOptions, PresetName } from '../../index.js';
+import { define, type Context } from '../command.js';
+import { dataOptions, openData, recordedData, type DataOptions, type RecordedData } from '../data.js';
+import { UsageError } from '../failure.js';
+import { Interrupted } from '../interrupt.js';
+import { integer, setting } from '../options.js';
+import { duration, table } from '../output.js';
+import { Progress } from '../progress.js';
+import { typed } from '../run-folder.js';
+
+export interface TrainingOptions {
+  epochs?: number;
+  batchSize?: number;
+  limit?: number;
+  set?: Record<string, unknown>;
+  checkpointEvery?: PretrainOptions['checkpointEvery'];
+}
+
+interface Options extends DataOptions, TrainingOptions {
+  preset?: string;
+  presets?: boolean;
+  out?: string;
+  resume?: boolean;
+}
+
+/** What both pretrain and quickstart let one change. */
+export const trainingOptions = (): Option[] => [
+  new Option('--epochs <n>', 'passes over the training images').argParser(integer({ min: 1 })),
+  new Option('--batch-size <n>', 'images a step').argParser(integer({ min: 1 })),
+  new Option('--limit <n>', 'train on so many images, classes balanced').argParser(integer({ min: 1 })),
+  new Option('--set <key=value>', 'any other value of the preset, as attack.steps=3; may be repeated').argParser(setting),
+  new Option('--checkpoint-every <n>', 'save after so many steps (500) or seconds (300s); default: 300s').argParser(interval),
+];
+
+function interval(text: string): PretrainOptions['checkpointEvery'] {
+  const [, count, unit] = /^([1-9]\d*)(s?)$/.exec(text) ?? [];
+  if (count === undefined) throw new InvalidArgumentError('Expected a number of steps (500) or of seconds (300s).');
+  return unit ? { seconds: Number(count) } : { steps: Number(count) };
+}
+
+const DEFAULT_PRESET = 'rocl-iphn-cifar10';
+
+export const pretrain = define<Options>({
+  name: 'pretrain',
+  summary: 'train an encoder without labels',
+  description: 'Trains an encoder by adversarial contrastive learning. Everything is left in a folder, from which an interrupted run goes on.\n' +
+    'With --json: one line of JSON an event (start, step, epoch, checkpoint, end).',
+  options: [
+    new Option('--preset <name>', `a run of the paper; default: ${DEFAULT_PRESET}`),
+    new Option('--presets', 'list the presets and end'),
+    ...dataOptions("the preset's"),
+    new Option('--out <folder>', 'the folder of the run; default: runs/<preset>'),
+    new Option('--resume', 'go on with the run in --out'),
+    ...trainingOptions(),
+  ],
+  examples: [
+    ['a-infonce pretrain --preset rocl-iphn-cifar10 --out runs/iphn', "the paper's run"],
+    ['a-infonce pretrain --out runs/iphn --resume', 'go on after an interruption'],
+    ['a-infonce pretrain --limit 5000 --epochs 20 --set encoder.width=16', 'something smaller'],
+    ['a-infonce pretrain --presets', 'what there is'],
+  ],
+  async action(context, options) {
+    if (options.presets) return listPresets(context);
+    if (options.resume && options.out === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
+    const preset = options.preset ?? (options.resume ? undefined : DEFAULT_PRESET);
+    const { presets, resolveConfig } = await import('../../index.js');
+    const changes = { ...options.set, ...(options.epochs !== undefined && { epochs: options.epochs }), ...(options.batchSize !== undefined && { batchSize: options.batchSize }) };
+    if (preset !== undefined) resolveConfig(preset as PresetName, changes);  // before the data is read
+    const out = options.out ?? join('runs', preset!);
+    const recorded = options.resume ? await recordedData(out) : undefined;
+    const planned: RecordedData | undefined = recorded ?? presets[preset as PresetName]?.data;
+    if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
+    using data = limited(await openData(context, options, planned), options.limit ?? recorded?.images);
+    await train(context, { ...options, preset, out, data, overrides: options.set }, `a-infonce pretrain --out ${typed(out)} --resume`);
+    context.output.note(`\nNext: a-infonce finetune ${typed(out)}`);
+  },
+});
+
+/** Trains and shows it; returns the path of the encoder. `again` is what to type to go on after an interruption; `events`: print them with --json. */
+export async function train(
+  context: Context,
+  { preset, out, data, resume, seed, epochs, batchSize, overrides, checkpointEvery }: {
+    preset: string | undefined; out: string; data: Dataset; resume?: boolean; seed?: number; epochs?: number; batchSize?: number;
+    overrides?: Record<string, unknown> | undefined; checkpointEvery?: PretrainOptions['checkpointEvery'];
+  },
+  again: string,
+  events = true,
+): Promise<string> {
+  const { pretrain: run } = await import('../../index.js');
+  const { output, signal } = context;
+  const began = performance.now();
+  let config: PretrainConfig | undefined;
+  let progress: Progress | undefined;
+  let saved: Extract<PretrainEvent, { type: 'checkpoint' }> | undefined;
+  let path = '';
+  let perEpoch = 1;
+  try {
+    for await (const event of run({ preset: preset as PresetName, out, data, resume, seed, epochs, batchSize, overrides, checkpointEvery, signal })) {
+      if (events) output.event(event);
+      switch (event.type) {
+        case 'start':
+          config = event.config;
+          perEpoch = event.stepsPerEpoch;
+          output.note(`Pre-training ${config.preset} on ${data.train.length} images of ${config.data.name}: ${config.encoder.architecture} of width ${config.encoder.width}, ` +
+            `${(event.parameters / 1e6).toFixed(event.parameters < 1e6 ? 2 : 1)} M parameters, ${config.epochs} epochs of ${perEpoch} steps, in ${event.out}`);
+          if (event.step > 0) output.note(`Going on after step ${event.step} of ${event.steps}.`);
+          progress = new Progress(output, { label: 'Pre-training', total: event.steps, from: event.step, rate: (steps) => `${Math.round(steps * config!.batchSize)} images/s` });
+          break;
+        case 'warning': output.note(`Warning: ${event.message}`); break;
+        case 'step': progress!.update(event.step, `epoch ${event.epoch + 1}/${config!.epochs}`, `loss ${event.loss.toFixed(4)}`); break;
+        case 'epoch':
+          progress!.update(event.step, `epoch ${event.epoch + 1}/${config!.epochs}`, `loss ${event.loss.toFixed(4)}`);
+          progress!.print();
+          break;
+        case 'checkpoint': saved = event; break;
+        case 'end': path = event.path;
+      }
+    }
+  } catch (error) {
+    if (error instanceof Interrupted)
+      error.message = saved ? `stopped after step ${saved.step}, which is saved. Go on with:\n  ${again}` : 'stopped before the first step';
+    throw error;
+  } finally {
+    progress?.stop();
+  }
+  output.note(`Pre-trained in ${duration((performance.now() - began) / 1000)}: ${path}`);
+  return path;
+}
+
+/** The data set with the first `limit` training images only. */
+export function limited(data: Dataset, limit: number | undefined): Dataset {
+  if (limit === undefined || limit >= data.train.length) return data;
+  const train = data.train.subset(limit);
+  data.train.dispose();
+  const dispose = () => {
+    train.dispose();
+    data.test.dispose();
+  };
+  return { ...data, train, dispose, [Symbol.dispose]: dispose };
+}
+
+async function listPresets({ output }: Context): Promise<void> {
+  const { presets } = await import('../../index.js');
+  const rows = Object.values<PretrainConfig>(presets).map(({ preset, data, encoder, epochs, batchSize, objective: { inferiorPositive: ip, hardNegative: hn } }) => [
+    preset, data.name, encoder.architecture, String(epochs), String(batchSize), ip ? `alpha ${ip.alpha}` : '-', hn ? `beta ${hn.beta}, tau+ ${hn.tauPlus}` : '-',
+  ]);
+  output.result(presets, table([['preset', 'data', 'encoder', 'epochs', 'batch', 'inferior positive', 'hard negative'], ...rows]));
+}

@@ -1,0 +1,82 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Option } from 'commander';
+import type { Classifier, Encoder, PresetName, PretrainConfig, Score } from '../../index.js';
+import { define } from '../command.js';
+import { openData } from '../data.js';
+import { duration, percent, table } from '../output.js';
+import { freshFolder, typed } from '../run-folder.js';
+import { measure } from './evaluate.js';
+import { fitHead } from './finetune.js';
+import { limited, train, trainingOptions, type TrainingOptions } from './pretrain.js';
+
+interface Options extends TrainingOptions {
+  out?: string;
+}
+
+const PRESET = 'quickstart' satisfies PresetName;
+
+export const quickstart = define<Options>({
+  name: 'quickstart',
+  summary: 'the whole protocol in a few minutes, on images made on the spot',
+  description: 'Pre-trains a small encoder without labels (RoCL-IP+HN, on images made on the spot), puts a linear classifier on it, and compares its\n' +
+    'accuracy, clean and under attack, with that of the same classifier on an encoder with random weights.',
+  options: [new Option('--out <folder>', 'the folder of the run; default: runs/quickstart, with a number after it if it is there already'), ...trainingOptions()],
+  examples: [
+    ['a-infonce quickstart', 'some minutes on two cores'],
+    ['a-infonce quickstart --epochs 20', 'longer, and better'],
+  ],
+  async action(context, { out: wanted, set, limit, epochs, batchSize, seed, checkpointEvery }) {
+    const { Encoder, resolveConfig } = await import('../../index.js');
+    const { output } = context;
+    const began = performance.now();
+    const config = resolveConfig(PRESET, { ...set, ...(epochs !== undefined && { epochs }), ...(batchSize !== undefined && { batchSize }) });
+    const out = wanted ?? freshFolder(join('runs', PRESET));
+    using data = limited(await openData(context, {}, config.data), limit);
+    const again = `a-infonce pretrain --out ${typed(out)} --resume`;
+    await train(context, { preset: PRESET, out, data, seed, epochs, batchSize, overrides: set, checkpointEvery }, again, false);
+
+    const compare = async (encoder: Encoder, name: string, file: string): Promise<Record<string, Score>> => {
+      const { classifier } = await fitHead(context, encoder, data, { mode: 'slf', preset: PRESET, seed }, `Classifier on the ${name} encoder`);
+      using fitted: Classifier = classifier;
+      await fitted.save(join(out, file));
+      const { epsilon, stepSize } = config.evaluation.pgd20;
+      return measure(context, fitted, data.test, { attacks: ['clean', 'pgd20'], epsilon, stepSize, seed }, `Attacking the ${name} one`);
+    };
+    using trained = await Encoder.load(out);
+    using random = Encoder.create({ ...trained.config, projector: undefined, seed: seed ?? 0 }).eval();
+    const scores = {
+      pretrained: await compare(trained, 'pre-trained', 'classifier.safetensors'),
+      random: await compare(random, 'random', 'random-classifier.safetensors'),
+    };
+    const seconds = (performance.now() - began) / 1000;
+    const result = { out, seconds, scores };
+    await writeFile(join(out, 'quickstart.json'), `${JSON.stringify(result, null, 2)}\n`);
+    const row = (name: string, { clean, pgd20 }: Record<string, Score>) => [name, percent(clean!.accuracy), percent(pgd20!.accuracy)];
+    output.result(result, [
+      '',
+      ...table([['linear classifier on', 'clean', 'PGD-20'], row(`${methodName(config)} encoder`, scores.pretrained), row('random encoder', scores.random)])
+        .map((line, at) => (at === 0 ? output.style('bold', line) : line)),
+      '',
+      `${data.test.length} test images, epsilon ${config.evaluation.pgd20.epsilon}; ${duration(seconds)} in all. Everything is in ${out}:`,
+      '  config.json              the configuration, everything resolved',
+      '  metrics.jsonl            loss and rate, step by step',
+      '  encoder.safetensors      the encoder',
+      '  classifier.safetensors   with its linear classifier',
+    ]);
+    const next = [
+      [`a-infonce evaluate ${typed(out)} --attacks clean,pgd100`, 'a stronger attack'],
+      [`a-infonce attack ${typed(out)} --limit 64`, 'the adversarial images themselves'],
+      ['a-infonce data cifar10', 'the images of the paper'],
+      ['a-infonce pretrain --preset rocl-iphn-cifar10', 'its run'],
+    ] as const;
+    const width = Math.max(...next.map(([call]) => call.length));
+    output.note(['', 'Next:', ...next.map(([call, effect]) => `  ${call.padEnd(width)}   ${effect}`)].join('\n'));
+  },
+});
+
+/** RoCL, RoCL-IP, RoCL-HN or RoCL-IP+HN. */
+function methodName({ objective: { inferiorPositive, hardNegative } }: PretrainConfig): string {
+  const parts = [...(inferiorPositive ? ['IP'] : []), ...(hardNegative ? ['HN'] : [])].join('+');
+  return parts ? `RoCL-${parts}` : 'RoCL';
+}

@@ -1,0 +1,48 @@
+/** The data set of a command: the one that is asked for, or the one that the run was trained on. */
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Option } from 'commander';
+import type { Dataset, OpenOptions } from '../index.js';
+import type { Context } from './command.js';
+import { UsageError } from './failure.js';
+import { Progress } from './progress.js';
+
+export interface DataOptions {
+  data?: string;
+  dataRoot?: string;
+}
+
+export const dataOptions = (fallback: string): Option[] => [
+  new Option('--data <name|folder>', `a data set by name (see: a-infonce data) or folder; default: ${fallback}`),
+  new Option('--data-root <folder>', 'where to look for it first'),
+];
+
+/** What the configuration of a run says of its data. */
+export interface RecordedData {
+  name: string;
+  procedural?: OpenOptions['procedural'];
+  /** How many images it was trained on. */
+  images?: number;
+}
+
+/** The data that the run at `path` (its folder, or a file in it) was trained on, if that is recorded. */
+export async function recordedData(path: string): Promise<RecordedData | undefined> {
+  for (const folder of [path, dirname(path)])
+    try {
+      const { data } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as { data?: RecordedData };
+      if (typeof data?.name === 'string') return data;
+    } catch {
+      // No run is there, or it is not ours: then the data has to be named.
+    }
+  return undefined;
+}
+
+/** Opens what --data names, else `recorded`. */
+export async function openData({ output, signal }: Context, { data, dataRoot }: DataOptions, recorded?: RecordedData): Promise<Dataset> {
+  const name = data ?? recorded?.name;
+  if (name === undefined) throw new UsageError('which data? --data <name|folder>; the names: a-infonce data');
+  const { openDataset } = await import('../index.js');
+  const procedural = name === recorded?.name ? recorded.procedural : undefined;
+  using progress = new Progress(output, { label: `Reading ${name}`, rate: (images) => `${Math.round(images)} images/s` });
+  return await openDataset(name, { root: dataRoot, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+}
