@@ -33,7 +33,7 @@ export interface FinetuneOptions extends JobOptions {
  * computed once: the encoder is in eval mode and BatchNorm uses its running statistics. An encoder fresh from its first values is treated alike
  * (its running statistics are then 0 and 1), which makes it the baseline to compare with.
  *
- * The classifier shares the encoder's weights and comes back in eval mode. Same seed, machine and thread count: the same bits.
+ * The classifier shares the encoder: its weights, and its mode, which is eval afterwards. Same seed, machine and thread count: the same bits.
  * @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the argument; the reason of `signal` when it is aborted.
  */
 export async function finetune(encoder: Encoder, data: Dataset, options: FinetuneOptions): Promise<Classifier> {

@@ -211,6 +211,7 @@ class Run {
           lastSave = performance.now();
         }
       }
+      plan.signal?.throwIfAborted();
     } finally {
       await next?.then(disposeBatch, () => {});
     }

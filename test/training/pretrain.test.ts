@@ -1,0 +1,245 @@
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  ArgumentRangeError, ArgumentTypeError, Encoder, FileError, memory, NonFiniteError, pretrain, proceduralDataset, readSafetensors, resolveConfig, scope,
+  type Overrides, type PretrainConfig, type PretrainEvent, type PretrainOptions,
+} from 'a-infonce';
+
+const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+let runs = 0;
+const fresh = () => join(folder, String(runs++));
+
+const overrides: Overrides<PretrainConfig> = {
+  data: { procedural: { train: 28, test: 10, size: 8 } }, encoder: { width: 2 }, projector: { hidden: [8], output: 4 }, attack: { steps: 1 },
+};
+/** Two epochs of four steps: three of 8 images and one of 4. */
+const tiny = (out: string, more: Partial<PretrainOptions> = {}): PretrainOptions =>
+  ({ preset: 'quickstart', out, epochs: 2, batchSize: 8, seed: 7, overrides, checkpointEvery: { steps: 3 }, ...more });
+
+async function all(options: PretrainOptions, hear?: (event: PretrainEvent) => void): Promise<PretrainEvent[]> {
+  const events: PretrainEvent[] = [];
+  for await (const event of pretrain(options)) {
+    events.push(event);
+    hear?.(event);
+  }
+  return events;
+}
+
+const types = (events: PretrainEvent[]) => events.map(({ type }) => type).join(' ');
+const weights = (out: string) => readFileSync(join(out, 'encoder.safetensors'));
+/** The lines of metrics.jsonl without what a clock says. */
+const metrics = (out: string) => readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n').map((line) => {
+  const { imagesPerSecond, secondsLeft, seconds, ...rest } = JSON.parse(line);
+  return rest;
+});
+
+const reference = fresh();
+let referenceEvents: PretrainEvent[];
+beforeAll(async () => {
+  referenceEvents = await all(tiny(reference));
+});
+
+describe('a run', () => {
+  it('tells of every step, epoch and checkpoint', () => {
+    expect(types(referenceEvents)).toBe('start step step step checkpoint step epoch step step checkpoint step step epoch checkpoint end');
+    const start = referenceEvents[0]!, steps = referenceEvents.filter((event) => event.type === 'step');
+    expect(start).toMatchObject({ step: 0, steps: 8, stepsPerEpoch: 4, out: reference });
+    expect(steps.map(({ step, epoch }) => [step, epoch])).toEqual([[1, 0], [2, 0], [3, 0], [4, 0], [5, 1], [6, 1], [7, 1], [8, 1]]);
+    for (const step of steps) {
+      expect(step.loss).toBeCloseTo(step.contrastive + step.regularizer / 256, 5);
+      expect(step.imagesPerSecond).toBeGreaterThan(0);
+      expect(step.perturbation).toBeGreaterThan(0);
+      expect(step.perturbation).toBeLessThanOrEqual(1.0001);
+    }
+    const epoch = referenceEvents.find((event) => event.type === 'epoch')!;
+    expect(epoch).toMatchObject({ epoch: 0, step: 4 });
+    expect((epoch as { loss: number }).loss).toBeCloseTo(steps.slice(0, 4).reduce((sum, { loss }) => sum + loss, 0) / 4, 10);
+  });
+
+  it('leaves its configuration, environment, metrics, the last two checkpoints and the encoder', async () => {
+    expect(readdirSync(reference).sort()).toEqual([
+      'checkpoint-00000006.safetensors', 'checkpoint-00000008.safetensors', 'config.json', 'encoder.safetensors', 'environment.json', 'metrics.jsonl', 'run.lock',
+    ]);
+    const config = JSON.parse(readFileSync(join(reference, 'config.json'), 'utf8'));
+    const resolved = resolveConfig('quickstart', { ...overrides, epochs: 2, batchSize: 8, seed: 7 });
+    expect(config).toEqual({ ...resolved, data: { ...resolved.data, images: 28, channels: 3, size: 8, byteSum: expect.any(Number) } });
+    expect(JSON.parse(readFileSync(join(reference, 'environment.json'), 'utf8'))).toMatchObject({ node: process.version, threads: expect.any(Number) });
+    expect(metrics(reference)).toHaveLength(10);
+    using encoder = await Encoder.load(reference);
+    expect(encoder.config).toMatchObject({ width: 2, channels: 3, projector: { hidden: [8], output: 4 } });
+    const { tensors } = await readSafetensors(join(reference, 'checkpoint-00000008.safetensors'), { requireChecksum: true });
+    expect(tensors.has('momentum.encoder.conv1.weight') && tensors.has('model.projector.0.bias')).toBe(true);
+    for (const tensor of tensors.values()) tensor.dispose();
+  });
+
+  it('is the same to the bit when it is run again, and another with another seed', async () => {
+    const [again, other] = [fresh(), fresh()];
+    await all(tiny(again, { checkpointEvery: {} }));
+    expect(weights(again).equals(weights(reference))).toBe(true);
+    expect(metrics(again)).toEqual(metrics(reference));
+    await all(tiny(other, { seed: 8 }));
+    expect(weights(other).equals(weights(reference))).toBe(false);
+  });
+
+  it('takes an open data set and leaves it open', async () => {
+    const out = fresh();
+    using data = proceduralDataset({ train: 28, test: 10, size: 8 });
+    await all(tiny(out, { data }));
+    expect(data.train.pixels.disposed).toBe(false);
+    expect(weights(out).equals(weights(reference))).toBe(true);
+  });
+
+  it('holds as many tensors after many steps as after few', async () => {
+    const live: number[] = [];
+    await scope(() => all(tiny(fresh(), { epochs: 3, checkpointEvery: { steps: 2 } }), ({ type }) => type === 'step' && live.push(memory().tensors)));
+    expect(Math.max(...live.slice(2))).toBeLessThanOrEqual(live[2]!);
+  });
+});
+
+describe('an interrupted run', () => {
+  it.each([0, 3, 5, 8])('aborted after %i steps and resumed ends in the same bits', async (stop) => {
+    const out = fresh(), controller = new AbortController(), events: PretrainEvent[] = [];
+    const hear = (event: PretrainEvent) => {
+      events.push(event);
+      if ((event.type === 'start' || event.type === 'step') && event.step === stop) controller.abort(new Error('enough'));
+    };
+    await expect(all(tiny(out, { signal: controller.signal }), hear)).rejects.toThrow('enough');
+    expect(events.at(-1)).toMatchObject({ type: 'checkpoint', step: stop });
+    const resumed = await all(tiny(out, { resume: true }));
+    expect(resumed[0]).toMatchObject({ type: 'start', step: stop });
+    expect(weights(out).equals(weights(reference))).toBe(true);
+    expect(metrics(out)).toEqual(metrics(reference));
+  });
+
+  it('stops inside a step', async () => {
+    const controller = new AbortController(), out = fresh();
+    const slow = tiny(out, { signal: controller.signal, overrides: { ...overrides, attack: { steps: 100_000 } } });
+    setTimeout(() => controller.abort(), 300);
+    await expect(all(slow)).rejects.toMatchObject({ name: 'AbortError' });
+    expect(readdirSync(out)).toContain('checkpoint-00000000.safetensors');
+  });
+
+  it('needs nothing but its folder to go on', async () => {
+    const out = fresh(), run = pretrain(tiny(out));
+    for await (const event of run) if (event.type === 'step' && event.step === 5) break;
+    const events = await all({ out, resume: true });
+    expect(events[0]).toMatchObject({ type: 'start', step: 3 });
+    expect(weights(out).equals(weights(reference))).toBe(true);
+    expect(metrics(out)).toEqual(metrics(reference));
+  });
+
+  it('that is over already ends again at once', async () => {
+    const before = weights(reference);
+    const events = await all({ out: reference, resume: true });
+    expect(types(events)).toBe('start checkpoint end');
+    expect(weights(reference).equals(before)).toBe(true);
+  });
+
+  it.each([
+    ['truncated', (path: string) => truncateSync(path, 1000)],
+    ['altered', (path: string) => {
+      const bytes = readFileSync(path);
+      bytes[bytes.length - 100]! ^= 1;
+      writeFileSync(path, bytes);
+    }],
+  ])('passes over a checkpoint that is %s, with a warning', async (_, damage) => {
+    const out = fresh();
+    for await (const event of pretrain(tiny(out))) if (event.type === 'step' && event.step === 7) break;
+    damage(join(out, 'checkpoint-00000006.safetensors'));
+    const events = await all({ out, resume: true });
+    expect(types(events.slice(0, 2))).toBe('warning start');
+    expect(events[0]).toMatchObject({ message: expect.stringContaining('checkpoint-00000006') });
+    expect(events[1]).toMatchObject({ step: 3 });
+    expect(weights(out).equals(weights(reference))).toBe(true);
+    expect(metrics(out)).toEqual(metrics(reference));
+  });
+
+  it('clears away what was half written, and nothing else', async () => {
+    const out = fresh();
+    for await (const event of pretrain(tiny(out))) if (event.type === 'step' && event.step === 4) break;
+    const left = '.checkpoint-00000006.safetensors.123.0a0a0a0a';
+    for (const name of [left, '.gitignore']) writeFileSync(join(out, name), 'half');
+    await all({ out, resume: true });
+    expect(readdirSync(out)).toContain('.gitignore');
+    expect(readdirSync(out)).not.toContain(left);
+  });
+
+  it('says when the environment is another', async () => {
+    const out = fresh();
+    for await (const event of pretrain(tiny(out))) if (event.type === 'checkpoint') break;
+    const path = join(out, 'environment.json');
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), threads: 99 }));
+    const run = pretrain({ out, resume: true });
+    expect((await run.next()).value).toMatchObject({ type: 'warning', message: expect.stringMatching(/^threads /) });
+    await run.return!();
+  });
+});
+
+describe('a refusal', () => {
+  const refused = (options: PretrainOptions) => all(options).then(() => { throw new Error('not refused'); }, (error: unknown) => error);
+
+  it('of a folder with a run', async () => {
+    expect(await refused(tiny(reference))).toMatchObject({ code: 'ERR_ARGUMENT_RANGE', argument: 'out', received: reference });
+  });
+
+  it('of a folder that another run writes, until it is over', async () => {
+    const out = fresh(), first = pretrain(tiny(out));
+    await first.next();
+    const error = await refused(tiny(out, { resume: true }));
+    expect(error).toBeInstanceOf(FileError);
+    expect((error as Error).message).toContain(`process ${process.pid}`);
+    await first.return!();
+    await all(tiny(out, { resume: true }));
+    expect(weights(out).equals(weights(reference))).toBe(true);
+  });
+
+  it('of another configuration than the one recorded, naming the keys', async () => {
+    const error = await refused({ out: reference, resume: true, seed: 9, overrides: { schedule: { rate: 0.3 } } });
+    expect(error).toBeInstanceOf(ArgumentRangeError);
+    expect((error as ArgumentRangeError).argument.split(', ').sort()).toEqual(['schedule.rate', 'seed']);
+    using data = proceduralDataset({ train: 28, test: 10, size: 8, seed: 1 });
+    expect(await refused({ out: reference, resume: true, data })).toMatchObject({ argument: 'data.byteSum' });
+  });
+
+  it('of a checkpoint that belongs to another network', async () => {
+    const out = fresh(), other = fresh();
+    for await (const event of pretrain(tiny(out))) if (event.type === 'checkpoint') break;
+    for await (const event of pretrain(tiny(other, { overrides: { ...overrides, encoder: { width: 3 } } }))) if (event.type === 'checkpoint') break;
+    const name = 'checkpoint-00000003.safetensors';
+    copyFileSync(join(other, name), join(out, name));
+    expect(await refused({ out, resume: true })).toMatchObject({ code: 'ERR_FILE', path: join(out, name) });
+  });
+
+  it('of a loss that is not finite keeps the images of the step', async () => {
+    const out = fresh();
+    const error = await refused(tiny(out, { overrides: { ...overrides, schedule: { kind: 'steps', rate: 1e30, at: [], divisor: 10 } } }));
+    expect(error).toBeInstanceOf(NonFiniteError);
+    const name = readdirSync(out).find((entry) => entry.startsWith('failed-'))!;
+    expect((error as Error).message).toContain(join(out, name));
+    const { tensors, metadata } = await readSafetensors(join(out, name));
+    expect(Object.fromEntries([...tensors].map(([key, { shape }]) => [key, shape]))).toEqual({ indices: [8], view1: [8, 3, 8, 8], view2: [8, 3, 8, 8] });
+    expect(metadata).toMatchObject({ learningRate: '1e+30', epoch: '0' });
+    for (const tensor of tensors.values()) tensor.dispose();
+  });
+
+  it('of bad options comes at once', () => {
+    const out = fresh();
+    expect(() => pretrain({ ...tiny(out), preset: 'rocl' as never })).toThrow(expect.objectContaining({ argument: 'preset' }));
+    expect(() => pretrain({ ...tiny(out), epoch: 3 } as never)).toThrow(expect.objectContaining({ argument: 'options.epoch' }));
+    expect(() => pretrain(tiny(out, { epochs: 0 }))).toThrow(expect.objectContaining({ argument: 'epochs' }));
+    expect(() => pretrain(tiny(out, { overrides: { attack: { eps: 1 } } as never }))).toThrow(expect.objectContaining({ argument: 'attack.eps' }));
+    expect(() => pretrain(tiny(out, { checkpointEvery: { steps: 0 } }))).toThrow(expect.objectContaining({ argument: 'checkpointEvery.steps' }));
+    expect(() => pretrain({ out })).toThrow(ArgumentTypeError);
+    expect(() => pretrain(tiny(out, { data: 3 as never }))).toThrow(expect.objectContaining({ argument: 'data' }));
+    expect(readdirSync(folder)).not.toContain(out.slice(folder.length + 1));
+  });
+
+  it('of nothing to resume without a preset, and of too few images', async () => {
+    expect(await refused({ out: fresh(), resume: true })).toMatchObject({ argument: 'preset' });
+    const few = { ...overrides, groups: 3, data: { procedural: { train: 5, test: 1, size: 8 } } };
+    expect(await refused(tiny(fresh(), { overrides: few }))).toMatchObject({ argument: 'data', expected: 'at least 6 training images' });
+  });
+});
