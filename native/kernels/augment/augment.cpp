@@ -170,13 +170,16 @@ void resize_rows(const float* in, int64_t width, const Axis& axis, int64_t size,
 
 /// Resizes the columns of [rows, width] to [rows, size], mirrored when `flip`.
 void resize_columns(const float* in, int64_t rows, int64_t width, const Axis& axis, int64_t size, bool flip, float* out) {
-  const int64_t step = flip ? -1 : 1;
+  const int64_t step = flip ? -1 : 1, taps = axis.taps;
+  const int64_t* first = axis.first.data();
   for (int64_t y = 0; y < rows; ++y, in += width, out += size) {
+    const float* weight = axis.weight.data();
     float* to = flip ? out + size - 1 : out;
-    for (int64_t o = 0; o < size; ++o, to += step) {
-      const float *weight = &axis.weight[static_cast<size_t>(o * axis.taps)], *from = in + axis.first[static_cast<size_t>(o)];
+    for (int64_t o = 0; o < size; ++o, to += step, weight += taps) {
+      const float* from = in + first[o];
       float sum = weight[0] * from[0];
-      for (int64_t k = 1; k < axis.taps; ++k) sum += weight[k] * from[k];
+      if (taps == 2) sum += weight[1] * from[1];  // every enlargement
+      else for (int64_t k = 1; k < taps; ++k) sum += weight[k] * from[k];
       *to = sum;
     }
   }
