@@ -76,6 +76,10 @@ Napi::Value pgd(const Napi::CallbackInfo& info) {
   options.seed = static_cast<uint64_t>(given.integer("seed"));
   options.batch_size = given.integer("batchSize");
   if (const auto samples = given.tensor("samples")) options.samples = *samples;
+  if (const auto positives = given.tensor("positives"))
+    return start_model_job(info[0], info[3], [=, temperature = given.number("temperature")](JobContext& context, nn::Model& model) {
+      return tensor_completion(attack::pgd_contrastive(model, images, *positives, temperature, options, reporter(context)));
+    });
   const bool targeted = given.boolean("targeted", false);
   return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) {
     return tensor_completion(attack::pgd(model, images, labels, targeted, options, reporter(context)));

@@ -99,7 +99,7 @@ Napi::Value model_load_state(const Napi::CallbackInfo& info) {
 
 Napi::Value model_set_training(const Napi::CallbackInfo& info) {
   const auto model = model_arg(info[0], "model");
-  const std::unique_lock idle(model->in_use, std::try_to_lock);  // waiting could deadlock with a job that waits for this thread
+  const std::unique_lock idle(model->in_use(), std::try_to_lock);  // waiting could deadlock with a job that waits for this thread
   require_range(idle.owns_lock(), "model", "a model that no running job uses", "one in use");
   model->set_training(boolean_arg(info[1], "training"));
   return info.Env().Undefined();

@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -12,6 +13,8 @@
 #include <cmath>
 #include <sstream>
 #include "error.h"
+#include "nn/network.h"
+#include "objective/a_infonce.h"
 #include "ops/perturbation.h"
 
 namespace a_infonce::attack {
@@ -192,6 +195,30 @@ Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
   };
 }
 
+Objective contrastive(nn::Model& model, at::Tensor positives, double temperature) {
+  const auto embed = [&model](const at::Tensor& images) {
+    auto* network = dynamic_cast<nn::Network*>(&model);
+    const at::Tensor output = network && network->projector && network->output == nn::Network::Output::Features
+                                  ? network->forward(images, network->branch, nn::Network::Output::Projection)
+                                  : model.forward(images);
+    require_range(output.dim() == 2 && output.size(0) == images.size(0) && output.is_floating_point(), "model",
+                  "floating-point embeddings [" + std::to_string(images.size(0)) + ", length]", shape_of(output));
+    return output;
+  };
+  objective::Options options;
+  options.form = objective::Form::RoCL;
+  options.temperature = temperature;
+  // Of the batch last seen: an attack goes through the batches one after the other.
+  return [&model, embed, options, positives = std::move(positives), known = at::Tensor(), known_first = int64_t{0}](const at::Tensor& x_adv, int64_t first) mutable -> Outcome {
+    if (model.training() || !known.defined() || known_first != first || known.size(0) != x_adv.size(0)) {
+      const at::NoGradGuard no_grad;
+      known = embed(positives.slice(0, first, first + x_adv.size(0)).detach());
+      known_first = first;
+    }
+    return a_infonce(at::cat({embed(x_adv), known}), options);
+  };
+}
+
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step) {
   require_range(labels.scalar_type() == at::kLong && labels.dim() == 1 && labels.size(0) == images.size(0), "labels",
@@ -203,6 +230,14 @@ at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& lab
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
   return pgd(cross_entropy(model, labels, targeted), images, options, step);
+}
+
+at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
+                           const StepCallback& step) {
+  require_range(positives.scalar_type() == images.scalar_type() && positives.sizes() == images.sizes(), "positives", shape_of(images), shape_of(positives));
+  require_unit_range(images);
+  const nn::ModeGuard mode(model, options.train_mode);
+  return pgd(contrastive(model, positives, temperature), images, options, step);
 }
 
 at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {

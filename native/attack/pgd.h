@@ -49,10 +49,17 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
 /// Cross-entropy of the model's logits and `labels` (int64 [N]); targeted: minus the cross-entropy, `labels` being the targets.
 Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted = false);
 
+/// RoCL's attack loss: the two-view NT-Xent, form `rocl`, of a batch's embeddings and those of its positives, the same images seen otherwise
+/// [N, ...]. The embedding is the model's output, for an encoder with a projector its projection. A scalar for the batch: no success, and the
+/// batch size matters. In eval mode the positives are embedded once a batch.
+Objective contrastive(nn::Model& model, at::Tensor positives, double temperature = 0.5);
+
 /// `pgd` on a model in eval mode (train mode if options.train_mode), with the mode restored afterwards, also on exceptions.
-/// ArgumentRange unless the images are in [0, 1] and the labels are classes of the model.
+/// ArgumentRange unless the images are in [0, 1] and, for the first, the labels are classes of the model.
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step = {});
+at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
+                           const StepCallback& step = {});
 
 /// Predicted classes int64 [N] of the model in eval mode, for images in [0, 1]; NonFinite naming the sample when logits are NaN or infinite.
 at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});

@@ -31,14 +31,17 @@ class Model {
       if (entry.parameter) result.push_back(std::move(entry.tensor));
     return result;
   }
-  /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model take turns.
-  std::recursive_mutex in_use;
+  /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
+  virtual std::recursive_mutex& in_use() { return in_use_; }
+
+ private:
+  std::recursive_mutex in_use_;
 };
 
 /// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws. Meanwhile the model is `in_use`.
 class ModeGuard {
  public:
-  ModeGuard(Model& model, bool training) : model_(model), lock_(model.in_use), before_(model.training()) { model_.set_training(training); }
+  ModeGuard(Model& model, bool training) : model_(model), lock_(model.in_use()), before_(model.training()) { model_.set_training(training); }
   ~ModeGuard() { model_.set_training(before_); }
   ModeGuard(const ModeGuard&) = delete;
   ModeGuard& operator=(const ModeGuard&) = delete;

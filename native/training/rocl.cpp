@@ -8,6 +8,12 @@
 namespace a_infonce::training {
 namespace {
 
+std::string text(const at::Tensor& tensor) {
+  std::ostringstream out;
+  out << "shape " << tensor.sizes();
+  return out.str();
+}
+
 /// Two-view NT-Xent in form `rocl`, each group of rows by itself, averaged over the groups.
 at::Tensor nt_xent(const at::Tensor& adversary, const at::Tensor& clean, const RoclOptions& options) {
   objective::Options pair;
@@ -24,6 +30,9 @@ at::Tensor nt_xent(const at::Tensor& adversary, const at::Tensor& clean, const R
 
 at::Tensor rocl_loss(nn::Network& network, const at::Tensor& view1, const at::Tensor& view2, const RoclOptions& options, Values& values,
                      const Check& check) {
+  require_range(view1.dim() == 4 && view1.size(0) > 0, "view1", "[B, C, H, W]", text(view1));
+  require_range(view2.sizes() == view1.sizes(), "view2", text(view1) + ", as view1", text(view2));
+  require_range(options.groups >= 1 && options.groups <= view1.size(0), "groups", "1 to " + std::to_string(view1.size(0)), std::to_string(options.groups));
   const auto projection = [&](const at::Tensor& images) { return network.forward(images, "", nn::Network::Output::Projection); };
 
   network.set_training(false);

@@ -46,16 +46,22 @@ export interface PgdOptions extends JobOptions {
   seed?: number;
   /** Images a forward pass. Default 256. */
   batchSize?: number;
+  /**
+   * What the attack raises: `'cross-entropy'` at the labels (default), or RoCL's contrastive loss, which takes no labels: the two-view NT-Xent
+   * ({@link aInfoNCE} in form `rocl`) between a batch of adversaries and `contrastive`, other views of the same images `[N, C, H, W]`. Embeddings are the
+   * model's output, of an {@link Encoder} with a projector its projection. Images of a batch are one another's negatives, so `batchSize` matters.
+   */
+  objective?: 'cross-entropy' | { contrastive: Tensor; temperature?: number };
   /** Called after every step of every batch and restart. */
   onProgress?: (progress: StepProgress) => void;
 }
 
 /** {@link PgdOptions} with every value decided. */
-export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress'>>;
+export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress' | 'objective'>>;
 
 const KNOWN = [
   'norm', 'epsilon', 'stepSize', 'steps', 'restarts', 'randomStart', 'clampStart', 'clampThenProject', 'earlyStop', 'targeted', 'trainMode', 'seed',
-  'batchSize', 'signal', 'onProgress',
+  'batchSize', 'objective', 'signal', 'onProgress',
 ] as const satisfies readonly (keyof PgdOptions)[];
 
 /** @internal */
@@ -88,7 +94,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdO
  * Runs off the main thread (a function model is called on it). A native model is attacked in eval mode and gets back the mode it had; parameters and
  * their gradients are not touched.
  * @param images `[N, C, H, W]`, float32 or float64, in [0, 1]: normalisation belongs inside the model.
- * @param labels int64 `[N]`.
+ * @param labels int64 `[N]`; null with a contrastive objective.
  * @returns `[N, C, H, W]` of the dtype of `images`.
  * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument; {@link NonFiniteError} naming the first sample whose
  * gradient is NaN or infinite; the signal's reason when aborted; whatever a function model throws.
@@ -97,19 +103,34 @@ export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdO
  * using adversarial = await pgd(model, images, labels, { epsilon: 8 / 255, stepSize: 2 / 255, steps: 20 });
  * ```
  */
-export async function pgd(model: AttackModel, images: Tensor, labels: Tensor, options?: PgdOptions): Promise<Tensor> {
+export async function pgd(model: AttackModel, images: Tensor, labels: Tensor | null, options?: PgdOptions): Promise<Tensor> {
   return runPgd(model, images, labels, resolvePgdOptions(options), options);
 }
 
 /** `samples`: int64 [N], the numbers of the samples in the whole set, for their random starts. @internal */
 export async function runPgd(
-  model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedPgdOptions, { signal, onProgress }: PgdOptions = {}, samples?: Tensor,
+  model: AttackModel, images: Tensor, labels: Tensor | null, options: ResolvedPgdOptions, { signal, onProgress, objective }: PgdOptions = {}, samples?: Tensor,
 ): Promise<Tensor> {
-  checkImages(images);
-  checkLabels(labels, images.shape[0]!);
-  const target = nativeModel(model);
+  checkImages('images', images);
+  const target = nativeModel(model), goal = goalOf(objective, images, labels, options);
   return Tensor.wrap(await job(
-    () => native().pgd(target, images.handle, { ...options, labels: labels.handle, samples: samples?.handle }, onProgress as never), signal));
+    () => native().pgd(target, images.handle, { ...options, ...goal, samples: samples?.handle }, onProgress as never), signal));
+}
+
+/** The objective as the native call takes it. */
+function goalOf(objective: PgdOptions['objective'] = 'cross-entropy', images: Tensor, labels: unknown, { targeted }: ResolvedPgdOptions) {
+  if (typeof objective !== 'object' || objective === null) {
+    check.oneOf('options.objective', objective, ['cross-entropy']);
+    checkLabels(labels, images.shape[0]!);
+    return { labels: labels.handle };
+  }
+  const { contrastive, temperature = 0.5 } = check.options('options.objective', objective, ['contrastive', 'temperature']);
+  checkImages('options.objective.contrastive', contrastive);
+  if (contrastive.dtype !== images.dtype || String(contrastive.shape) !== String(images.shape))
+    throw new ArgumentRangeError('options.objective.contrastive', `${images.dtype} [${images.shape.join(', ')}]`, `${contrastive.dtype} [${contrastive.shape.join(', ')}]`);
+  if (labels !== null) throw new ArgumentTypeError('labels', 'null with a contrastive objective', describe(labels));
+  if (targeted) throw new ArgumentRangeError('options.targeted', 'false with a contrastive objective', 'true');
+  return { positives: contrastive.handle, temperature: check.finite('options.objective.temperature', temperature, { above: 0 }) };
 }
 
 /**
@@ -118,7 +139,7 @@ export async function runPgd(
  * @internal
  */
 export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: PgdOptions = {}): Promise<Tensor> {
-  checkImages(images);
+  checkImages('images', images);
   const target = nativeModel(model);
   return Tensor.wrap(await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal));
 }
@@ -128,12 +149,12 @@ export function checkFunction(argument: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'function') throw new ArgumentTypeError(argument, 'a function', describe(value));
 }
 
-function checkImages(images: unknown): asserts images is Tensor {
-  if (!(images instanceof Tensor)) throw new ArgumentTypeError('images', 'a Tensor', describe(images));
+function checkImages(argument: string, images: unknown): asserts images is Tensor {
+  if (!(images instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(images));
   const { dtype, shape, device } = images;
-  if (dtype !== 'float32' && dtype !== 'float64') throw new ArgumentTypeError('images', 'a float32 or float64 Tensor', dtype);
-  if (shape.length !== 4) throw new ArgumentRangeError('images', 'shape [N, C, H, W]', `[${shape.join(', ')}]`);
-  if (device !== 'cpu') throw new ArgumentRangeError('images', 'a Tensor on the CPU', device);
+  if (dtype !== 'float32' && dtype !== 'float64') throw new ArgumentTypeError(argument, 'a float32 or float64 Tensor', dtype);
+  if (shape.length !== 4) throw new ArgumentRangeError(argument, 'shape [N, C, H, W]', `[${shape.join(', ')}]`);
+  if (device !== 'cpu') throw new ArgumentRangeError(argument, 'a Tensor on the CPU', device);
 }
 
 function checkLabels(labels: unknown, count: number): asserts labels is Tensor {

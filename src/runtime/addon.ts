@@ -84,13 +84,13 @@ export interface ModelAddon {
 /** A model, or a function that gives its output for a batch by calling `give` before it returns (or its Promise resolves). */
 export type NativeModel = ModelHandle | ((images: TensorHandle, give: (output: TensorHandle) => void) => void | Promise<void>);
 export interface AttackAddon {
-  /** `samples`: int64 [N], which name the random streams. */
+  /** Either `labels`, or `positives` and `temperature` for the contrastive objective. `samples`: int64 [N], which name the random streams. */
   pgd(
     model: NativeModel, images: TensorHandle,
     options: {
       norm: string; epsilon: number; stepSize: number; steps: number; restarts: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean;
       earlyStop: boolean; targeted: boolean; trainMode: boolean; seed: number; batchSize: number;
-      labels: TensorHandle; samples?: TensorHandle | undefined;
+      labels?: TensorHandle | undefined; positives?: TensorHandle | undefined; temperature?: number | undefined; samples?: TensorHandle | undefined;
     },
     progress: NativeProgress,
   ): NativeJob<TensorHandle>;

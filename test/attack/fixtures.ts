@@ -1,20 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { ops, tensor, type Tensor } from 'a-infonce';
-import { Model } from '../../src/model/model.js';
-import { job } from '../../src/runtime/job.js';
-import { native } from '../../src/runtime/native.js';
+import { loadTorchScript, ops, tensor, type Model, type Tensor } from 'a-infonce';
 
 const folder = new URL('../fixtures/attack/', import.meta.url);
 
-class Net extends Model {
-  static async load(): Promise<Net> {
-    return new Net(await job(() => native().torchscript_load(readFileSync(new URL('net.pt', folder)), 'net.pt')));
-  }
-}
-
 /** The float64 classifier with BatchNorm that test/fixtures/make_attack_reference.py trained, as a TorchScript model in eval mode. */
 export async function loadNet(): Promise<Model> {
-  return (await Net.load()).eval();
+  return (await loadTorchScript(readFileSync(new URL('net.pt', folder)))).eval();
 }
 
 /** The same network as a function. */

@@ -1,6 +1,5 @@
-import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, memory, ops, pgd, rand, scope, tensor, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, Encoder, NonFiniteError, memory, ops, pgd, rand, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Model } from '../../src/model/model.js';
 import { difference, equal, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
 
 const { aten } = ops;
@@ -102,6 +101,48 @@ describe('pgd', () => {
     expect(seen.length).toBeLessThan(40);
     expect(seen.at(-1)).toBe(40);
     expect(Math.max(...difference(found, images).map((row) => Math.hypot(...row)))).toBeLessThan(2);
+  });
+});
+
+describe('the contrastive objective', () => {
+  // The released code's two-view NT-Xent in eager operators: columns detached, the diagonal out, its two epsilons.
+  const loss = (model: (x: Tensor) => Tensor, x: Tensor, y: Tensor, temperature: number): Tensor => {
+    const output = aten.cat([model(x), model(y)]), n = output.shape[0]!;
+    const z = aten.div(output, aten.add(aten.linalg_vector_norm(output, 2, [1], true), 1e-8));
+    const others = aten.rsub(aten.eye(n, { dtype: 'float64' }), 1);
+    const e = aten.mul(aten.exp(aten.div(aten.mm(z, aten.t(z.detach())), temperature)), others);
+    const positive = aten.cat([aten.diagonal(e, n / 2), aten.diagonal(e, -n / 2)]);
+    return aten.neg(aten.mean(aten.log(aten.add(aten.div(positive, aten.add(aten.sum(e, [1]), 1e-8)), 1e-8))));
+  };
+
+  it('takes the steps that the gradient of the loss says', async () => {
+    const model = functionNet(net), views = aten.flip(images, [3]) as Tensor, temperature = 0.3;
+    let expected = images.clone();
+    for (let step = 0; step < 4; ++step) {
+      const x = expected.detach().clone();
+      x.requiresGrad = true;
+      loss(model, x, views, temperature).backward();
+      expected = ops.a_infonce.pgd_step_linf_(expected, x.grad!, images, 0.05, 0.02) as Tensor;
+    }
+    const options = { objective: { contrastive: views, temperature }, epsilon: 0.05, stepSize: 0.02, steps: 4, randomStart: false };
+    for (const attacked of [net, model]) {
+      using found = await pgd(attacked, images, null, options);
+      expect(largest(difference(found, expected).flatMap((row) => [...row]))).toBeLessThan(1e-15);
+    }
+    expect(loss(model, expected, views, temperature).item()).toBeGreaterThan(loss(model, images, views, temperature).item());
+    using best = await pgd(net, images, null, { ...options, randomStart: true, restarts: 3 });
+    using one = await pgd(net, images, null, { ...options, randomStart: true });
+    expect(loss(model, best, views, temperature).item()).toBeGreaterThanOrEqual(loss(model, one, views, temperature).item());
+  });
+
+  it('attacks the projection of an encoder that has one', async () => {
+    using encoder = Encoder.create({ width: 4, projector: { hidden: [16], output: 8, batchNorm: false } }).eval();
+    using x = rand([6, 3, 16, 16]);
+    using y = aten.flip(x, [3]) as Tensor;
+    using found = await pgd(encoder, x, null, { objective: { contrastive: y }, steps: 3 });
+    using expected = await pgd((batch) => encoder.forward(batch, { output: 'projection' }), x, null, { objective: { contrastive: y }, steps: 3 });
+    expect(equal(found, expected)).toBe(true);
+    expect(equal(found, await pgd((batch) => encoder.forward(batch), x, null, { objective: { contrastive: y }, steps: 3 }))).toBe(false);
   });
 });
 
@@ -246,6 +287,14 @@ describe('arguments', () => {
       ['randomStart', 1, ArgumentTypeError], ['targeted', 'yes', ArgumentTypeError], ['seed', -1, ArgumentRangeError], ['batchSize', 0, ArgumentRangeError],
       ['onProgress', true, ArgumentTypeError], ['eps' as never, 1, ArgumentRangeError],
     ];
+    const views = (contrastive: unknown, other = {}) => [net, images, null, { objective: { contrastive }, ...other }];
+    await fails('options.objective.contrastive', ArgumentTypeError, ...views(undefined));
+    await fails('options.objective.contrastive', ArgumentRangeError, ...views(aten.slice(images, 0, 1)));
+    await fails('options.objective.temperature', ArgumentRangeError, net, images, null, { objective: { contrastive: images, temperature: 0 } });
+    await fails('options.targeted', ArgumentRangeError, ...views(images, { targeted: true }));
+    await fails('labels', ArgumentTypeError, net, images, labels, { objective: { contrastive: images } });
+    await fails('labels', ArgumentTypeError, net, images, null);
+    await fails('options.objective', ArgumentRangeError, net, images, labels, { objective: 'dlr' });
     for (const [name, value, type] of options) await fails(`options.${name}`, type, net, images, labels, { [name]: value });
     using disposed = rand([2, 1, 8, 8]);
     disposed.dispose();

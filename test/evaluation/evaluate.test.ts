@@ -1,6 +1,5 @@
-import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, evaluate, memory, ops, pgd, scope, tensor, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, evaluate, memory, ops, pgd, scope, tensor, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Model } from '../../src/model/model.js';
 import { equal, functionNet, int64, loadNet, reference } from '../attack/fixtures.js';
 
 const { aten } = ops;
