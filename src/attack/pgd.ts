@@ -100,7 +100,10 @@ export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdO
  * gradient is NaN or infinite; the signal's reason when aborted; whatever a function model throws.
  * @example
  * ```ts
- * using adversarial = await pgd(model, images, labels, { epsilon: 8 / 255, stepSize: 2 / 255, steps: 20 });
+ * using model = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
+ * using images = rand([4, 3, 32, 32]);
+ * using labels = tensor([0, 1, 2, 3], { dtype: 'int64' });
+ * using adversarial = await pgd(model, images, labels, { epsilon: 8 / 255, stepSize: 2 / 255, steps: 2 });
  * ```
  */
 export async function pgd(model: AttackModel, images: Tensor, labels: Tensor | null, options?: PgdOptions): Promise<Tensor> {

@@ -67,8 +67,10 @@ const KNOWN = [
  * infinite; the signal's reason when aborted.
  * @example
  * ```ts
- * const { clean, pgd20 } = await evaluate(classifier, data.test, { attacks: ['clean', 'pgd20'] });
- * console.log(clean.accuracy, pgd20.accuracy, pgd20.settings);
+ * using classifier = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
+ * const data = proceduralDataset({ train: 10, test: 20 });
+ * const { clean, pgd2 } = await evaluate(classifier, data.test, { attacks: ['clean', 'pgd2'] });
+ * console.log(clean.accuracy, pgd2.accuracy, pgd2.settings);
  * ```
  */
 export async function evaluate<const Names extends readonly AttackName[] = ['clean', 'pgd20']>(

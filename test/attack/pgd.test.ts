@@ -1,4 +1,4 @@
-import { ArgumentRangeError, ArgumentTypeError, Encoder, NonFiniteError, memory, ops, pgd, rand, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, NonFiniteError, memory, ops, pgd, rand, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { difference, equal, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
 
@@ -202,6 +202,17 @@ describe('models', () => {
       },
     });
     expect(refused).toBeInstanceOf(ArgumentRangeError);
+  });
+
+  it('on one encoder take turns too', async () => {
+    using encoder = Encoder.create({ width: 4 });
+    const heads = [1, 2].map((seed) => Classifier.create({ encoder, classes: 4, seed }));
+    using x = rand([6, 3, 16, 16]);
+    const attack = (head: Classifier) => pgd(head, x, int64([0, 1, 2, 3, 0, 1]), { steps: 6 });
+    const alone = [await attack(heads[0]!), await attack(heads[1]!)];
+    const together = await Promise.all([...heads, ...heads].map(attack));
+    together.forEach((found, i) => expect(equal(found, alone[i % 2]!)).toBe(true));
+    expect(encoder.training).toBe(true);
   });
 
   it('that misbehave reject with a typed error, and the next call works', async () => {

@@ -98,14 +98,14 @@ static inline Scalar add_toward(Scalar x, double move) {
 
 template <typename Scalar, StepOrder order>
 static inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size) {
-  Scalar largest = 0;
-  BitsOf<Scalar> bad = 0;
+  // Bits of absolute values are ordered as the values are, infinity and NaN above all: an integer maximum vectorises, a floating one does not.
+  BitsOf<Scalar> largest_bits = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const Scalar g = grad[i] < 0 ? -grad[i] : grad[i];
-    largest = g > largest ? g : largest;
-    bad |= g - g == 0 ? 0 : 1;
+    const auto bits = static_cast<BitsOf<Scalar>>(__builtin_bit_cast(BitsOf<Scalar>, grad[i]) & std::numeric_limits<BitsOf<Scalar>>::max());
+    largest_bits = bits > largest_bits ? bits : largest_bits;
   }
-  if (bad) return false;
+  const Scalar largest = __builtin_bit_cast(Scalar, largest_bits);
+  if (!(largest <= std::numeric_limits<Scalar>::max())) return false;
   // Squares of doubles may leave their range: a power of two, exact, brings them back. It cancels in grad / |grad|.
   const double unit = largest < 0x1p-500 ? 0x1p600 : largest > 0x1p500 ? 0x1p-600 : 1;
   const double squared = sum_in_lanes(n, [=](int64_t i) { const double g = grad[i] * unit; return g * g; });
