@@ -18,8 +18,11 @@ export interface OptimizerOptions {
  * `trust |w| / (|g| + d |w| + epsilon)` where both norms are positive.
  * @example
  * ```ts
+ * const w = tensor([1, 2], { requiresGrad: true });
  * const optimizer = new Optimizer({ w }, { momentum: 0.9 });
- * optimizer.zeroGrad(); loss.backward(); optimizer.step(0.1);
+ * ops.aten.sum(ops.aten.square(w)).backward();
+ * optimizer.step(0.1);      // w is now [0.8, 1.6]
+ * optimizer.zeroGrad();
  * ```
  */
 export class Optimizer {

@@ -69,7 +69,8 @@ export interface StepValues {
  * then being kept in failed-<step>.safetensors.
  * @example
  * ```ts
- * for await (const event of pretrain({ preset: 'rocl-iphn-cifar10', data: 'cifar10', out: 'runs/iphn' }))
+ * const small = { data: { procedural: { train: 16, test: 8, size: 8 } }, encoder: { width: 2 } };   // by default the preset's own data and network
+ * for await (const event of pretrain({ preset: 'quickstart', out: 'runs/small', epochs: 1, batchSize: 8, overrides: small }))
  *   if (event.type === 'epoch') console.log(event.epoch, event.loss);
  * ```
  */
