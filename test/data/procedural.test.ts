@@ -11,6 +11,12 @@ function ridge(train: Tensor, trainLabels: Tensor, test: Tensor, testLabels: Ten
   return ops.aten.mean(ops.aten.eq(ops.aten.argmax(ops.aten.mm(z, weights), 1), testLabels).to({ dtype: 'float64' })).item();
 }
 
+/** Whether two splits' bytes are the same as far as the shorter goes; quicker than comparing number by number. */
+function sameStart(a: ArrayBufferView, b: ArrayBufferView): boolean {
+  const length = Math.min(a.byteLength, b.byteLength);
+  return Buffer.from(a.buffer, a.byteOffset, length).equals(Buffer.from(b.buffer, b.byteOffset, length));
+}
+
 /** The pixels of the images at half the resolution, flat. */
 const pixels = (split: Split) => ops.aten.flatten(ops.aten.avg_pool2d(split.images(), [2, 2]), 1);
 
@@ -23,10 +29,10 @@ describe('the procedural data set', () => {
 
     const bytes = data.train.pixels.toTypedArray();
     using longer = proceduralDataset({ train: 200, test: 50 });
-    expect(longer.train.pixels.toTypedArray().subarray(0, bytes.length)).toEqual(bytes);
-    expect(data.test.pixels.toTypedArray()).not.toEqual(bytes.subarray(0, bytes.length / 2));
+    expect(sameStart(longer.train.pixels.toTypedArray(), bytes)).toBe(true);
+    expect(sameStart(data.test.pixels.toTypedArray(), bytes)).toBe(false);
     using other = proceduralDataset({ train: 100, test: 50, seed: 1 });
-    expect(other.train.pixels.toTypedArray()).not.toEqual(bytes);
+    expect(sameStart(other.train.pixels.toTypedArray(), bytes)).toBe(false);
   });
 
   it('is the same at any thread count', () => {
@@ -37,30 +43,31 @@ describe('the procedural data set', () => {
       return data.train.pixels.toTypedArray();
     };
     try {
-      expect(make(1)).toEqual(make(2));
+      expect(sameStart(make(1), make(2))).toBe(true);
     } finally {
       setThreads(before);
     }
   });
 
   it('cannot be read off the pixels by a linear model, but off edges that are pooled over the image', () => {
-    using data = proceduralDataset({ train: 2000, test: 500 });
+    using data = proceduralDataset({ train: 1500, test: 500 });
     scope(() => {
       const accuracy = (features: (split: Split) => Tensor, strength: number) =>
         ridge(features(data.train), data.train.labels(), features(data.test), data.test.labels(), strength);
       // A fixed random convolution of 5 x 5, rectified, its first and second moments pooled: what a network has before it has learned.
-      const generated = proceduralDataset({ train: 64, test: 1, seed: 7 });
+      const generated = proceduralDataset({ train: 40, test: 1, seed: 7 });
       const patches = ops.aten.slice(ops.aten.slice(generated.train.images(), 2, 12, 17), 3, 12, 17);
       const kernels = ops.aten.sub(patches, ops.aten.mean(patches, [2, 3], true));
       const pooled = (split: Split) => {
-        const maps = ops.aten.abs(ops.aten.conv2d(split.images(), kernels));
+        const maps = ops.aten.abs(ops.aten.conv2d(split.images(), kernels, null, [2, 2]));
         const moments = ops.aten.cat([ops.aten.mean(maps, [2, 3]), ops.aten.mean(ops.aten.square(maps), [2, 3]), ops.aten.amax(maps, [2, 3])], 1);
         return ops.aten.log(ops.aten.add(moments, 1e-3));
       };
-      const linear = Math.max(accuracy(pixels, 10), accuracy(pixels, 1000));
+      const linear = accuracy(pixels, 100);
       generated.dispose();
       expect(linear).toBeLessThan(0.25);
-      expect(accuracy(pooled, 1e-2)).toBeGreaterThan(Math.max(0.45, 2 * linear));
+      const learned = accuracy(pooled, 1e-2);
+      expect(learned).toBeGreaterThan(Math.max(0.45, 2 * linear));
     });
   });
 
