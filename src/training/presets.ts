@@ -132,8 +132,8 @@ const variant = (preset: string, rate: number, objective: Overrides<PretrainConf
 /** Small enough for minutes on two cores; its fine-tuning and evaluation are short too. */
 const quickstart: PretrainConfig = mergeConfig(rocl, {
   preset: 'quickstart',
-  data: { name: 'procedural', procedural: { train: 5000, test: 1000, size: 32, seed: 0 } },
-  epochs: 8,
+  data: { name: 'procedural', procedural: { train: 5000, test: 1000, size: 16, seed: 0 } },
+  epochs: 16,
   batchSize: 128,
   groups: 1,
   encoder: { width: 8 },
