@@ -110,8 +110,10 @@ at::Tensor Encoder::forward(const at::Tensor& images, const std::string& branch_
   require_range(images.scalar_type() == weight.scalar_type(), "images", std::string("dtype ") + c10::toString(weight.scalar_type()),
                 c10::toString(images.scalar_type()));
   require_range(images.device() == weight.device(), "images", "device " + weight.device().str(), images.device().str());
-  // Channels last throughout: oneDNN and cuDNN then run the convolutions without reordering activations (a quarter faster on AVX-512).
-  auto x = stem_norm_.forward(stem_.forward(images.contiguous(at::MemoryFormat::ChannelsLast)), branch, training_).relu_();
+  // Channels last throughout: oneDNN and cuDNN then run the convolutions without reordering activations (a quarter faster on AVX-512). Only for
+  // whole vectors of channels: oneDNN's backward pass of a strided 1x1 convolution writes past its scratchpad on 4 channels in that format.
+  const auto format = config_.width % 16 == 0 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  auto x = stem_norm_.forward(stem_.forward(images.contiguous(format)), branch, training_).relu_();
   if (config_.stem == EncoderConfig::Stem::ImageNet) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
   for (auto& layer : layers_)
     for (auto& block : layer) x = block.forward(x, branch, training_);
