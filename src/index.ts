@@ -29,3 +29,4 @@ export { finetune, type FinetuneOptions } from './training/finetune.js';
 export { presets, resolveConfig, type FinetuneConfig, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';
 export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule } from './training/schedule.js';
 export { Optimizer, type OptimizerOptions } from './training/optimizer.js';
+export { aInfoNCE, type AInfoNCEOptions, type HardNegativeOptions, type InferiorPositiveOptions } from './objective/aInfoNCE.js';

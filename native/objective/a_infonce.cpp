@@ -74,20 +74,24 @@ void check(const Tensor& features, const Options& options) {
   }
 }
 
-/// Rows of length 1; a row of zeros stays one.
-Tensor normalized(const Tensor& features) { return features / features.norm(2, 1, true).clamp_min(1e-12); }
+objective::Rows rows_of(const Tensor& features, const Options& options) {
+  const Tensor exact = features.to(at::kDouble);
+  if (!options.normalize.value_or(options.form != Form::AdvCL)) return {exact, features};
+  const Tensor length = exact.norm(2, 1, true);
+  // RoCL's own constant; elsewhere a row of zeros stays one.
+  const Tensor normalized = exact / (options.form == Form::RoCL ? length + 1e-8 : length.clamp_min(1e-12));
+  return {normalized, normalized.to(features.scalar_type())};
+}
 
 Tensor loss_of(const Tensor& features, const Options& options) {
-  switch (options.form) {
-    case Form::RoCL: return objective::rocl(features, options);
-    case Form::AdvCL: {
-      if (options.normalize.value_or(false)) return objective::advcl(normalized(features), options);
-      const double error = (features.detach().norm(2, 1, false, at::kDouble) - 1).abs().max().item<double>();
-      require(error <= 1e-3, "features", "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)", "a row " + number(error) + " off");
-      return objective::advcl(features, options);
-    }
-    default: return objective::paper(options.normalize.value_or(true) ? normalized(features) : features, options);
+  const objective::Rows rows = rows_of(features, options);
+  if (options.form == Form::Paper) return objective::paper(rows, options);
+  if (options.form == Form::RoCL) return objective::rocl(rows, options);
+  if (!options.normalize.value_or(false)) {
+    const double error = (rows.exact.detach().norm(2, 1) - 1).abs().max().item<double>();
+    require(error <= 1e-3, "features", "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)", "a row " + number(error) + " off");
   }
+  return objective::advcl(rows, options);
 }
 
 }  // namespace

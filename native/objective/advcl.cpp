@@ -15,8 +15,9 @@ struct Terms {
   Tensor full, detached;  // l and l', [batch, views, views - 1]
 };
 
-Terms plain(const Tensor& z, const Options& options) {
-  const auto [s, s_detached] = ops::view_similarity(z, options.views, 1 / options.temperature);
+Terms plain(const Rows& rows, const Options& options) {
+  const Tensor& z = rows.z;
+  const auto [s, s_detached] = ops::view_similarity(rows.exact, options.views, 1 / options.temperature);
   const auto [negatives, negatives_detached] =
       ops::log_moments(z, row_codes(z.size(0) / options.views, options.views, -1), 1 / options.temperature, {1}, kernels::Negatives);
   return {cross_entropy(off_diagonal(s), by_image(negatives[0], options.views)),
@@ -24,17 +25,17 @@ Terms plain(const Tensor& z, const Options& options) {
 }
 
 /// lp_ij = -log(E_ij / (pos_j + Ng_j)): the positive's own denominator, the anchor's own maximum.
-Terms hard(const Tensor& z, const Options& options) {
-  const auto moments = released_hard_negatives(z, options, true);
+Terms hard(const Rows& rows, const Options& options) {
+  const auto moments = released_hard_negatives(rows, options, true);
   const auto terms = [](const HardDenominator& m) { return off_diagonal(m.log_denominator.unsqueeze(1) - m.logits); };
   return {terms(moments.full), terms(moments.detached)};
 }
 
 }  // namespace
 
-Tensor advcl(const Tensor& z, const Options& options) {
-  const Terms terms = options.hard_negative ? hard(z, options) : plain(z, options);
-  const double n = z.size(0), w = options.weight;
+Tensor advcl(const Rows& rows, const Options& options) {
+  const Terms terms = options.hard_negative ? hard(rows, options) : plain(rows, options);
+  const double n = rows.z.size(0), w = options.weight;
   Tensor sum;
   if (options.alpha) {
     const double alpha = *options.alpha;

@@ -6,10 +6,15 @@
 
 namespace a_infonce::objective {
 
-// The forms. features are checked; what they return is float64.
-at::Tensor paper(const at::Tensor& features, const Options& options);
-at::Tensor advcl(const at::Tensor& features, const Options& options);
-at::Tensor rocl(const at::Tensor& features, const Options& options);
+/// The rows twice: in float64 for the O(n) terms (positives nearly cancel one another when they are tight), in the features' dtype for the kernels.
+struct Rows {
+  at::Tensor exact, z;
+};
+
+// The forms, on rows as their `normalize` left them; float64 scalars.
+at::Tensor paper(const Rows& rows, const Options& options);
+at::Tensor advcl(const Rows& rows, const Options& options);
+at::Tensor rocl(const Rows& rows, const Options& options);
 
 /// Codes of the rows for the kernels: 2 * group + (1 in the adversarial view). groups is int32 [batch]; the image's number by default.
 at::Tensor row_codes(int64_t batch, int64_t views, int64_t adversarial_view, const std::optional<at::Tensor>& groups = {});

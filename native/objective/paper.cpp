@@ -47,11 +47,12 @@ Tensor log_negatives(const Tensor& z, const Tensor& codes, const Tensor& count, 
 }
 
 /// Positives: the other views of the same image.
-Tensor unsupervised(const Tensor& z, const Options& options) {
+Tensor unsupervised(const Rows& rows, const Options& options) {
+  const auto& [zd, z] = rows;
   const int64_t views = options.views, batch = z.size(0) / views, adversarial = options.adversarial_view.value_or(-1);
   const double positives = static_cast<double>(views - 1);
   const auto cross = [&](int64_t row, int64_t column) { return (row == adversarial) != (column == adversarial); };
-  const Tensor s = std::get<0>(ops::view_similarity(z, views, 1 / options.temperature, adversarial, factors_of(options)));
+  const Tensor s = std::get<0>(ops::view_similarity(zd, views, 1 / options.temperature, adversarial, factors_of(options)));
   Tensor x = off_diagonal(s);
   const Tensor log_positive = x.logsumexp(-1) - std::log(positives);
   if (options.positive_weight != 1) {
@@ -69,7 +70,8 @@ Tensor unsupervised(const Tensor& z, const Options& options) {
 }
 
 /// Positives: every other row of the same label. The mean is over the rows that have one.
-Tensor supervised(const Tensor& z, const Options& options) {
+Tensor supervised(const Rows& rows, const Options& options) {
+  const auto& [zd, z] = rows;
   const int64_t views = options.views, n = z.size(0), batch = n / views, adversarial = options.adversarial_view.value_or(-1);
   const double scale = 1 / options.temperature;
   const auto factors = factors_of(options);
@@ -78,14 +80,14 @@ Tensor supervised(const Tensor& z, const Options& options) {
   const Tensor kind = codes.bitwise_and(1).to(at::kLong), cell = 2 * label + kind;
   // Rows of every (label, kind), and sums of their embeddings.
   const int64_t cells = 2 * (groups.max().item<int64_t>() + 1);
-  const Tensor zd = z.to(at::kDouble), none = at::zeros({cells}, zd.options().requires_grad(false));
+  const Tensor none = at::zeros({cells}, zd.options().requires_grad(false));
   const Tensor sizes = none.index_add(0, cell, at::ones({n}, none.options()));
   const Tensor same_count = sizes.index_select(0, cell) - 1, cross_count = sizes.index_select(0, cell.bitwise_xor(1)), count = same_count + cross_count;
   const Tensor used = count.gt(0).nonzero().squeeze(1);
-  require_range(used.size(0) > 0, "labels", "at least two rows of one label", "no row with a positive");
+  require_range(used.size(0) > 0, "options.labels", "at least two rows of one label", "no row with a positive");
   const Tensor negative_count = n - 1 - count;
   if (options.hard_negative)
-    require_range(negative_count.index_select(0, used).gt(0).all().item<bool>(), "hardNegative", "a row of another label for every anchor", "one label only");
+    require_range(negative_count.index_select(0, used).gt(0).all().item<bool>(), "options.hardNegative", "a row of another label for every anchor", "one label only");
 
   const auto moments = [&](int64_t selection) { return std::get<0>(ops::log_moments(z, codes, scale, {1}, selection, factors))[0]; };
   const Tensor positive = moments(kernels::PositiveSameKind | kernels::PositiveCrossKind);
@@ -97,9 +99,9 @@ Tensor supervised(const Tensor& z, const Options& options) {
   const Tensor log_denominator = at::logaddexp(options.hard_negative ? weighed_positive - log_count : weighed_positive, rest);
 
   // sum_j weight_ij s_ij over the positives, from sums of embeddings; between kinds each end moves by its own factor.
-  const auto cell_sums = [&](const Tensor& rows) { return at::zeros({cells, z.size(1)}, none.options()).index_add(0, cell, rows); };
+  const auto cell_sums = [&](const Tensor& x) { return at::zeros({cells, z.size(1)}, none.options()).index_add(0, cell, x); };
   const Tensor same = (zd * (cell_sums(zd).index_select(0, cell) - zd)).sum(1);
-  const Tensor factor = at::where(kind.eq(0), factors.clean, factors.adversarial).to(at::kDouble).unsqueeze(1);
+  const Tensor factor = (kind.to(at::kDouble) * (factors.adversarial - factors.clean) + factors.clean).unsqueeze(1);
   const Tensor scaled = zd * factor + (zd * (1 - factor)).detach();  // the value of z, its gradient times the factor
   const Tensor cross = (scaled * cell_sums(scaled).index_select(0, cell.bitwise_xor(1))).sum(1);
   const Tensor total_weight = same_count + options.weight * cross_count;
@@ -110,6 +112,6 @@ Tensor supervised(const Tensor& z, const Options& options) {
 
 }  // namespace
 
-Tensor paper(const Tensor& z, const Options& options) { return options.labels ? supervised(z, options) : unsupervised(z, options); }
+Tensor paper(const Rows& rows, const Options& options) { return options.labels ? supervised(rows, options) : unsupervised(rows, options); }
 
 }  // namespace a_infonce::objective

@@ -13,11 +13,12 @@ namespace {
 constexpr double epsilon = 1e-9;
 }
 
-HardDenominators released_hard_negatives(const Tensor& z, const Options& options, bool subtract_maximum) {
+HardDenominators released_hard_negatives(const Rows& rows, const Options& options, bool subtract_maximum) {
+  const Tensor& z = rows.z;
   const int64_t views = options.views, batch = z.size(0) / views;
   const double scale = 1 / options.temperature, n = z.size(0), negatives = static_cast<double>((batch - 1) * views), beta = options.hard_negative->beta,
                tau = options.hard_negative->tau_plus;
-  const auto [s, s_detached] = ops::view_similarity(z, views, scale);
+  const auto [s, s_detached] = ops::view_similarity(rows.exact, views, scale);
   const Tensor codes = row_codes(batch, views, -1);
   // Everything is in units of e^shift: without a maximum the kernel still works below 1 (no overflow at any temperature), and epsilon and the floor shrink.
   const double log_unit = subtract_maximum ? 0 : -scale;

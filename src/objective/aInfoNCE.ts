@@ -1,0 +1,116 @@
+/** The asymmetric InfoNCE objective, fused: forward and backward without an n x n matrix. */
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { ops } from '../tensor/ops.js';
+import { Tensor, tensor } from '../tensor/tensor.js';
+
+/** Inferior positives: adversaries attract the clean rows less than the clean rows attract them. */
+export interface InferiorPositiveOptions {
+  /** In [0, 1]: gradients between a clean and an adversarial row reach the clean one times 2 alpha, the adversarial one times 2 (1 - alpha). Default 0.2. */
+  alpha?: number;
+  /** Factor of the clean-adversarial terms of the loss; the released code's `adv_weight`. At least 0, default 1. */
+  weight?: number;
+  /** Weight of clean-adversarial positives inside the logarithm (lambda_p of the paper). Above 0, default 1; form `'paper'` only. */
+  positiveWeight?: number;
+}
+
+/** Hard negatives: close negatives weigh more, and the positives hidden among the negatives are taken out. */
+export interface HardNegativeOptions {
+  /** Concentration, at least 0: a negative weighs e^(beta s). Default 1. */
+  beta?: number;
+  /** Class prior in [0, 1): the share of the negatives that are positives in truth, about 1 / classes. Default 0.12. */
+  tauPlus?: number;
+}
+
+/** What {@link aInfoNCE} takes beside the features. */
+export interface AInfoNCEOptions {
+  /** Views of each image: at least 2, or 1 with `labels`. Default 2. */
+  views?: number;
+  /** Which view is adversarial, from 0. Default: none in form `'paper'`; the released forms fix it (0 in `'advcl'`, 2 in `'rocl'` with three views). */
+  adversarialView?: number;
+  /** Above 0. Default 0.5. */
+  temperature?: number;
+  /** Omit for the plain loss. Needs an adversarial view. */
+  inferiorPositive?: InferiorPositiveOptions;
+  /** Omit for the plain loss. */
+  hardNegative?: HardNegativeOptions;
+  /** The class of each image, integers [batch]: all rows of a class are positives of one another (supervised). Form `'paper'` only. */
+  labels?: Tensor | ArrayLike<number>;
+  /** Divide every row by its length first. Default: true in form `'paper'`, false in `'advcl'` (rows must come normalised), always in `'rocl'`. */
+  normalize?: boolean;
+  /** `'paper'` (default) follows the paper; `'advcl'` and `'rocl'` follow the two lineages of its released code, digit for digit. */
+  form?: 'paper' | 'advcl' | 'rocl';
+}
+
+const FORMS = ['paper', 'advcl', 'rocl'] as const;
+
+/**
+ * The asymmetric InfoNCE loss of "Adversarial Contrastive Learning via Asymmetric InfoNCE" (arXiv 2207.08374), forward and backward fused: no
+ * n x n matrix is stored, memory is O(n dim). A scalar in the dtype of the features, differentiable once; the same bits at any thread count.
+ *
+ * With z the normalised rows, s_ij = <z_i, z_j> / temperature, P(i) the other views of row i's image (with `labels`: the other rows of its class),
+ * N(i) all other rows, the form `'paper'` is the mean over rows i and j in P(i) of
+ *
+ *     l(i,j) = -log  p_ij e^s_ij / ( sum_{k in P(i)} p_ik e^s_ik + sum_{k in N(i)} e^s_ik )
+ *
+ * - `inferiorPositive`: wherever one end of a pair is clean and the other adversarial, the gradient of s_ij reaches the clean end times
+ *   2 alpha and the adversarial end times 2 (1 - alpha). alpha = 0.5 is the plain loss, alpha never changes the value. There, p_ij is
+ *   `positiveWeight` (1 elsewhere) and l(i,j) counts `weight` times.
+ * - `hardNegative`: l(i,j) = -log p_ij e^s_ij / (mean_{k in P(i)} p_ik e^s_ik + Neg_i) with
+ *   Neg_i = max((sum_k w_ik e^s_ik - tauPlus |N(i)| mean_{P(i)} e^s) / (1 - tauPlus), |N(i)| e^(-1/temperature)),
+ *   w_ik = e^(beta s_ik) / mean_{N(i)} e^(beta s).
+ * - `labels`: rows whose class has no other row do not count; the mean is over the others.
+ *
+ * `'advcl'`: rows normalised by the caller, view 0 adversarial, the released scale (temperature / 0.07) and constants. `'rocl'`: three views,
+ * the last adversarial, or two views for the loss of its attack (no `inferiorPositive` or `hardNegative`); columns are detached. RoCL's training also adds 1/256 of
+ * the two-view loss of (adversarial, view 2).
+ *
+ * @param features [views * batch, dim], view-major (all images of view 0, then of view 1, ...), float32 or float64, on the CPU
+ * @throws ArgumentTypeError, ArgumentRangeError naming the option
+ * @throws NonFiniteError naming the first row that holds NaN or infinity
+ * @example
+ * ```ts
+ * using features = randn([3 * 32, 128], { requiresGrad: true });   // 32 images: two clean views, one adversarial
+ * using loss = aInfoNCE(features, {
+ *   views: 3, adversarialView: 2, temperature: 0.5,
+ *   inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.1 },
+ * });
+ * loss.backward();
+ * console.log(loss.item(), features.grad);
+ * ```
+ */
+export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tensor {
+  if (!(features instanceof Tensor)) throw new ArgumentTypeError('features', 'a Tensor', describe(features));
+  const { views = 2, adversarialView, temperature = 0.5, inferiorPositive, hardNegative, labels, normalize, form = 'paper' } = check.options(
+    'options', options, ['views', 'adversarialView', 'temperature', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form']);
+  check.integer('options.views', views, { min: labels === undefined ? 2 : 1 });
+  if (adversarialView !== undefined) check.integer('options.adversarialView', adversarialView, { min: 0, max: views - 1 });
+  check.finite('options.temperature', temperature, { above: 0 });
+  if (normalize !== undefined) check.boolean('options.normalize', normalize);
+  check.oneOf('options.form', form, FORMS);
+  const { alpha = 0.2, weight = 1, positiveWeight = 1 } = check.options('options.inferiorPositive', inferiorPositive, ['alpha', 'weight', 'positiveWeight']);
+  check.finite('options.inferiorPositive.alpha', alpha, { min: 0, max: 1 });
+  check.finite('options.inferiorPositive.weight', weight, { min: 0 });
+  check.finite('options.inferiorPositive.positiveWeight', positiveWeight, { above: 0 });
+  const { beta = 1, tauPlus = 0.12 } = check.options('options.hardNegative', hardNegative, ['beta', 'tauPlus']);
+  check.finite('options.hardNegative.beta', beta, { min: 0 });
+  check.finite('options.hardNegative.tauPlus', tauPlus, { min: 0, below: 1 });
+  const classes = labels === undefined ? null : labelTensor(labels);
+  try {
+    return ops.a_infonce.loss(features, views, {
+      form, temperature, adversarial_view: adversarialView ?? null, alpha: inferiorPositive === undefined ? null : alpha, weight, positive_weight: positiveWeight,
+      beta: hardNegative === undefined ? null : beta, tau_plus: tauPlus, labels: classes, normalize: normalize ?? null,
+    });
+  } finally {
+    if (classes !== labels) classes?.dispose();
+  }
+}
+
+function labelTensor(labels: Tensor | ArrayLike<number>): Tensor {
+  if (labels instanceof Tensor) return labels;
+  if (labels === null || typeof labels !== 'object' || typeof labels.length !== 'number')
+    throw new ArgumentTypeError('options.labels', 'a Tensor or an array of integers', describe(labels));
+  const classes = Int32Array.from(labels);
+  const wrong = classes.findIndex((label, i) => label !== labels[i]);
+  if (wrong >= 0) throw new ArgumentRangeError(`options.labels[${wrong}]`, 'an int32', describe(labels[wrong]));
+  return tensor(classes);
+}

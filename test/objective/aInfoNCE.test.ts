@@ -1,0 +1,306 @@
+import {
+  aInfoNCE, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
+  type AInfoNCEOptions, type InstructionSet,
+} from 'a-infonce';
+import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { distance, evaluate, goldenCases, normal, relative, unitRows } from './fixtures.js';
+import { densePaper } from './reference.js';
+
+const sets = runtimeInfo().instructionSets as InstructionSet[];
+const threads = getThreads();
+beforeEach(() => (manualSeed(1), setThreads(1)));
+afterAll(() => (setInstructionSet(''), setThreads(threads)));
+
+const adversarial = { views: 3, adversarialView: 2 };
+const forms: Record<string, AInfoNCEOptions> = {
+  'paper': adversarial,
+  'paper, IP': { ...adversarial, inferiorPositive: { alpha: 0.2, weight: 1.3, positiveWeight: 0.7 } },
+  'paper, HN': { ...adversarial, hardNegative: { beta: 1, tauPlus: 0.05 } },
+  'paper, IP+HN': { ...adversarial, inferiorPositive: { alpha: 0.3 }, hardNegative: { beta: 0.7, tauPlus: 0.01 } },
+  'advcl': { form: 'advcl', views: 3, normalize: true },
+  'advcl, IP': { form: 'advcl', views: 3, normalize: true, inferiorPositive: { alpha: 0.2, weight: 1.2 } },
+  'advcl, IP+HN': { form: 'advcl', views: 3, normalize: true, inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.01 } },
+  'advcl, HN, general beta': { form: 'advcl', views: 3, normalize: true, hardNegative: { beta: 0.6, tauPlus: 0.01 } },
+  'rocl': { form: 'rocl', views: 3 },
+  'rocl, IP': { form: 'rocl', views: 3, inferiorPositive: { alpha: 0.2 } },
+  'rocl, IP+HN': { form: 'rocl', views: 3, inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.1 } },
+  'rocl, attack': { form: 'rocl', views: 2 },
+};
+const named = Object.entries(forms).map(([name, options]) => ({ name, options }));
+
+describe('golden cases', () => {
+  const cases = goldenCases();
+  it('are all there', () => expect(cases.length).toBe(46));
+  for (const set of sets)
+    it.each(cases)(`$name on ${set}`, ({ options, shape, features, loss, gradient }) => {
+      setInstructionSet(set);
+      const wide = evaluate(features, shape, options);
+      expect(relative(wide.loss, loss)).toBeLessThan(1e-12);
+      expect(distance(wide.gradient, gradient)).toBeLessThan(1e-12);
+      const narrow = evaluate(features, shape, options, 'float32');
+      expect(relative(narrow.loss, loss)).toBeLessThan(1e-5);
+      expect(distance(narrow.gradient, gradient)).toBeLessThan(1e-4);
+      setInstructionSet('');
+    });
+});
+
+describe('form paper against the dense formula', () => {
+  const shapes = [[2, 1], [3, 2], [5, 3], [7, 127], [13, 129], [3, 300], [67, 20]] as const;
+  it.each(shapes)('batch %i, dim %i: any size', (batch, dim) => {
+    const x = normal([3 * batch, dim]);
+    for (const { options } of named.slice(0, 4)) {
+      const dense = evaluate(x, [3 * batch, dim], (features) => densePaper(features, options));
+      const fused = evaluate(x, [3 * batch, dim], options);
+      expect(relative(fused.loss, dense.loss)).toBeLessThan(1e-12);
+      if (dim > 1) expect(distance(fused.gradient, dense.gradient)).toBeLessThan(1e-11); // in one dimension a unit row cannot move
+      const narrow = evaluate(x, [3 * batch, dim], options, 'float32');
+      expect(relative(narrow.loss, dense.loss)).toBeLessThan(1e-5);
+      if (dim > 1) expect(distance(narrow.gradient, dense.gradient)).toBeLessThan(1e-4);
+    }
+  });
+  it('with one to five views, and rows that are not normalised', () => {
+    for (const views of [2, 4, 5])
+      for (const normalize of [true, false]) {
+        const options = { views, adversarialView: 1, normalize, temperature: 0.9, inferiorPositive: { alpha: 0.1 }, hardNegative: { beta: 2, tauPlus: 0.001 } };
+        const x = normal([views * 11, 6]);
+        const dense = evaluate(x, [views * 11, 6], (features) => densePaper(features, options));
+        const fused = evaluate(x, [views * 11, 6], options);
+        expect(relative(fused.loss, dense.loss)).toBeLessThan(1e-12);
+        expect(distance(fused.gradient, dense.gradient)).toBeLessThan(1e-11);
+      }
+  });
+  const labels = [4, 0, 7, 4, 4, 2, 0, 4, 2, 9]; // classes of 1, 2 and 4 images
+  it.each([
+    { views: 1 }, { views: 2 }, { views: 1, hardNegative: { beta: 1, tauPlus: 0.1 } },
+    { ...adversarial, inferiorPositive: { alpha: 0.15, weight: 1.4, positiveWeight: 0.6 } },
+    { ...adversarial, inferiorPositive: { alpha: 0.35, weight: 0.8 }, hardNegative: { beta: 0.5, tauPlus: 0.05 } },
+  ])('supervised %j', (given) => {
+    const shape = [given.views * 10, 12];
+    const x = normal(shape);
+    for (const temperature of [0.5, 0.02]) {
+      const options = { ...given, labels, temperature };
+      const dense = evaluate(x, shape, (features) => densePaper(features, options));
+      for (const set of sets) {
+        setInstructionSet(set);
+        const fused = evaluate(x, shape, options);
+        expect(relative(fused.loss, dense.loss)).toBeLessThan(1e-12);
+        expect(distance(fused.gradient, dense.gradient)).toBeLessThan(1e-11);
+        expect(distance(evaluate(x, shape, options, 'float32').gradient, dense.gradient)).toBeLessThan(temperature < 0.1 ? 1e-3 : 1e-4);
+      }
+    }
+    setInstructionSet('');
+  });
+  it('supervised by distinct labels is unsupervised', () => {
+    const x = normal([2 * 9, 5]);
+    const distinct = Array.from({ length: 9 }, (_, i) => 100 - i);
+    const [a, b] = [evaluate(x, [18, 5], { labels: distinct }), evaluate(x, [18, 5], {})];
+    expect(relative(a.loss, b.loss)).toBeLessThan(1e-13);
+    expect(distance(a.gradient, b.gradient)).toBeLessThan(1e-12);
+  });
+});
+
+describe('gradients', () => {
+  // Detached columns make the released forms' gradients no derivative of their value, and so does alpha other than 0.5.
+  it.each([
+    ['paper', { views: 2 }], ['supervised', { views: 1, labels: [0, 1, 0, 1, 2, 2] }],
+    ['paper, HN', { ...adversarial, hardNegative: { beta: 1.5, tauPlus: 0.02 } }],
+    ['paper, alpha 0.5', { ...adversarial, inferiorPositive: { alpha: 0.5, weight: 0.6, positiveWeight: 1.5 } }],
+    ['advcl', { form: 'advcl', views: 4, normalize: true }], ['advcl, HN', { form: 'advcl', views: 4, normalize: true, temperature: 1, hardNegative: { beta: 0.5, tauPlus: 0 } }],
+    ['small temperature', { views: 2, temperature: 0.02 }],
+  ] as [string, AInfoNCEOptions][])('agree with finite differences: %s', (_name, options) => {
+    const shape = [(options.views ?? 2) * 6, 4];
+    const x = normal(shape);
+    const { gradient } = evaluate(x, shape, options);
+    const h = 1e-5;
+    const numeric = x.map((value, k) => {
+      const at = (v: number) => scope(() => noGrad(() => aInfoNCE(tensor(Float64Array.from(x, (u, i) => (i === k ? v : u)), { shape }), options).item()));
+      return (8 * (at(value + h) - at(value - h)) - (at(value + 2 * h) - at(value - 2 * h))) / (12 * h);
+    });
+    expect(distance(gradient, numeric)).toBeLessThan(1e-7);
+  });
+
+  it('keep their precision when positives are tight', () => {
+    const [batch, dim] = [48, 32];
+    const image = unitRows([batch, dim]);
+    for (const [temperature, limit] of [[0.5, 1e-5], [0.1, 1e-5], [0.07, 1e-5], [0.05, 1e-5], [0.02, 1e-3]] as const)
+      for (const views of [2, 3]) {
+        const noise = normal([views * batch, dim]);
+        const x = Float64Array.from(new Float32Array(noise.map((e, k) => image[k % image.length]! + 0.01 * e))); // the same numbers in both precisions
+        for (const { name, options } of [{ name: 'paper', options: {} }, { name: 'advcl', options: { form: 'advcl', normalize: true } }] as const) {
+          const at = { ...options, views, temperature };
+          const [wide, narrow] = [evaluate(x, [views * batch, dim], at), evaluate(x, [views * batch, dim], at, 'float32')];
+          expect(distance(narrow.gradient, wide.gradient), `${name} t=${temperature} views=${views}`).toBeLessThan(limit);
+          expect(relative(narrow.loss, wide.loss), `${name} t=${temperature} views=${views}`).toBeLessThan(Math.max(1e-5, limit / 10));
+        }
+      }
+  });
+});
+
+describe('properties', () => {
+  const shape = [3 * 20, 16];
+  const ip = (alpha: number): AInfoNCEOptions => ({ ...adversarial, temperature: 0.3, inferiorPositive: { alpha } });
+
+  it('alpha changes gradients and never the value; 0.5 is the plain loss', () => {
+    const x = normal(shape);
+    const plain = evaluate(x, shape, { ...adversarial, temperature: 0.3 });
+    for (const alpha of [0, 0.2, 0.5, 1]) {
+      const { loss, gradient } = evaluate(x, shape, ip(alpha));
+      expect(relative(loss, plain.loss)).toBeLessThan(1e-14);
+      if (alpha === 0.5) expect(distance(gradient, plain.gradient)).toBeLessThan(1e-14);
+      else expect(distance(gradient, plain.gradient)).toBeGreaterThan(0.05);
+    }
+    const rocl = { form: 'rocl', views: 3 } as const;
+    const [a, b] = [evaluate(x, shape, rocl), evaluate(x, shape, { ...rocl, inferiorPositive: { alpha: 0.5, weight: 2 } })];
+    expect([relative(b.loss, a.loss), distance(b.gradient, a.gradient)].every((error) => error < 1e-13)).toBe(true);
+  });
+  it('alpha 0 leaves clean rows unmoved by adversaries, alpha 1 adversaries by clean rows', () => {
+    // Clean rows in the first three dimensions, adversaries in the last three: a gradient across comes from the other kind.
+    const x = normal([2 * 8, 6]).map((v, k) => (k % 6 < 3 === k < 8 * 6 ? v : 0));
+    const across = (alpha: number) => {
+      const { gradient } = evaluate(x, [16, 6], { views: 2, adversarialView: 1, normalize: false, inferiorPositive: { alpha }, hardNegative: { beta: 1, tauPlus: 0 } });
+      const sum = (clean: boolean) => gradient.reduce((total, g, k) => total + (k < 8 * 6 === clean && k % 6 < 3 !== clean ? Math.abs(g) : 0), 0);
+      return [sum(true), sum(false)];
+    };
+    const [clean, moved] = across(0.5);
+    expect(across(0)).toEqual([0, expect.closeTo(2 * moved!, 10)]);
+    expect(across(1)).toEqual([expect.closeTo(2 * clean!, 10), 0]);
+  });
+  it.each(named)('$name: permuting images permutes gradients', ({ options }) => {
+    const views = options.views!;
+    const size = [views * 20, 16];
+    const x = normal(size);
+    const order = Array.from({ length: 20 }, (_, i) => (i * 7 + 3) % 20);
+    const permute = (from: Float64Array) => from.map((_, k) => from[(Math.floor(k / 320) * 20 + order[Math.floor(k / 16) % 20]!) * 16 + (k % 16)]!);
+    const [a, b] = [evaluate(x, size, options), evaluate(permute(x), size, options)];
+    expect(relative(b.loss, a.loss)).toBeLessThan(1e-13);
+    expect(distance(b.gradient, permute(a.gradient))).toBeLessThan(1e-12);
+  });
+  it('beta 0 and tauPlus 0 with two views give plain InfoNCE back', () => {
+    const x = normal(shape);
+    const [a, b] = [evaluate(x, shape, { views: 2, hardNegative: { beta: 0, tauPlus: 0 } }), evaluate(x, shape, { views: 2 })];
+    expect([relative(a.loss, b.loss), distance(a.gradient, b.gradient)].every((error) => error < 1e-13)).toBe(true);
+  });
+  it('larger beta moves gradient to closer negatives', () => {
+    // One anchor, its positive, a close and a far negative (with partners elsewhere): the share of the push that comes from the close one grows.
+    const axis = (i: number, other = 0) => Array.from({ length: 8 }, (_, k) => (k === 0 ? other : k === i ? Math.sqrt(1 - other * other) : 0));
+    const x = Float64Array.from([axis(0, 1), axis(1, 0.8), axis(2, 0.1), axis(0, 1), axis(3, 0), axis(4, 0)].flat());
+    const share = (beta: number) => {
+      const { gradient } = evaluate(x, [6, 8], { views: 2, normalize: false, hardNegative: { beta, tauPlus: 0 } });
+      return gradient[1]! / gradient[2]!; // of row 0 along the close and the far negative
+    };
+    expect(share(0.5)).toBeGreaterThan(share(0) * 1.3);
+    expect(share(1)).toBeGreaterThan(share(0.5) * 1.3);
+  });
+  it.each(named)('$name: a step along the gradient raises the loss', ({ options }) => {
+    const size = [options.views! * 20, 16];
+    const x = normal(size);
+    const { loss, gradient } = evaluate(x, size, options);
+    expect(evaluate(x.map((v, k) => v + 0.01 * Math.sign(gradient[k]!)), size, options).loss).toBeGreaterThan(loss);
+  });
+});
+
+describe('one result', () => {
+  it.each(named)('$name: instruction sets agree, thread counts give the same bits', ({ options }) => {
+    const size = [options.views! * 131, 37];
+    const x = normal(size);
+    for (const dtype of ['float64', 'float32'] as const) {
+      const best = evaluate(x, size, options, dtype);
+      for (const set of sets) {
+        setInstructionSet(set);
+        const one = evaluate(x, size, options, dtype);
+        setThreads(2);
+        const two = evaluate(x, size, options, dtype);
+        setThreads(1);
+        expect([two.loss, Buffer.from(two.gradient.buffer).equals(Buffer.from(one.gradient.buffer))]).toEqual([one.loss, true]);
+        expect(relative(one.loss, best.loss)).toBeLessThan(dtype === 'float64' ? 1e-13 : 2e-6);
+        expect(distance(one.gradient, best.gradient)).toBeLessThan(dtype === 'float64' ? 1e-12 : 1e-5);
+      }
+      setInstructionSet('');
+    }
+  });
+  it('holds at every temperature: no overflow, no underflow', () => {
+    const size = [2 * 40, 24];
+    const x = normal(size);
+    for (const temperature of [1e-3, 0.004, 0.011, 0.02, 0.023, 0.04, 0.06, 3, 100])
+      for (const options of [{}, { hardNegative: { beta: 1, tauPlus: 0 } }, { form: 'advcl', normalize: true }, { form: 'rocl' }] as AInfoNCEOptions[]) {
+        const [wide, narrow] = [evaluate(x, size, { ...options, temperature }), evaluate(x, size, { ...options, temperature }, 'float32')];
+        expect(relative(narrow.loss, wide.loss), `${temperature} ${JSON.stringify(options)}`).toBeLessThan(1e-4);
+        expect(distance(narrow.gradient, wide.gradient), `${temperature} ${JSON.stringify(options)}`).toBeLessThan(temperature < 0.01 ? 5e-3 : 1e-3);
+      }
+  });
+  it('leaves no tensors behind', () => {
+    using features = randn([60, 8], { requiresGrad: true });
+    const before = memory().tensors;
+    scope(() => aInfoNCE(features, { views: 3, labels: Array.from({ length: 20 }, (_, i) => i % 4) }).backward());
+    expect(memory().tensors).toBe(before);
+  });
+  it('keeps dtype and works without grad, on views of memory that are not contiguous', () => {
+    scope(() => {
+      const wide = randn([8, 40], { dtype: 'float64' });
+      const options = { views: 2, temperature: 0.2 };
+      const loss = noGrad(() => aInfoNCE(ops.aten.t(wide), options));
+      expect([loss.dtype, loss.shape, loss.requiresGrad]).toEqual(['float64', [], false]);
+      expect(loss.item()).toBe(aInfoNCE(ops.aten.contiguous(ops.aten.t(wide)), options).item());
+    });
+  });
+});
+
+describe('bad input', () => {
+  const rejects = (make: () => unknown, error: new (...args: never[]) => Error, argument: RegExp) => {
+    let thrown: unknown;
+    try {
+      scope(make);
+    } catch (caught) {
+      thrown = caught;
+    }
+    expect(thrown).toBeInstanceOf(error);
+    expect((thrown as Error).message).toMatch(argument);
+  };
+  const loss = (options: object, shape = [12, 4]) => () => aInfoNCE(randn(shape), options as AInfoNCEOptions);
+  it.each([
+    [{ views: 1 }, /^options\.views:.*got 1/], [{ views: 5 }, /^features:.*options\.views/], [{ temperature: 0 }, /^options\.temperature/],
+    [{ temperature: NaN }, /^options\.temperature/], [{ adversarialView: 2 }, /^options\.adversarialView/], [{ form: 'paper2' }, /^options\.form/],
+    [{ inferiorPositive: {} }, /^options\.adversarialView/], [{ adversarialView: 1, inferiorPositive: { alpha: 1.1 } }, /^options\.inferiorPositive\.alpha/],
+    [{ adversarialView: 1, inferiorPositive: { weight: -1 } }, /weight/], [{ adversarialView: 1, inferiorPositive: { positiveWeight: 0 } }, /positiveWeight/],
+    [{ adversarialView: 1, inferiorPositive: { gamma: 1 } }, /^options\.inferiorPositive\.gamma/], [{ hardNegative: { beta: -1 } }, /beta/], [{ hardNegative: { tauPlus: 1 } }, /tauPlus/],
+    [{ tau: 1 }, /^options\.tau:.*known/], [{ views: 12, hardNegative: {} }, /^options\.hardNegative:.*batch/], [{ form: 'advcl' }, /^features:.*normalize: true/],
+    [{ form: 'advcl', normalize: true, adversarialView: 1 }, /^options\.adversarialView/], [{ form: 'advcl', normalize: true, inferiorPositive: { positiveWeight: 2 } }, /positiveWeight/],
+    [{ form: 'rocl', views: 4 }, /^options\.views/], [{ form: 'rocl', normalize: false }, /^options\.normalize/], [{ form: 'rocl', views: 3, adversarialView: 0 }, /adversarialView/],
+    [{ form: 'rocl', views: 2, inferiorPositive: {} }, /^options\.inferiorPositive/], [{ form: 'rocl', views: 2, hardNegative: {} }, /^options\.hardNegative/],
+    [{ form: 'rocl', views: 2, adversarialView: 1 }, /^options\.adversarialView/], [{ form: 'rocl', labels: [1, 2, 3, 4, 5, 6] }, /^options\.labels/],
+    [{ labels: [1, 2] }, /^options\.labels:.*2 labels for 6 images/], [{ views: 1, labels: Array.from({ length: 12 }, (_, i) => i) }, /^options\.labels:.*no row with a positive/],
+    [{ views: 1, labels: Array(12).fill(3), hardNegative: {} }, /^options\.hardNegative/], [{ labels: [1.5, 1, 1, 1, 1, 1] }, /^options\.labels\[0\]/],
+  ] as [object, RegExp][])('%j', (options, argument) => rejects(loss(options), ArgumentRangeError, argument));
+  it('of another type or shape', () => {
+    rejects(() => aInfoNCE([1, 2] as never), ArgumentTypeError, /^features/);
+    rejects(loss({ views: '2' }), ArgumentTypeError, /^options\.views/);
+    rejects(loss({ normalize: 1 }), ArgumentTypeError, /^options\.normalize/);
+    rejects(loss({ labels: 'abcdef' }), ArgumentTypeError, /^options\.labels/);
+    rejects(loss({ labels: tensor([1, 2, 3, 4, 5, 6]) }), ArgumentTypeError, /^options\.labels/);
+    rejects(() => aInfoNCE(randn([4, 4], { dtype: 'float16' })), ArgumentTypeError, /^features:.*Half/);
+    rejects(loss({}, [4]), ArgumentRangeError, /^features/);
+    rejects(loss({}, [0, 4]), ArgumentRangeError, /^features/);
+    rejects(loss({}, [4, 0]), ArgumentRangeError, /^features/);
+  });
+  it.each(named)('NaN and infinity, named by row: $name', ({ options }) => {
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      const values = normal([options.views! * 4, 5]);
+      values[2 * 5 + 3] = bad;
+      rejects(() => aInfoNCE(tensor(values, { shape: [options.views! * 4, 5] }), options), NonFiniteError, /features: .*row 2/);
+    }
+  });
+  it('a loss that leaves the range of numbers', () => {
+    rejects(() => aInfoNCE(tensor(Array(8).fill(3e20), { shape: [4, 2] }), { normalize: false }), NonFiniteError, /overflow|not finite/);
+  });
+});
+
+describe('memory', () => {
+  it('is O(n d): 20,000 rows take a small part of one n x n matrix', async () => {
+    const { readFileSync, writeFileSync } = await import('node:fs');
+    const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024;
+    writeFileSync('/proc/self/clear_refs', '5'); // forgets the peak so far
+    const before = peak();
+    scope(() => aInfoNCE(randn([20_000, 32], { requiresGrad: true })).backward());
+    expect(peak() - before).toBeLessThan(100); // MB; a float32 n x n matrix has 1600
+  });
+});
