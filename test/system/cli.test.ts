@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'a-infonce-cli-'));
@@ -16,11 +16,11 @@ interface Result {
 }
 
 /** `a-infonce ...` in a process of its own. */
-async function call(args: string[], env: Record<string, string> = {}, watch?: (stderr: string, child: ReturnType<typeof spawn>) => void): Promise<Result> {
+async function call(args: string[], env: Record<string, string> = {}): Promise<Result> {
   const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], cwd: folder });
   const result: Result = { code: null, stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => { result.stdout += chunk; });
-  child.stderr.on('data', (chunk) => { result.stderr += chunk; watch?.(result.stderr, child); });
+  child.stderr.on('data', (chunk) => { result.stderr += chunk; });
   return new Promise((resolve) => child.on('close', (code) => resolve({ ...result, code })));
 }
 
@@ -43,11 +43,24 @@ test.each([
   [['doctor', '--threads', 'many'], /--threads <n>' argument 'many' is invalid\. Expected an integer of at least 0/],
   [['doctor', '--device', 'tpu'], /Allowed choices are cpu/],
   [['doctor', 'extra'], /too many arguments/],
+  [['pretrain', '--preset', 'advlc'], /--preset: expected one of .*rocl-iphn-cifar10.*, got 'advlc'/],
+  [['pretrain', '--epochs', '0'], /--epochs <n>' argument '0' is invalid\. Expected an integer of at least 1/],
+  [['pretrain', '--set', 'schedule.rate=-1'], /schedule\.rate: expected .*, got -1/],
+  [['pretrain', '--set', 'schedule.speed=1'], /schedule\.speed: expected a known key/],
+  [['pretrain', '--set', 'nonsense'], /Expected key=value/],
+  [['pretrain', '--checkpoint-every', 'often'], /Expected a number of steps \(500\) or of seconds \(300s\)/],
+  [['pretrain', '--resume'], /--resume needs the folder of the run: --out <folder>/],
+  [['finetune'], /missing required argument 'encoder'/],
+  [['finetune', 'x', '--mode', 'slow'], /Allowed choices are slf/],
+  [['evaluate', 'x', '--epsilon', '8/256/2'], /Expected a number \(0\.0314, 8\/255\) of at least 0/],
+  [['evaluate', 'x', '--limit', '1.5'], /Expected an integer of at least 1/],
+  [['attack', 'x', '--images', 'y', '--data', 'z'], /cannot be used with/],
+  [['data', 'cifar12'], /there is no data set 'cifar12' to download; there are cifar10/],
 ])('%j is bad usage: exit code 2', async (args, message) => {
   const { code, stdout, stderr } = await call(args);
   expect([code, stdout]).toEqual([2, '']);
   expect(stderr).toMatch(message);
-  expect(stderr).toMatch(/^See: a-infonce( doctor)? --help$/m);
+  expect(stderr).toMatch(/^See: a-infonce( \w+)? --help$/m);
 });
 
 test('no command at all: the help, as bad usage', async () => {
@@ -79,4 +92,131 @@ test('doctor works where the addon does not load, and says what to type', async 
   const { ok, findings } = JSON.parse(broken.stdout) as { ok: boolean; findings: { subject: string; state: string; fix?: string }[] };
   expect(ok).toBe(false);
   expect(findings.find(({ subject }) => subject === 'Addon')).toMatchObject({ state: 'problem', fix: 'unset A_INFONCE_PREBUILD' });
+});
+
+test('data lists what is known and where it is', async () => {
+  const { code, stdout } = await call(['data', '--json'], { XDG_CACHE_HOME: folder, A_INFONCE_DATA: '' });
+  const { cache, dataSets } = JSON.parse(stdout) as { cache: string; dataSets: { name: string; folder: string | null }[] };
+  expect([code, cache]).toEqual([0, join(folder, 'a-infonce', 'data')]);
+  expect(dataSets.find(({ name }) => name === 'cifar10')).toEqual({ name: 'cifar10', folder: null });
+});
+
+test('failures say what to type, without a stack', async () => {
+  const elsewhere = { XDG_CACHE_HOME: folder, A_INFONCE_DATA: '' };
+  const missing = await call(['pretrain', '--out', 'none'], elsewhere);
+  expect([missing.code, missing.stdout]).toEqual([1, '']);
+  expect(missing.stderr).toMatch(/cifar10 is not here.*Type: a-infonce data cifar10\n$/);
+  expect(missing.stderr).not.toContain('    at ');
+  expect(existsSync(join(folder, 'none'))).toBe(false);
+
+  const verbose = await call(['pretrain', '--out', 'none', '--verbose'], elsewhere);
+  expect(verbose.stderr).toContain('    at ');
+
+  writeFileSync(join(folder, 'file'), 'no model');
+  const under = await call(['pretrain', '--preset', 'quickstart', '--out', 'file/run', '--limit', '64', '--json']);
+  expect([under.code, under.stdout]).toEqual([1, '']);
+  expect((JSON.parse(under.stderr) as { error: { message: string } }).error.message).toMatch(/file\/run.*not a directory/);
+
+  const wrong = await call(['evaluate', 'file', '--data', 'procedural']);
+  expect([wrong.code, wrong.stdout]).toEqual([1, '']);
+  expect(wrong.stderr).toMatch(/^a-infonce evaluate: file: not a safetensors file/);
+});
+
+test('whoever reads the output may leave', async () => {
+  const child = spawn(process.execPath, [main, 'data'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  let stderr = '';
+  child.stderr.on('data', (chunk) => { stderr += chunk; });
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  expect([code, stderr]).toEqual([141, '']);
+});
+
+describe('a run', () => {
+  const tiny = ['--preset', 'quickstart', '--limit', '64', '--batch-size', '32', '--set', 'encoder.width=1', '--set', 'attack.steps=1'];
+  const run = join(folder, 'run');
+  beforeAll(async () => {
+    const { code, stdout, stderr } = await call(['pretrain', ...tiny, '--out', 'run', '--epochs', '2', '--threads', '1', '--seed', '7']);
+    expect([code, stdout]).toEqual([0, '']);
+    expect(stderr).toMatch(/^Pre-training +100 % +epoch 2\/2 +loss \d/m);
+    expect(stderr).toContain('Next: a-infonce finetune run');
+  });
+
+  test('goes on after ctrl-C', async () => {
+    const args = ['--out', 'interrupted', '--threads', '1', '--json'];
+    let asked = false;
+    const child = spawn(process.execPath, [main, 'pretrain', ...tiny, '--epochs', '20', '--seed', '7', ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+      if (!asked && stdout.includes('"type":"step"')) asked = child.kill('SIGINT');
+    });
+    child.stderr.on('data', (chunk) => { stderr += chunk; });
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
+    const events = stdout.trim().split('\n').map((line) => JSON.parse(line) as { type: string; step?: number; path?: string });
+    const last = events.at(-1)!;
+    expect(last.type).toBe('checkpoint');
+    expect(existsSync(last.path!)).toBe(true);
+    expect((JSON.parse(stderr) as { error: { message: string } }).error.message)
+      .toBe(`stopped after step ${last.step}, which is saved. Go on with:\n  a-infonce pretrain --out interrupted --resume`);
+
+    const resumed = await call(['pretrain', '--resume', ...args]);
+    expect(resumed.code).toBe(0);
+    const rest = resumed.stdout.trim().split('\n').map((line) => JSON.parse(line) as { type: string; step?: number; path?: string });
+    expect(rest[0]).toMatchObject({ type: 'start', step: last.step, steps: 40 });
+    expect(rest.at(-1)).toMatchObject({ type: 'end', step: 40 });
+    expect(existsSync(rest.at(-1)!.path!)).toBe(true);
+  });
+
+  test('is not overwritten, and says how to go on', async () => {
+    const { code, stderr } = await call(['pretrain', ...tiny, '--out', 'run']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('there is a run in run already. Choose another --out, or go on with it:\n  a-infonce pretrain --out run --resume');
+  });
+
+  test('becomes a classifier, which is evaluated and attacked', async () => {
+    const early = await call(['evaluate', 'run']);
+    expect(early.code).toBe(1);
+    expect(early.stderr).toContain('there is an encoder here, but no classifier yet. Type: a-infonce finetune run');
+
+    const quick = ['--limit', '100', '--epochs', '2', '--json'];
+    const fitted = await call(['finetune', 'run', ...quick]);
+    expect(fitted.code).toBe(0);
+    expect(JSON.parse(fitted.stdout)).toMatchObject({ classifier: join('run', 'classifier.safetensors'), mode: 'slf', epochs: 2 });
+    const baseline = await call(['finetune', 'run', '--random-encoder', ...quick]);
+    expect(JSON.parse(baseline.stdout)).toMatchObject({ classifier: join('run', 'random-classifier.safetensors') });
+    expect(readdirSync(run)).toEqual(expect.arrayContaining(['config.json', 'metrics.jsonl', 'encoder.safetensors', 'classifier.safetensors', 'random-classifier.safetensors']));
+
+    const evaluated = await call(['evaluate', 'run', '--attacks', 'clean,pgd2', '--epsilon', '8/255', '--limit', '64', '--json']);
+    expect(evaluated.code).toBe(0);
+    const { scores } = JSON.parse(evaluated.stdout) as { scores: Record<string, { accuracy: number; total: number; settings: { epsilon?: number } }> };
+    expect(scores['clean']!.total).toBe(64);
+    expect(scores['pgd2']!.accuracy).toBeLessThanOrEqual(scores['clean']!.accuracy);
+    expect(scores['pgd2']!.settings.epsilon).toBe(8 / 255);
+    const text = await call(['evaluate', 'run', '--attacks', 'clean', '--limit', '64']);
+    expect(text.stdout).toMatch(/^attack +accuracy +right +images\nclean +\d+\.\d\d % +\d+ +64\n$/);
+
+    const attacked = await call(['attack', 'run', '--limit', '32', '--steps', '2', '--out', 'adversarial.safetensors', '--json']);
+    expect(attacked.code).toBe(0);
+    expect(JSON.parse(attacked.stdout)).toMatchObject({ images: 32 });
+    // What it wrote is what it reads.
+    const again = await call(['attack', 'run', '--images', 'adversarial.safetensors', '--steps', '2', '--out', 'again.safetensors', '--json']);
+    const { out: _, ...same } = JSON.parse(attacked.stdout) as { out: string };
+    expect(JSON.parse(again.stdout)).toEqual({ out: 'again.safetensors', ...same });
+    expect((await call(['attack', 'run', '--out', 'nowhere/x.safetensors'])).stderr).toContain('Type: mkdir -p nowhere');
+  });
+});
+
+test('quickstart compares with a random encoder, in a folder of its own', async () => {
+  const args = ['quickstart', '--json', '--epochs', '1', '--limit', '64', '--batch-size', '32', '--set', 'encoder.width=1', '--set', 'attack.steps=1', '--set', 'data.procedural.test=64'];
+  for (const out of [join('runs', 'quickstart'), join('runs', 'quickstart-2')]) {
+    const { code, stdout, stderr } = await call(args);
+    expect([code, stderr]).toEqual([0, '']);
+    const result = JSON.parse(stdout) as { out: string; scores: Record<'pretrained' | 'random', Record<'clean' | 'pgd20', { accuracy: number; total: number }>> };
+    expect(result.out).toBe(out);
+    for (const { clean, pgd20 } of Object.values(result.scores)) {
+      expect(clean.total).toBe(64);
+      expect(pgd20.accuracy).toBeLessThanOrEqual(clean.accuracy);
+    }
+    expect(readdirSync(join(folder, out))).toEqual(expect.arrayContaining(['encoder.safetensors', 'classifier.safetensors', 'quickstart.json']));
+  }
 });

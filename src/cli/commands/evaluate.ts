@@ -80,7 +80,7 @@ export async function measure(
   using progress = new Progress(output, { label, rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
   // Each attack goes over all of the images: what is done is counted over all of the attacks.
   const done = new Map<string, number>();
-  return run(model, split, {
+  return await run(model, split, {
     ...options, signal,
     onProgress: ({ attack, done: images, total }) => {
       done.set(attack, images);

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Dataset, PretrainConfig, PretrainEvent, PretrainOptions, PresetName } from '../../index.js';
@@ -90,21 +91,21 @@ export async function train(
 ): Promise<string> {
   const { pretrain: run } = await import('../../index.js');
   const { output, signal } = context;
+  if (!resume && existsSync(join(out, 'config.json'))) throw new UsageError(`there is a run in ${out} already. Choose another --out, or go on with it:\n  ${again}`);
   const began = performance.now();
   let config: PretrainConfig | undefined;
   let progress: Progress | undefined;
   let saved: Extract<PretrainEvent, { type: 'checkpoint' }> | undefined;
   let path = '';
-  let perEpoch = 1;
   try {
     for await (const event of run({ preset: preset as PresetName, out, data, resume, seed, epochs, batchSize, overrides, checkpointEvery, signal })) {
       if (events) output.event(event);
       switch (event.type) {
         case 'start':
           config = event.config;
-          perEpoch = event.stepsPerEpoch;
-          output.note(`Pre-training ${config.preset} on ${data.train.length} images of ${config.data.name}: ${config.encoder.architecture} of width ${config.encoder.width}, ` +
-            `${(event.parameters / 1e6).toFixed(event.parameters < 1e6 ? 2 : 1)} M parameters, ${config.epochs} epochs of ${perEpoch} steps, in ${event.out}`);
+          output.note(`${config.preset}: ${data.train.length} images of ${config.data.name}, ${config.epochs} epochs of ${event.stepsPerEpoch} steps; ` +
+            `${config.encoder.architecture} of width ${config.encoder.width}, ${(event.parameters / 1e6).toFixed(event.parameters < 1e6 ? 2 : 1)} M parameters`);
+          output.note(`In ${out} (ctrl-C stops; what is done is kept)`);
           if (event.step > 0) output.note(`Going on after step ${event.step} of ${event.steps}.`);
           progress = new Progress(output, { label: 'Pre-training', total: event.steps, from: event.step, rate: (steps) => `${Math.round(steps * config!.batchSize)} images/s` });
           break;

@@ -41,7 +41,7 @@ export const quickstart = define<Options>({
       using fitted: Classifier = classifier;
       await fitted.save(join(out, file));
       const { epsilon, stepSize } = config.evaluation.pgd20;
-      return measure(context, fitted, data.test, { attacks: ['clean', 'pgd20'], epsilon, stepSize, seed }, `Attacking the ${name} one`);
+      return await measure(context, fitted, data.test, { attacks: ['clean', 'pgd20'], epsilon, stepSize, seed }, `Attacking the ${name} one`);
     };
     using trained = await Encoder.load(out);
     using random = Encoder.create({ ...trained.config, projector: undefined, seed: seed ?? 0 }).eval();
