@@ -108,7 +108,7 @@ function libtorch({ info, library }: Probe, candidates: LibTorch[], supported: s
   const wrong = candidates.filter(({ problem }) => problem !== undefined).map(({ source, dir, problem }) => `not ${source}, ${dir}: ${problem}`);
   if (info !== undefined) {
     const dir = library?.replace(/\/lib\/[^/]*$/, '');
-    const how = builtSource(dir) ?? candidates.find((candidate) => candidate.dir === dir)?.source ?? 'where the addon was built with it';
+    const how = builtSource(dir) ?? candidates.find((candidate) => candidate.dir === dir)?.source ?? 'found when the addon was built';
     return { subject: 'LibTorch', state: 'ok', text: `${info.libtorch}, ${how}${dir === undefined ? '' : `\n${dir}`}` };
   }
   const built = builtWith(root);
@@ -171,7 +171,7 @@ async function dataSets(): Promise<Finding> {
   const found = (await Promise.all(DATASETS.map(async (name) => [name, await findDataset(name)] as const))).filter(([, folder]) => folder !== undefined);
   return {
     subject: 'Data sets', state: found.length > 0 ? 'ok' : 'note', text: ['procedural (made on the spot)', ...found.map(([name, folder]) => `${name}: ${folder}`)].join('\n'),
-    ...(found.length > 0 ? {} : { fix: 'a-infonce data cifar10' }),
+    ...(found.length > 0 ? {} : { fix: 'for the images of the paper: a-infonce data cifar10' }),
   };
 }
 

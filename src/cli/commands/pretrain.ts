@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Dataset, PretrainConfig, PretrainEvent, PretrainOptions, PresetName } from '../../index.js';
 import { define, type Context } from '../command.js';
@@ -126,7 +126,7 @@ export async function train(
   } finally {
     progress?.stop();
   }
-  output.note(`Pre-trained in ${duration((performance.now() - began) / 1000)}: ${path}`);
+  output.note(`Pre-trained in ${duration((performance.now() - began) / 1000)}: ${join(out, basename(path))}`);
   return path;
 }
 

@@ -1,0 +1,72 @@
+import { Writable } from 'node:stream';
+import { expect, test } from 'vitest';
+import { parseNumber, setting } from '../../src/cli/options.js';
+import { bytes, duration, Output, table } from '../../src/cli/output.js';
+import { Progress } from '../../src/cli/progress.js';
+import { typed } from '../../src/cli/run-folder.js';
+import { run } from '../../src/cli/run.js';
+
+/** A stream that keeps what is written. */
+class Kept extends Writable {
+  text = '';
+  constructor(readonly isTTY = false, readonly columns = 80) {
+    super();
+  }
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+test.each([
+  ['12', 12], ['-0.5', -0.5], ['1e-3', 1e-3], ['.5', 0.5], ['8/255', 8 / 255], [' 2 / 255 ', 2 / 255],
+  ['', NaN], ['x', NaN], ['1/2/3', NaN], ['0x10', NaN], ['1,5', NaN], ['Infinity', NaN], ['8/', NaN], ['/255', NaN],
+])('the number %j is %d', (text, value) => expect(parseNumber(text)).toBe(value));
+
+test('--set collects paths into one object', () => {
+  const calls = ['attack.steps=3', 'attack.epsilon=8/255', 'schedule.kind=cosine', 'objective.hardNegative=null', 'projector.hidden=[64,32]', 'name=a=b'];
+  expect(calls.reduce<Record<string, unknown> | undefined>((before, text) => setting(text, before), undefined)).toEqual({
+    attack: { steps: 3, epsilon: 8 / 255 }, schedule: { kind: 'cosine' }, objective: { hardNegative: null }, projector: { hidden: [64, 32] }, name: 'a=b',
+  });
+  for (const wrong of ['steps', '=3', 'a..b=1', '__proto__.x=1']) expect(() => setting(wrong)).toThrow();
+  expect(({} as { x?: number }).x).toBeUndefined();
+});
+
+test('amounts, as people read them', () => {
+  expect([0, 59.4, 59.6, 3661, NaN, Infinity].map(duration)).toEqual(['0 s', '59 s', '1:00', '1:01:01', '?', '?']);
+  expect([0, 999, 1000, 170_498_071, 2.5e12].map(bytes)).toEqual(['0 B', '999 B', '1.0 kB', '170 MB', '2.5 TB']);
+  expect(table([['a', 'long'], ['name', '1']])).toEqual(['a      long', 'name      1']);
+  expect(table([['a', 'long'], ['name', '1']], 'left')).toEqual(['a      long', 'name   1']);
+  expect(['runs/a-1', "it's mine"].map(typed)).toEqual(['runs/a-1', "'it'\\''s mine'"]);
+});
+
+test('progress is lines where there is no terminal, a bar that fits where there is one, nothing with --json', async () => {
+  const show = async (stderr: Kept, json = false) => {
+    const progress = new Progress(new Output({ stdout: new Kept(), stderr }, { json }), { label: 'Working', total: 10 });
+    progress.update(5, 'loss 1.2500');
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    progress.print();
+    progress.stop();
+    progress.update(10);
+    progress.print();
+    return stderr.text;
+  };
+  expect(await show(new Kept())).toBe('Working   50 %  loss 1.2500\n');
+  expect(await show(new Kept(true, 60))).toContain('Working  ████████████░░░░░░░░░░░░   50 %  loss 1.2500');
+  expect(await show(new Kept(true, 30))).toContain('Working   50 %  loss 1.2500');
+  expect(await show(new Kept(), true)).toBe('');
+});
+
+test.each([
+  [['--help'], 0, /^Usage: a-infonce/, /^$/],
+  [['--version'], 0, /^\d+\.\d+\.\d+\n$/, /^$/],
+  [['evaluate', '--help'], 0, /^Usage: a-infonce evaluate \[options\] <classifier>/, /^$/],
+  [['evaluat'], 2, /^$/, /^a-infonce: unknown command 'evaluat' \(Did you mean evaluate\?\)\nSee: a-infonce --help\n$/],
+  [['evaluate', '--json'], 2, /^$/, /^\{"error":\{"name":"CommanderError".*missing required argument/],
+  [['evaluate', 'nowhere.safetensors', '--data', 'procedural'], 1, /^$/, /^a-infonce evaluate: nowhere\.safetensors: no such file\n$/],
+])('%j ends with %d', async (args, code, stdout, stderr) => {
+  const streams = { stdout: new Kept(), stderr: new Kept() };
+  expect(await run(args, streams)).toBe(code);
+  expect(streams.stdout.text).toMatch(stdout);
+  expect(streams.stderr.text).toMatch(stderr);
+});
