@@ -67,6 +67,7 @@ export interface AugmentOptions {
  * @throws ArgumentRangeError for rows that the split does not have, or a pipeline that cannot work
  * @example
  * ```ts
+ * using data = await openDataset('procedural');
  * using view = await augment(data.train, [0, 1, 2], { pipeline: 'rocl', seed: 1, epoch: 0, view: 0 });
  * ```
  */

@@ -49,7 +49,7 @@ export function dataCacheFolder(): string {
  * @throws FileError naming the file and what is wrong with it, or what to type when the data set is not there
  * @example
  * ```ts
- * using data = await openDataset('cifar10');
+ * using data = await openDataset('procedural');
  * using batch = data.test.images(0, 128);   // float32 [128, 3, 32, 32]
  * ```
  */
