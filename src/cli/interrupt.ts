@@ -14,12 +14,20 @@ export class Interrupted extends Error {
   }
 }
 
+/** npm and timeout(1) pass on a signal that the process has got from the terminal already: within so many ms it is the same one. */
+const SAME_ASKING = 1_000;
+
 /** Runs `body` with a signal that SIGINT and SIGTERM abort; `asked` is called once, at the first. */
 export async function interruptible<T>(body: (signal: AbortSignal) => Promise<T>, asked: () => void): Promise<T> {
   const controller = new AbortController();
+  let first = 0;
   const stop = (name: NodeJS.Signals) => {
     const reason = new Interrupted(name as 'SIGINT' | 'SIGTERM');
-    if (controller.signal.aborted) process.exit(reason.exitCode);
+    if (controller.signal.aborted) {
+      if (performance.now() - first < SAME_ASKING) return;
+      process.exit(reason.exitCode);
+    }
+    first = performance.now();
     controller.abort(reason);
     asked();
   };

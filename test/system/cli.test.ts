@@ -148,7 +148,8 @@ describe('a run', () => {
     let [stdout, stderr] = ['', ''];
     child.stdout.on('data', (chunk) => {
       stdout += chunk;
-      if (!asked && stdout.includes('"type":"step"')) asked = child.kill('SIGINT');
+      // Twice, as it comes through npm.
+      if (!asked && stdout.includes('"type":"step"')) asked = child.kill('SIGINT') && child.kill('SIGINT');
     });
     child.stderr.on('data', (chunk) => { stderr += chunk; });
     expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
@@ -158,6 +159,9 @@ describe('a run', () => {
     expect(existsSync(last.path!)).toBe(true);
     expect((JSON.parse(stderr) as { error: { message: string } }).error.message)
       .toBe(`stopped after step ${last.step}, which is saved. Go on with:\n  a-infonce pretrain --out interrupted --resume`);
+
+    const early = await call(['finetune', 'interrupted']);
+    expect([early.code, early.stderr]).toEqual([1, 'a-infonce finetune: the run in interrupted is not finished. Go on with it:\n  a-infonce pretrain --out interrupted --resume\n']);
 
     const resumed = await call(['pretrain', '--resume', ...args]);
     expect(resumed.code).toBe(0);

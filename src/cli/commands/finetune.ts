@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Classifier, Dataset, Encoder, FinetuneOptions, PresetName } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedData, type DataOptions } from '../data.js';
+import { CommandError } from '../failure.js';
 import { integer, setting } from '../options.js';
 import { duration, percent } from '../output.js';
 import { Progress } from '../progress.js';
@@ -44,6 +47,8 @@ export const finetune = define<Options>({
   async action(context, options, from) {
     const out = options.out ?? beside(from!, options.randomEncoder ? 'random-classifier.safetensors' : 'classifier.safetensors');
     await checkPlace(out);
+    if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
+      throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
     const { Encoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
     using encoder = options.randomEncoder ? Encoder.create({ ...loaded.config, projector: undefined, seed: options.seed ?? 0 }).eval() : undefined;
