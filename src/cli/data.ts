@@ -25,12 +25,12 @@ export interface RecordedData {
   images?: number;
 }
 
-/** The data that the run at `path` (its folder, or a file in it) was trained on, if that is recorded. */
-export async function recordedData(path: string): Promise<RecordedData | undefined> {
+/** What the configuration of the run at `path` (its folder, or a file in it) says, if there is one. */
+export async function recordedRun(path: string): Promise<{ preset: string; data: RecordedData } | undefined> {
   for (const folder of [path, dirname(path)])
     try {
-      const { data } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as { data?: RecordedData };
-      if (typeof data?.name === 'string') return data;
+      const { preset, data } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as { preset?: string; data?: RecordedData };
+      if (typeof preset === 'string' && typeof data?.name === 'string') return { preset, data };
     } catch {
       // No run is there, or it is not ours: then the data has to be named.
     }

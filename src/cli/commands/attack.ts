@@ -1,7 +1,7 @@
 import { Argument, Option } from 'commander';
 import type { Model, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedData, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { integer } from '../options.js';
 import { percent } from '../output.js';
@@ -25,7 +25,7 @@ interface Options extends DataOptions {
 export const attack = define<Options>({
   name: 'attack',
   summary: 'make adversarial images and keep them',
-  description: 'Attacks a classifier with PGD on the test images of a data set, or on images of your own, and writes images, adversarial and labels\n' +
+  description: 'Attacks a classifier with PGD on the test images of a data set, or on images of your own, and writes images, adversarial and labels ' +
     'to a safetensors file. Prints how many of the images that were classified right are now classified wrong.',
   arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
   options: [
@@ -70,7 +70,7 @@ export const attack = define<Options>({
 
 async function inputs(context: Context, options: Options, model: string): Promise<{ images: Tensor; labels: Tensor }> {
   if (options.images === undefined) {
-    using data = await openData(context, options, await recordedData(model));
+    using data = await openData(context, options, (await recordedRun(model))?.data);
     const count = Math.min(options.limit ?? Infinity, data.test.length);
     return { images: data.test.images(0, count), labels: data.test.labels(0, count) };
   }

@@ -15,7 +15,7 @@ interface Options {
 export const data = define<Options>({
   name: 'data',
   summary: 'list the data sets and where they are; download one',
-  description: 'Without a name: the data sets that are known by name and where they were found. With one: fetches it from its official address,\n' +
+  description: 'Without a name: the data sets that are known by name and where they were found. With one: fetches it from its official address, ' +
     'verifies it, and puts it where every command finds it. A transfer that broke off goes on where it stopped.',
   arguments: [new Argument('[name]', 'the data set to download')],
   options: [

@@ -2,7 +2,7 @@ import { extname } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { AttackName, EvaluateOptions, Model, Score, Split } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedData, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, list, real } from '../options.js';
 import { percent, table } from '../output.js';
@@ -47,7 +47,7 @@ export const evaluate = define<Options>({
   ],
   async action(context, options, path) {
     using model = await loadModel(context, path!);
-    using data = await openData(context, options, await recordedData(path!));
+    using data = await openData(context, options, (await recordedRun(path!))?.data);
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed } = options;
     const scores = await measure(context, model, data.test, { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed });
     context.output.result({ model: path, data: data.name, scores }, table([

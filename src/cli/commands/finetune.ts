@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Classifier, Dataset, Encoder, FinetuneOptions, PresetName } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedData, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, setting } from '../options.js';
 import { duration, percent } from '../output.js';
@@ -33,7 +33,7 @@ export const finetune = define<Options>({
     new Option('--mode <name>', 'what is trained, on what').choices(['slf']).default('slf'),
     new Option('--out <file>', 'the classifier; default: classifier.safetensors in the folder of the run'),
     new Option('--random-encoder', 'a baseline: an encoder of the same shape with random weights (default file: random-classifier.safetensors)'),
-    new Option('--preset <name>', 'whose values of fine-tuning to take; default: rocl-cifar10'),
+    new Option('--preset <name>', "whose values of fine-tuning to take; default: the run's, else rocl-cifar10"),
     new Option('--epochs <n>', 'passes over the training images').argParser(integer({ min: 1 })),
     new Option('--batch-size <n>', 'images a step').argParser(integer({ min: 1 })),
     new Option('--limit <n>', 'train on so many images, classes balanced').argParser(integer({ min: 1 })),
@@ -49,12 +49,13 @@ export const finetune = define<Options>({
     await checkPlace(out);
     if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
       throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
+    const run = await recordedRun(from!);
     const { Encoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
     using encoder = options.randomEncoder ? Encoder.create({ ...loaded.config, projector: undefined, seed: options.seed ?? 0 }).eval() : undefined;
-    using data = limited(await openData(context, options, await recordedData(from!)), options.limit);
+    using data = limited(await openData(context, options, run?.data), options.limit);
     const { preset, mode, epochs, batchSize, branch, seed, set } = options;
-    const fitted = await fitHead(context, encoder ?? loaded, data, { mode, preset: preset as PresetName, epochs, batchSize, branch, seed, overrides: set });
+    const fitted = await fitHead(context, encoder ?? loaded, data, { mode, preset: (preset ?? run?.preset) as PresetName, epochs, batchSize, branch, seed, overrides: set });
     using classifier = fitted.classifier;
     await classifier.save(out);
     context.output.result({ classifier: out, mode, ...fitted.last }, [

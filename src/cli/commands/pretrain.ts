@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Dataset, PretrainConfig, PretrainEvent, PretrainOptions, PresetName } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedData, type DataOptions, type RecordedData } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
 import { integer, setting } from '../options.js';
@@ -70,7 +70,7 @@ export const pretrain = define<Options>({
     const changes = { ...options.set, ...(options.epochs !== undefined && { epochs: options.epochs }), ...(options.batchSize !== undefined && { batchSize: options.batchSize }) };
     if (preset !== undefined) resolveConfig(preset as PresetName, changes);  // before the data is read
     const out = options.out ?? join('runs', preset!);
-    const recorded = options.resume ? await recordedData(out) : undefined;
+    const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
     const planned: RecordedData | undefined = recorded ?? presets[preset as PresetName]?.data;
     if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
     using data = limited(await openData(context, options, planned), options.limit ?? recorded?.images);

@@ -19,7 +19,7 @@ const PRESET = 'quickstart' satisfies PresetName;
 export const quickstart = define<Options>({
   name: 'quickstart',
   summary: 'the whole protocol in a few minutes, on images made on the spot',
-  description: 'Pre-trains a small encoder without labels (RoCL-IP+HN, on images made on the spot), puts a linear classifier on it, and compares its\n' +
+  description: 'Pre-trains a small encoder without labels (RoCL-IP+HN, on images made on the spot), puts a linear classifier on it, and compares its ' +
     'accuracy, clean and under attack, with that of the same classifier on an encoder with random weights.',
   options: [new Option('--out <folder>', 'the folder of the run; default: runs/quickstart, with a number after it if it is there already'), ...trainingOptions()],
   examples: [
