@@ -140,6 +140,7 @@ const quickstart: PretrainConfig = mergeConfig(rocl, {
   projector: { hidden: [256], output: 64 },
   optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 1e-4 },
   schedule: { kind: 'cosine', rate: 0.2, final: 0.001, warmupEpochs: 1, warmupFrom: 0.02 },
+  views: { resizedCrop: { scale: [0.3, 1] } },
   attack: { steps: 3, stepSize: 0.0157 },
   objective: { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } },
   regularizer: { sharedForward: true },
