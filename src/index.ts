@@ -25,6 +25,7 @@ export { Classifier, type ClassifierConfig, type ClassifierOptions } from './mod
 export { loadTorchScript, TorchScriptModel } from './model/torchscript.js';
 export { readSafetensors, writeSafetensors, type Safetensors } from './model/safetensors.js';
 export { pretrain, type PretrainEvent, type PretrainOptions, type StepValues } from './training/pretrain.js';
+export { randomEncoder } from './training/baseline.js';
 export { finetune, type FinetuneOptions } from './training/finetune.js';
 export { presets, resolveConfig, type FinetuneConfig, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';
 export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule } from './training/schedule.js';

@@ -159,6 +159,16 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value estimate_statistics(const Napi::CallbackInfo& info) {
+  const at::Tensor pixels = tensor_arg(info[1], "pixels");
+  const std::string branch = string_arg(info[2], "branch");
+  const int64_t batch_size = integer_arg(info[3], "batchSize");
+  return start_job(info.Env(), info.Env().Undefined(), [=, network = network_arg(info[0], "encoder")](JobContext& job) -> Completion {
+    training::estimate_statistics(*network, pixels, branch, batch_size, [&] { job.check(); });
+    return [](Napi::Env env) { return env.Undefined(); };
+  });
+}
+
 Napi::Value probe_epoch(const Napi::CallbackInfo& info) {
   const at::Tensor features = tensor_arg(info[1], "features"), labels = tensor_arg(info[2], "labels"), order = tensor_arg(info[3], "order");
   const int64_t batch_size = integer_arg(info[4], "batchSize");
@@ -221,6 +231,7 @@ void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "load_trainer_state", load_trainer_state);
   export_function(env, exports, "rocl_step", rocl_step);
   export_function(env, exports, "encode", encode);
+  export_function(env, exports, "estimate_statistics", estimate_statistics);
   export_function(env, exports, "probe_epoch", probe_epoch);
   export_function(env, exports, "permutation", permutation);
   export_function(env, exports, "create_optimizer", create_optimizer);

@@ -24,20 +24,32 @@ void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) 
                 std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
 }
 
-}  // namespace
-
-at::Tensor encode(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
+/// `take(features)` for every batch of the pixels, in the mode that the network is in.
+void for_batches(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check,
+                 const std::function<void(at::Tensor)>& take) {
   require_range(pixels.scalar_type() == at::kByte && pixels.dim() == 4 && pixels.size(0) > 0, "pixels", "uint8 [N, C, H, W]",
                 c10::toString(pixels.scalar_type()) + (" of " + text(pixels.sizes())));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   const at::NoGradGuard no_grad;
-  const nn::ModeGuard eval(network, false);
-  std::vector<at::Tensor> features;
   for (int64_t start = 0; start < pixels.size(0); start += batch_size) {
     check();
-    features.push_back(network.features(pixels.slice(0, start, start + batch_size).to(at::kFloat).div_(255), branch));
+    take(network.features(pixels.slice(0, start, start + batch_size).to(at::kFloat).div_(255), branch));
   }
+}
+
+}  // namespace
+
+at::Tensor encode(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
+  const nn::ModeGuard eval(network, false);
+  std::vector<at::Tensor> features;
+  for_batches(network, pixels, branch, batch_size, check, [&](at::Tensor batch) { features.push_back(std::move(batch)); });
   return at::cat(features);
+}
+
+void estimate_statistics(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
+  const nn::ModeGuard train(network, true);
+  // The running statistics forget a tenth an update: after 64 the first values weigh a thousandth.
+  for (int64_t updates = 0; updates < 64;) for_batches(network, pixels, branch, batch_size, check, [&](at::Tensor) { ++updates; });
 }
 
 Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,

@@ -8,6 +8,10 @@ namespace a_infonce::training {
 /// restored. `check` is called once a batch.
 at::Tensor encode(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check);
 
+/// Whole train-mode passes over the same pixels without gradients, 64 batches or more: BatchNorm's running statistics become theirs, no weight moves, the
+/// mode is restored.
+void estimate_statistics(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check);
+
 /// One pass over features [N, feature_dim] and labels [N] (int64) in the order given ([N'] int64 rows), in batches of `batch_size`, the last one
 /// shorter; each is one step of cross-entropy on the network's head. Returns "loss" and "accuracy", the means over the rows visited.
 /// Throws ArgumentRange on shapes, labels or rows that do not fit; batches before a throw stay learnt.

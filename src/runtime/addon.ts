@@ -141,6 +141,8 @@ export interface TrainingAddon {
   }): NativeJob<Record<'loss' | 'contrastive' | 'regularizer' | 'gradientNorm' | 'perturbation', number>>;
   /** Features [N, D] of uint8 pixels [N, C, H, W] in eval mode; `branch` may be '' for the first. */
   encode(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number): NativeJob<TensorHandle>;
+  /** Train-mode passes over the same pixels: BatchNorm's running statistics become theirs, no weight moves. */
+  estimate_statistics(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number): NativeJob<undefined>;
   /** One pass over features [N, D] and labels [N] in `order`; both and `order` int64 but the features. */
   probe_epoch(trainer: TrainerHandle, features: TensorHandle, labels: TensorHandle, order: TensorHandle, batchSize: number, learningRate: number):
     NativeJob<Record<'loss' | 'accuracy', number>>;

@@ -30,8 +30,7 @@ export interface FinetuneOptions extends JobOptions {
 
 /**
  * Puts a linear classifier on an encoder and trains it on the training images of a data set, as they are (no augmentation), so that features are
- * computed once: the encoder is in eval mode and BatchNorm uses its running statistics. An encoder fresh from its first values is treated alike
- * (its running statistics are then 0 and 1), which makes it the baseline to compare with.
+ * computed once: the encoder is in eval mode and BatchNorm uses its running statistics. The baseline to compare with is {@link randomEncoder}.
  *
  * The classifier shares the encoder: its weights, and its mode, which is eval afterwards. Same seed, machine and thread count: the same bits.
  * @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the argument; the reason of `signal` when it is aborted.

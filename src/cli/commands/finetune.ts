@@ -50,10 +50,10 @@ export const finetune = define<Options>({
     if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
       throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
     const run = await recordedRun(from!);
-    const { Encoder } = await import('../../index.js');
+    const { Encoder, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
-    using encoder = options.randomEncoder ? Encoder.create({ ...loaded.config, projector: undefined, seed: options.seed ?? 0 }).eval() : undefined;
     using data = limited(await openData(context, options, run?.data), options.limit);
+    using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const { preset, mode, epochs, batchSize, branch, seed, set } = options;
     const fitted = await fitHead(context, encoder ?? loaded, data, { mode, preset: (preset ?? run?.preset) as PresetName, epochs, batchSize, branch, seed, overrides: set });
     using classifier = fitted.classifier;

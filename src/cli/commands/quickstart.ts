@@ -27,7 +27,7 @@ export const quickstart = define<Options>({
     ['a-infonce quickstart --epochs 20', 'longer, and better'],
   ],
   async action(context, { out: wanted, set, limit, epochs, batchSize, seed, checkpointEvery }) {
-    const { Encoder, resolveConfig } = await import('../../index.js');
+    const { Encoder, randomEncoder, resolveConfig } = await import('../../index.js');
     const { output } = context;
     const began = performance.now();
     const config = resolveConfig(PRESET, { ...set, ...(epochs !== undefined && { epochs }), ...(batchSize !== undefined && { batchSize }) });
@@ -44,7 +44,7 @@ export const quickstart = define<Options>({
       return await measure(context, fitted, data.test, { attacks: ['clean', 'pgd20'], epsilon, stepSize, seed }, `Attacking the ${name} one`);
     };
     using trained = await Encoder.load(out);
-    using random = Encoder.create({ ...trained.config, projector: undefined, seed: seed ?? 0 }).eval();
+    using random = await randomEncoder(trained, data, { seed, signal: context.signal });
     const scores = {
       pretrained: await compare(trained, 'pre-trained', 'classifier.safetensors'),
       random: await compare(random, 'random', 'random-classifier.safetensors'),
