@@ -2,10 +2,10 @@
  * The safetensors format (https://github.com/huggingface/safetensors): eight bytes of length, a JSON header, the elements. No npm package that is
  * kept up writes it. Files are read as hostile: nothing is believed that was not checked, and every failure is a {@link FileError}.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { type FileHandle, open } from 'node:fs/promises';
 import { ArgumentRangeError, FileError } from '../runtime/errors.js';
+import { atomically } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { type DType, DTYPES } from '../tensor/dtype.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -216,24 +216,3 @@ const isPickle = (start: Buffer) => start.readUInt32BE(0) === 0x504b0304 || (sta
 const PICKLE = `a PyTorch archive: it holds a pickle, which can run any code, and is never opened here. Convert it in Python:
   state = torch.load('model.pth', map_location='cpu', weights_only=True)
   safetensors.torch.save_file({k: v.clone() for k, v in state.get('state_dict', state.get('model', state)).items()}, 'model.safetensors')`;
-
-/** Writes beside `path`, flushes, renames, flushes the folder: after a crash there is the old file or the new one. */
-async function atomically(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}.${randomBytes(4).toString('hex')}`);
-  try {
-    const file = await open(temporary, 'wx');
-    try {
-      await write(file);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-    const entry = await open(folder, 'r');
-    await entry.sync().finally(() => entry.close());
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {}); // its folder may be what is wrong
-    throw new FileError(path, `cannot be written (${(error as Error).message})`, { cause: error });
-  }
-}

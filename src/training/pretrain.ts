@@ -280,7 +280,7 @@ class Run {
 
   /** Takes the newest whole checkpoint, if any; returns the length of the metrics that belong to it. */
   private async restore(warnings: string[]): Promise<number> {
-    const checkpoint = await this.folder.newestCheckpoint((error) => warnings.push(`${error.message}; going on from an older checkpoint`));
+    const checkpoint = await this.folder.newestCheckpoint(this.steps, (error) => warnings.push(`${error.message}; set aside, going on from an older checkpoint`));
     if (!checkpoint) return 0;
     const { tensors, path, state: { metricsBytes, ...state } } = checkpoint;
     try {

@@ -1,27 +1,31 @@
 /** A run's folder: one writer, nothing half-written under its own name, and nothing lost that was announced as saved. */
 import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
+import { z } from 'zod';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import type { LockHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, FileError } from '../runtime/errors.js';
+import { atomically } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { differences } from './presets.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 const CHECKPOINT = /^checkpoint-(\d{8})\.safetensors$/;
-const TEMPORARY = /^\.(?:checkpoint-\d{8}\.safetensors|encoder\.safetensors|config\.json|environment\.json)\.\d+/;
+const TEMPORARY = /^\.(?:(?:checkpoint|failed)-\d{8}\.safetensors|encoder\.safetensors|config\.json|environment\.json)\.\d+/;
 const STATE = 'a_infonce.run';
 
-/** Where a checkpoint stands: all that a run needs besides its tensors and its configuration. */
-export interface RunState {
+const runState = z.strictObject({
   /** Steps done. */
-  step: number;
+  step: z.int().min(0),
   /** Sums over the epoch's steps so far, for its mean loss. */
-  epochLoss: number;
-  epochSeconds: number;
+  epochLoss: z.number(),
+  epochSeconds: z.number().min(0),
   /** The length of metrics.jsonl, to which a resumed run cuts it back. */
-  metricsBytes: number;
-}
+  metricsBytes: z.int().min(0),
+});
+
+/** Where a checkpoint stands: all that a run needs besides its tensors and its configuration. */
+export type RunState = z.infer<typeof runState>;
 
 /** A checkpoint that was read and found whole. */
 export interface Checkpoint {
@@ -79,15 +83,19 @@ export class RunFolder {
     return differences(await readJson(join(this.path, 'environment.json')), environment);
   }
 
-  /** The newest checkpoint that is whole; `damaged` hears of every newer one that is not. */
-  async newestCheckpoint(damaged: (error: Error) => void): Promise<Checkpoint | undefined> {
+  /**
+   * The newest checkpoint that is whole and of at most `steps` steps. Every newer one is set aside as `<its name>.damaged`, and `damaged` hears why:
+   * left in place it would count as the newest again.
+   */
+  async newestCheckpoint(steps: number, damaged: (error: FileError) => void): Promise<Checkpoint | undefined> {
     for (const name of (await this.checkpoints()).reverse()) {
       const path = join(this.path, name);
       try {
-        const { tensors, metadata } = await readSafetensors(path, { requireChecksum: true });
-        return { path, tensors, state: JSON.parse(metadata[STATE] ?? '') as RunState };
+        return await readCheckpoint(path, steps);
       } catch (error) {
-        damaged(error as Error);
+        if (!(error instanceof FileError)) throw error;
+        damaged(error);
+        await rename(path, `${path}.damaged`);
       }
     }
     return undefined;
@@ -113,8 +121,8 @@ export class RunFolder {
     const whole: RunState = { ...state, metricsBytes: this.bytes };
     await this.metrics!.sync();
     await writeSafetensors(path, tensors, { [STATE]: JSON.stringify(whole) });
-    const old = (await this.checkpoints()).slice(0, -keep);
-    await Promise.all(old.map((name) => rm(join(this.path, name), { force: true })));
+    const older = (await this.checkpoints()).filter((name) => name < basename(path));
+    await Promise.all(older.slice(0, Math.max(0, older.length + 1 - keep)).map((name) => rm(join(this.path, name), { force: true })));
     return path;
   }
 
@@ -128,16 +136,21 @@ export class RunFolder {
   }
 
   private async writeJson(name: string, value: unknown): Promise<void> {
-    const path = join(this.path, name);
-    const temporary = join(this.path, `.${name}.${process.pid}`);
-    const file = await open(temporary, 'w');
-    try {
-      await file.writeFile(`${JSON.stringify(value, null, 2)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await atomically(join(this.path, name), (file) => file.writeFile(`${JSON.stringify(value, null, 2)}\n`));
+  }
+}
+
+/** @throws {@link FileError} unless the file is whole and its state that of its name, of at most `steps` steps */
+async function readCheckpoint(path: string, steps: number): Promise<Checkpoint> {
+  const step = Number(CHECKPOINT.exec(basename(path))![1]);
+  const { tensors, metadata } = await readSafetensors(path, { requireChecksum: true });
+  try {
+    const state = runState.parse(JSON.parse(metadata[STATE] ?? ''));
+    if (state.step !== step || step > steps) throw new RangeError(`it says step ${state.step}`);
+    return { path, tensors, state };
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor.dispose();
+    throw new FileError(path, `damaged: its metadata hold no state of step ${step} of ${steps}`, { cause: error });
   }
 }
 

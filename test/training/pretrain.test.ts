@@ -1,9 +1,9 @@
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
-  ArgumentRangeError, ArgumentTypeError, Encoder, FileError, memory, NonFiniteError, pretrain, proceduralDataset, readSafetensors, resolveConfig, scope,
+  ArgumentRangeError, ArgumentTypeError, Encoder, FileError, memory, NonFiniteError, pretrain, proceduralDataset, readSafetensors, resolveConfig, scope, writeSafetensors,
   type Overrides, type PretrainConfig, type PretrainEvent, type PretrainOptions,
 } from 'a-infonce';
 
@@ -155,6 +155,39 @@ describe('an interrupted run', () => {
     expect(events[1]).toMatchObject({ step: 3 });
     expect(weights(out).equals(weights(reference))).toBe(true);
     expect(metrics(out)).toEqual(metrics(reference));
+  });
+
+  it.each([1, 2])('keeps what it announces beside a damaged newer one, keeping %i', async (keepCheckpoints) => {
+    const out = fresh(), name = (step: number) => `checkpoint-0000000${step}.safetensors`;
+    for await (const event of pretrain(tiny(out, { checkpointEvery: { steps: 1 } }))) if (event.type === 'step' && event.step === 2) break;
+    writeFileSync(join(out, name(8)), 'damaged');
+    for await (const event of pretrain({ out, resume: true, keepCheckpoints, checkpointEvery: { steps: 1 } })) {
+      if (event.type === 'checkpoint') expect(readdirSync(out)).toContain(basename(event.path));
+      if (event.type === 'checkpoint' && event.step === 4) break;
+    }
+    expect(readdirSync(out).filter((entry) => entry.startsWith('checkpoint')))
+      .toEqual([...(keepCheckpoints === 2 ? [name(3)] : []), name(4), `${name(8)}.damaged`]);
+    expect((await all({ out, resume: true }))[0]).toMatchObject({ type: 'start', step: 4 });
+    expect(weights(out).equals(weights(reference))).toBe(true);
+  });
+
+  it.each<[string, number, object]>([
+    ['no number', 8, { step: null }], ['another step than its name', 8, { step: 7 }], ['a negative step', 8, { step: -8 }],
+    ['a step beyond the end', 9, { step: 9 }], ['no length', 8, { metricsBytes: null }], ['a negative length', 8, { metricsBytes: -1 }],
+    ['half a byte', 8, { metricsBytes: 0.5 }], ['a loss in words', 8, { epochLoss: 'low' }],
+  ])('passes over a checkpoint whose state has %s under a valid checksum', async (_, step, wrong) => {
+    const out = fresh();
+    cpSync(reference, out, { recursive: true });
+    const { tensors, metadata } = await readSafetensors(join(out, 'checkpoint-00000008.safetensors'));
+    const state = JSON.parse(metadata['a_infonce.run']!) as object;
+    expect(state).toHaveProperty(Object.keys(wrong)[0]!);
+    await writeSafetensors(join(out, `checkpoint-0000000${step}.safetensors`), tensors, { 'a_infonce.run': JSON.stringify({ ...state, ...wrong }) });
+    for (const tensor of tensors.values()) tensor.dispose();
+    const { tensors: before } = memory(), run = pretrain({ out, resume: true });
+    expect((await run.next()).value).toMatchObject({ type: 'warning', message: expect.stringContaining(`no state of step ${step} of 8`) });
+    expect((await run.next()).value).toMatchObject({ type: 'start', step: step === 9 ? 8 : 6 });
+    await run.return!();
+    expect(memory().tensors).toBeLessThanOrEqual(before);
   });
 
   it('clears away what was half written, and nothing else', async () => {
