@@ -20,7 +20,8 @@ at::Tensor nt_xent(const at::Tensor& adversary, const at::Tensor& clean, const R
   pair.views = 2;
   pair.form = objective::Form::RoCL;
   pair.temperature = options.objective.temperature;
-  const auto adversaries = adversary.chunk(options.groups), cleans = clean.chunk(options.groups);
+  // tensor_split, unlike chunk, makes as many groups as asked for, of sizes that differ by at most one.
+  const auto adversaries = adversary.tensor_split(options.groups), cleans = clean.tensor_split(options.groups);
   std::vector<at::Tensor> losses;
   for (size_t group = 0; group < cleans.size(); ++group) losses.push_back(a_infonce(at::cat({adversaries[group], cleans[group]}), pair));
   return losses.size() == 1 ? losses[0] : at::stack(losses).mean();
@@ -32,7 +33,8 @@ at::Tensor rocl_loss(nn::Network& network, const at::Tensor& view1, const at::Te
                      const Check& check) {
   require_range(view1.dim() == 4 && view1.size(0) > 0, "view1", "[B, C, H, W]", text(view1));
   require_range(view2.sizes() == view1.sizes(), "view2", text(view1) + ", as view1", text(view2));
-  require_range(options.groups >= 1 && options.groups <= view1.size(0), "groups", "1 to " + std::to_string(view1.size(0)), std::to_string(options.groups));
+  require_range(options.groups >= 1 && 2 * options.groups <= view1.size(0), "groups", "1 to " + std::to_string(view1.size(0) / 2) + ", two images a group",
+                std::to_string(options.groups));
   const auto projection = [&](const at::Tensor& images) { return network.forward(images, "", nn::Network::Output::Projection); };
 
   network.set_training(false);

@@ -13,7 +13,8 @@ struct RoclOptions {
   // The released code projects [adversary, view2] once more for the regulariser, before the three views: a second update of the running
   // statistics a step. Shared, the regulariser reads the rows of the one forward: a fifth of the step less, almost the same weights.
   bool shared_forward = false;
-  // Processes the batch stands for: the attack and the regulariser contrast a row with those of its own group only. The released runs had two.
+  // Processes the batch stands for: the attack and the regulariser contrast a row with those of its own group only: runs of
+  // neighbours, two rows or more each, of sizes that differ by at most one, the larger ones first. The released runs had two.
   int64_t groups = 1;
 };
 

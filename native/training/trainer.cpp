@@ -46,7 +46,7 @@ void require_finite(double value, const char* what) {
 Trainer::Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix)
     : network_(std::move(network)), optimizer_(select(*network_, prefix), options) {
   for (auto& entry : network_->state())
-    if (!entry.parameter) buffers_.push_back(entry.tensor);
+    if (!entry.parameter && entry.name.starts_with(prefix)) buffers_.push_back(entry.tensor);
 }
 
 Values Trainer::step(double lr, const Method& method) {

@@ -18,7 +18,8 @@ using Values = std::vector<std::pair<std::string, double>>;
 
 class Trainer {
  public:
-  /// Trains the parameters of `network` whose names start with `prefix` (all: ""; a linear head: "head.").
+  /// Trains the parameters of `network` whose names start with `prefix` (all: ""; a linear head: "head."). Methods leave the running statistics of
+  /// the rest alone.
   Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix = "");
 
   /// A method: records the scalar loss of one batch on the network, in whichever modes it needs, and adds its own numbers to the values.

@@ -35,12 +35,13 @@ export interface Pipeline {
   colorFirst?: boolean;
 }
 
+const crop = (least: number) => ({ scale: [least, 1] as [number, number], ratio: [3 / 4, 4 / 3] as [number, number] });
 const jitter = { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 };
 
 /** The views of the paper's runs: RoCL's, AdvCL's two strong ones, AdvCL's weak one (also used in fine-tuning), and the plain image. */
 export const PIPELINES = {
-  'rocl': { jitter, grayscale: 0.2, flip: 0.5, resizedCrop: { scale: [0.08, 1] }, colorFirst: true },
-  'advcl-strong': { resizedCrop: { scale: [0.2, 1] }, flip: 0.5, jitter, grayscale: 0.2 },
+  'rocl': { jitter, grayscale: 0.2, flip: 0.5, resizedCrop: crop(0.08), colorFirst: true },
+  'advcl-strong': { resizedCrop: crop(0.2), flip: 0.5, jitter, grayscale: 0.2 },
   'weak': { padding: 4, flip: 0.5 },
   'none': {},
 } as const satisfies Record<string, Pipeline>;

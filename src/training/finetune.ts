@@ -6,8 +6,8 @@ import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
+import { optimizerValues } from './optimizer.js';
 import { checkFinetuneConfig, mergeConfig, presets, type FinetuneConfig, type Overrides, type PresetName } from './presets.js';
-import { optimizerValues } from './pretrain.js';
 import { learningRate } from './schedule.js';
 import { deriveSeed } from './seeds.js';
 

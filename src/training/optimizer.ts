@@ -2,6 +2,7 @@ import type { OptimizerHandle, TensorHandle } from '../runtime/addon.js';
 import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { Tensor } from '../tensor/tensor.js';
+import type { PretrainConfig } from './presets.js';
 
 export interface OptimizerOptions {
   /** Default 0.9. */
@@ -61,6 +62,12 @@ export class Optimizer {
   loadState(state: Record<string, Tensor>): void {
     native().load_optimizer_state(this.#handle, handles('state', state));
   }
+}
+
+/** What the native optimizer takes, of a configuration's. */
+export function optimizerValues(optimizer: PretrainConfig['optimizer']) {
+  const { momentum, weightDecay } = optimizer;
+  return { momentum, weightDecay, lars: optimizer.kind === 'lars' ? { trust: optimizer.trust, epsilon: optimizer.epsilon } : undefined };
 }
 
 function handles(argument: string, tensors: Record<string, Tensor>): Record<string, TensorHandle> {

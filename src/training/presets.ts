@@ -1,5 +1,6 @@
 /** The paper's runs, value for value, and how a caller changes any of them. */
 import { z } from 'zod';
+import { PIPELINES } from '../data/augment.js';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
 
 const positive = z.number().positive();
@@ -25,20 +26,23 @@ const fineTuning = z.strictObject({
 const pretrainConfig = z.strictObject({
   /** The preset this configuration began as. */
   preset: z.string(),
-  /** The data set by name, what it was made with, and what was found in it: another set under the same name does not pass for it. */
+  /** The data set by name, what it was made with, and what was found in it (the SHA-256 of its training pixels): another set or order under the same name does not pass for it. */
   data: z.strictObject({
     name: z.string(),
     procedural: z.strictObject({ train: count.optional(), test: count.optional(), size: count.optional(), seed: z.int().min(0).optional() }).optional(),
-    images: count.optional(), channels: count.optional(), size: count.optional(), byteSum: z.int().min(0).optional(),
+    images: count.optional(), channels: count.optional(), size: count.optional(), sha256: z.string().optional(),
   }),
   /** The method: one step over a batch. */
   method: z.literal('rocl'),
   /** Every random choice of the run is a function of it. */
   seed: z.int().min(0),
   epochs: count,
-  /** Images a step; a last batch that is smaller counts too. */
+  /** Images a step, at least two a group; a last batch that is smaller counts too if it has as many. */
   batchSize: count,
-  /** How many processes the batch stands for: the attack and the regulariser contrast rows of one group only (the released runs had 2 x 256). */
+  /**
+   * How many processes the batch stands for: the attack and the regulariser contrast rows of one group only (the released runs had 2 x 256). Groups
+   * are runs of neighbours whose sizes differ by at most one, the larger ones first.
+   */
   groups: count,
   encoder: z.strictObject({
     architecture: z.enum(['resnet18', 'resnet34', 'resnet50']), stem: z.enum(['cifar', 'imagenet']), width: count, branches: z.array(z.string()).nonempty(),
@@ -77,7 +81,7 @@ const pretrainConfig = z.strictObject({
     pgd20: pgd,
     autoattack: z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), version: z.literal('standard') }),
   }),
-});
+}).refine(({ batchSize, groups }) => batchSize >= 2 * groups, { path: ['batchSize'], error: 'expected at least two images a group' });
 
 /** Everything that decides the result of a pre-training run; what `config.json` holds. */
 export type PretrainConfig = z.infer<typeof pretrainConfig>;
@@ -104,10 +108,7 @@ const rocl: PretrainConfig = {
   projector: { hidden: [2048], output: 128, batchNorm: false },
   optimizer: { kind: 'lars', momentum: 0.9, weightDecay: 1e-6, trust: 1e-3, epsilon: 1e-8 },
   schedule: { kind: 'rocl', rate: 0.1, multiplier: 15, warmupEpochs: 10 },
-  views: {
-    resizedCrop: { scale: [0.08, 1], ratio: [3 / 4, 4 / 3] }, flip: 0.5,
-    jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }, grayscale: 0.2, colorFirst: true,
-  },
+  views: PIPELINES.rocl,
   attack: { ...attack, clampStart: true, order: 'clamp-project' },
   objective: { form: 'rocl', temperature: 0.5 },
   regularizer: { weight: 1 / 256, sharedForward: false },
@@ -147,8 +148,8 @@ const quickstart: PretrainConfig = mergeConfig(rocl, {
   finetuning: { slf: { epochs: 60, batchSize: 256, schedule: { at: [30, 50] } } },
 }) as PretrainConfig;
 
-/** Presets by name. `quickstart` is RoCL-IP+HN on procedural images, small enough for minutes on two cores. */
-export const presets = {
+/** Presets by name, frozen: {@link resolveConfig} gives a copy to change. `quickstart` is RoCL-IP+HN on procedural images, small enough for minutes on two cores. */
+export const presets = frozen({
   'rocl-cifar10': rocl,
   'rocl-cifar100': variant('rocl-cifar100', 0.1),
   'rocl-ip-cifar10': variant('rocl-ip-cifar10', 0.1, { inferiorPositive }),
@@ -158,12 +159,12 @@ export const presets = {
   'rocl-iphn-cifar10': variant('rocl-iphn-cifar10', 0.3, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.12 } }),
   'rocl-iphn-cifar100': variant('rocl-iphn-cifar100', 0.2, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } }),
   'quickstart': quickstart,
-} as const satisfies Record<string, PretrainConfig>;
+} as const satisfies Record<string, PretrainConfig>);
 
 export type PresetName = keyof typeof presets;
 
 /**
- * A preset with overrides, checked: every key known, every value in its range.
+ * A preset with overrides, checked: every key known, every value in its range. The result is the caller's own.
  * @throws {@link ArgumentRangeError} on an unknown preset, an unknown key or a value out of range, naming the key by its path; {@link ArgumentTypeError} on a value of the wrong type.
  */
 export function resolveConfig(preset: PresetName, overrides: Overrides<PretrainConfig> = {}): PretrainConfig {
@@ -208,6 +209,11 @@ export function mergeConfig(base: unknown, changes: unknown): unknown {
   const merged: Record<string, unknown> = isPlain(base) && (!('kind' in changes) || changes['kind'] === base['kind']) ? { ...base } : {};
   for (const [key, value] of Object.entries(changes)) merged[key] = mergeConfig(merged[key], value);
   return merged;
+}
+
+function frozen<T extends object>(value: T): T {
+  for (const part of Object.values(value)) if (typeof part === 'object') frozen(part as object);
+  return Object.freeze(value);
 }
 
 function isPlain(value: unknown): value is Record<string, unknown> {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { augment } from '../data/augment.js';
 import type { Dataset } from '../data/dataset.js';
@@ -12,6 +13,7 @@ import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
+import { optimizerValues } from './optimizer.js';
 import { checkConfig, differences, mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
 import { RunFolder, type RunState } from './run.js';
 import { learningRate } from './schedule.js';
@@ -306,7 +308,7 @@ class Run {
     if (!asked) throw new ArgumentTypeError('preset', `the name of a preset: there is no run in ${folder.path} to resume`, 'undefined');
     this.data = plan.data ?? await openDataset(asked.data.name, { procedural: asked.data.procedural });
     const { train, channels, size } = this.data;
-    this.config = { ...asked, data: { ...asked.data, images: train.length, channels, size, byteSum: scope(() => ops.aten.sum(train.pixels).item()) } };
+    this.config = { ...asked, data: { ...asked.data, images: train.length, channels, size, sha256: sha256(train.pixels) } };
     const differing = recorded ? differences(recorded, this.config) : [];
     if (differing.length > 0)
       throw new ArgumentRangeError(differing.join(', '), `as recorded in ${folder.path} (${show(recorded, differing)})`, show(this.config, differing));
@@ -316,7 +318,7 @@ class Run {
 
   /** Each group of a batch needs two images to contrast; a last batch with fewer is left out. */
   private get smallestBatch(): number {
-    return Math.min(2 * this.config.groups, this.config.batchSize);
+    return 2 * this.config.groups;
   }
 
   private get stepsPerEpoch(): number {
@@ -330,10 +332,12 @@ class Run {
   }
 }
 
-/** What the native optimizer takes. */
-export function optimizerValues(optimizer: PretrainConfig['optimizer']) {
-  const { momentum, weightDecay } = optimizer;
-  return { momentum, weightDecay, lars: optimizer.kind === 'lars' ? { trust: optimizer.trust, epsilon: optimizer.epsilon } : undefined };
+/** Of the bytes in order, a piece at a time: a data set is not copied for it. */
+function sha256(pixels: Tensor): string {
+  const hash = createHash('sha256');
+  for (let start = 0; start < pixels.shape[0]!; start += 1024)
+    scope(() => hash.update(ops.aten.slice(pixels, 0, start, start + 1024).toTypedArray() as Uint8Array));
+  return hash.digest('hex');
 }
 
 function disposeBatch({ indices, views }: Batch): void {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ArgumentRangeError, ArgumentTypeError, presets, resolveConfig, type PresetName } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, presets, resolveConfig, type PresetName, type PretrainConfig } from 'a-infonce';
 
 describe('presets', () => {
   // preset, learning rate, IP: alpha / weight, HN: beta / tau plus
@@ -60,6 +60,21 @@ describe('presets', () => {
 });
 
 describe('resolveConfig', () => {
+  it('gives a copy of its own; presets cannot be changed', () => {
+    const path = (config: PretrainConfig) => [config, config.encoder, config.encoder.branches, config.views.resizedCrop.scale, config.finetuning.slf.schedule.at];
+    for (const name of Object.keys(presets) as PresetName[]) {
+      for (const part of path(presets[name])) expect(Object.isFrozen(part)).toBe(true);
+      path(resolveConfig(name)).forEach((part, i) => {
+        expect(Object.isFrozen(part)).toBe(false);
+        expect(part).not.toBe(path(presets[name])[i]);
+      });
+    }
+    expect(() => { (presets['rocl-cifar10'] as PretrainConfig).attack.steps = 1; }).toThrow(TypeError);
+    const config = resolveConfig('rocl-cifar10');
+    config.views.resizedCrop.scale[0] = 0.5;
+    expect(resolveConfig('rocl-cifar10').views.resizedCrop.scale).toEqual([0.08, 1]);
+  });
+
   it('merges deeply, replaces arrays, takes optional keys away with null', () => {
     const config = resolveConfig('rocl-iphn-cifar10', {
       epochs: 3, attack: { steps: 2 }, projector: { hidden: [8, 8] }, objective: { hardNegative: null, inferiorPositive: { alpha: 0.4 } },
@@ -79,6 +94,7 @@ describe('resolveConfig', () => {
     [{ attack: { radius: 1 } }, ArgumentRangeError, 'attack.radius'],
     [{ optimizer: { kind: 'adam' } }, ArgumentRangeError, 'optimizer.kind'],
     [{ epochs: 0 }, ArgumentRangeError, 'epochs'],
+    [{ batchSize: 7, groups: 4 }, ArgumentRangeError, 'batchSize'],
     [{ epochs: 1.5 }, ArgumentRangeError, 'epochs'],
     [{ epochs: '3' }, ArgumentTypeError, 'epochs'],
     [{ attack: { epsilon: NaN } }, ArgumentRangeError, 'attack.epsilon'],

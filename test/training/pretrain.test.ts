@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
@@ -64,8 +65,10 @@ describe('a run', () => {
       'checkpoint-00000006.safetensors', 'checkpoint-00000008.safetensors', 'config.json', 'encoder.safetensors', 'environment.json', 'metrics.jsonl', 'run.lock',
     ]);
     const config = JSON.parse(readFileSync(join(reference, 'config.json'), 'utf8'));
+    using data = proceduralDataset({ train: 28, test: 10, size: 8 });
+    const sha256 = createHash('sha256').update(data.train.pixels.toTypedArray() as Uint8Array).digest('hex');
     const resolved = resolveConfig('quickstart', { ...overrides, epochs: 2, batchSize: 8, seed: 7 });
-    expect(config).toEqual({ ...resolved, data: { ...resolved.data, images: 28, channels: 3, size: 8, byteSum: expect.any(Number) } });
+    expect(config).toEqual({ ...resolved, data: { ...resolved.data, images: 28, channels: 3, size: 8, sha256 } });
     expect(JSON.parse(readFileSync(join(reference, 'environment.json'), 'utf8'))).toMatchObject({ node: process.version, threads: expect.any(Number) });
     expect(metrics(reference)).toHaveLength(10);
     using encoder = await Encoder.load(reference);
@@ -234,7 +237,11 @@ describe('a refusal', () => {
     expect(error).toBeInstanceOf(ArgumentRangeError);
     expect((error as ArgumentRangeError).argument.split(', ').sort()).toEqual(['schedule.rate', 'seed']);
     using data = proceduralDataset({ train: 28, test: 10, size: 8, seed: 1 });
-    expect(await refused({ out: reference, resume: true, data })).toMatchObject({ argument: 'data.byteSum' });
+    expect(await refused({ out: reference, resume: true, data })).toMatchObject({ argument: 'data.sha256' });
+    // The same images in another order.
+    using inOrder = proceduralDataset({ train: 28, test: 10, size: 8 });
+    using reversed = inOrder.train.subset(Array.from({ length: 28 }, (_, i) => 27 - i));
+    expect(await refused({ out: reference, resume: true, data: { ...inOrder, train: reversed } })).toMatchObject({ argument: 'data.sha256' });
   });
 
   it('of a checkpoint that belongs to another network', async () => {

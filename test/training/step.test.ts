@@ -9,23 +9,23 @@ const epsilon = 0.0314, stepSize = 0.007;
 const lars = { momentum: 0.9, weightDecay: 1e-6, lars: { trust: 1e-3, epsilon: 1e-8 } };
 
 interface Variant { inferiorPositive?: { alpha: number; weight: number }; hardNegative?: { beta: number; tauPlus: number } }
-interface Choices extends Variant { steps?: number; groups?: number; sharedForward?: boolean; regularizerWeight?: number; randomStart?: boolean; seed?: number; learningRate?: number }
+/** `groups`: their sizes. */
+interface Choices extends Variant { steps?: number; groups?: number[]; sharedForward?: boolean; regularizerWeight?: number; randomStart?: boolean; seed?: number; learningRate?: number }
 
 function step(trainer: TrainerHandle, view1: Tensor, view2: Tensor, choices: Choices = {}) {
-  const { inferiorPositive, hardNegative, steps = 7, groups = 1, sharedForward = false, regularizerWeight = 1 / 256, randomStart = false, seed = 0, learningRate = 1 } = choices;
+  const { inferiorPositive, hardNegative, steps = 7, groups = [view1.shape[0]!], sharedForward = false, regularizerWeight = 1 / 256, randomStart = false, seed = 0, learningRate = 1 } = choices;
   using samples = tensor(BigInt64Array.from({ length: view1.shape[0]! }, (_, i) => BigInt(i)));
   return job(() => native().rocl_step(trainer, view1.handle, view2.handle, {
-    learningRate, seed, samples: samples.handle, groups, regularizerWeight, sharedForward,
+    learningRate, seed, samples: samples.handle, groups: groups.length, regularizerWeight, sharedForward,
     objective: { temperature: 0.5, inferiorPositive, hardNegative },
     attack: { epsilon, stepSize, steps, randomStart, clampStart: true, clampThenProject: true },
   }));
 }
 
-const batch = 6;
 const make = () => Encoder.create({ width: 4, projector: { hidden: [16], output: 8, batchNorm: false }, seed: 3 });
-const images = (seed: number) => {
-  const values = Float32Array.from({ length: batch * 3 * 64 }, (_, i) => Math.abs(Math.sin((i + 1) * 12.9898 + seed) * 43758.5453) % 1);
-  return tensor(values, { shape: [batch, 3, 8, 8] });
+const images = (seed: number, n = 6) => {
+  const values = Float32Array.from({ length: n * 3 * 64 }, (_, i) => Math.abs(Math.sin((i + 1) * 12.9898 + seed) * 43758.5453) % 1);
+  return tensor(values, { shape: [n, 3, 8, 8] });
 };
 
 /** The released code's NT-Xent on [views * B, D], line by line; `pairs` are (row view, column view, weight). */
@@ -54,12 +54,18 @@ function ntXent(o: Tensor, views: number, pairs: [number, number, number][], har
 }
 
 /** One step as the released training loop takes it, on operators and autograd alone. */
-function transcription(encoder: Encoder, view1: Tensor, view2: Tensor, { inferiorPositive, hardNegative, sharedForward, groups = 1 }: Choices) {
+function transcription(encoder: Encoder, view1: Tensor, view2: Tensor, { inferiorPositive, hardNegative, sharedForward, groups = [view1.shape[0]!] }: Choices) {
+  const batch = view1.shape[0]!;
   const project = (x: Tensor) => encoder.forward(x, { output: 'projection' });
   const parameters = [...encoder.state()].filter(([, value]) => value.requiresGrad);
   const pair = (adversary: Tensor, clean: Tensor) => {
-    const parts = [adversary, clean].map((x) => aten.chunk(x, groups) as Tensor[]) as [Tensor[], Tensor[]];
-    return parts[0].map((part, g) => aten.div(ntXent(aten.cat([part, parts[1][g]!]), 2, [[0, 1, 1], [1, 0, 1]]), groups)).reduce((sum, term) => aten.add(sum, term));
+    let start = 0;
+    const losses = groups.map((size) => {
+      const rows = [adversary, clean].map((x) => aten.slice(x, 0, start, start + size));
+      start += size;
+      return ntXent(aten.cat(rows), 2, [[0, 1, 1], [1, 0, 1]]);
+    });
+    return aten.div(losses.reduce((sum, loss) => aten.add(sum, loss)), groups.length);
   };
   encoder.eval();
   const target = noGrad(() => project(view2));
@@ -105,13 +111,15 @@ describe('a step of RoCL', () => {
   const inferiorPositive = { alpha: 0.2, weight: 1.3 }, hardNegative = { beta: 1, tauPlus: 0.1 };
   const variants: [string, Choices][] = [
     ['plain', {}], ['IP', { inferiorPositive }], ['HN', { hardNegative }], ['IP+HN', { inferiorPositive, hardNegative }],
-    ['IP+HN with one forward', { inferiorPositive, hardNegative, sharedForward: true }], ['plain in two groups', { groups: 2 }],
+    ['IP+HN with one forward', { inferiorPositive, hardNegative, sharedForward: true }], ['plain in two groups', { groups: [3, 3] }],
+    ['plain in three groups of seven', { groups: [3, 2, 2] }], ['IP+HN in four groups of nine', { inferiorPositive, hardNegative, groups: [3, 2, 2, 2] }],
   ];
   it.each(variants)('%s equals its transcription: adversary, loss, weights, running statistics', async (_, choices) => {
     await scope(async () => {
       using encoder = make();
       using copy = encoder.clone();
-      const [view1, view2] = [images(1), images(2)];
+      const n = choices.groups?.reduce((sum, size) => sum + size);
+      const [view1, view2] = [images(1, n), images(2, n)];
       const before = state(encoder);
       const values = await step(native().create_trainer(encoder.handle, lars, ''), view1, view2, choices);
       const expected = transcription(copy, view1, view2, choices);
@@ -181,11 +189,13 @@ describe('a step of RoCL', () => {
     });
   });
 
-  it('refuses views that do not fit together', async () => {
+  it('refuses views that do not fit together, and groups of a single image', async () => {
     using encoder = make();
     const trainer = native().create_trainer(encoder.handle, lars, '');
     using view = images(1);
     using other = rand([4, 3, 8, 8]);
     await expect(step(trainer, view, other, { steps: 1 })).rejects.toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'view2' }));
+    using seven = images(1, 7);
+    await expect(step(trainer, seven, seven, { groups: [2, 2, 2, 1] })).rejects.toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'groups' }));
   });
 });
