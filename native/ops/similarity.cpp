@@ -52,9 +52,11 @@ std::vector<T> padded(const Tensor& x) {
   return result;
 }
 
-/// z packed for the kernels, and what owns the memory.
+/// z packed for the kernels, and what owns the memory. Panels are as wide as the instruction set that packed them: it is looked up once, since
+/// another thread may choose another meanwhile.
 template <typename T>
 struct Packed {
+  const kernels::SimilarityKernels<T>& table = kernels::similarity<T>();
   Tensor panels, rows;
   std::vector<int32_t> codes;
   kernels::Matrix<T> matrix;
@@ -68,16 +70,16 @@ struct Packed {
     T *panel_data = panels.mutable_data_ptr<T>(), *row_data = rows.mutable_data_ptr<T>();
     const T* data = source.const_data_ptr<T>();
     at::parallel_for(0, padded_n / kernels::tile_columns, 4, [&](int64_t first, int64_t last) {
-      kernels::similarity<T>().pack(data, n, d, first, last, panel_data, row_data);
+      table.pack(data, n, d, first, last, panel_data, row_data);
     });
     matrix = {n, d, padded_d, panel_data, row_data, codes.data(), scale};
   }
-  /// kernel(matrix, task, block, workspace) on every block.
+  /// (table.*kernel)(matrix, task, block, workspace) on every block.
   template <typename Task>
-  void run(void (*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task) const {
+  void run(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task) const {
     at::parallel_for(0, kernels::block_count(matrix.n), 1, [&](int64_t first, int64_t last) {
       const Tensor workspace = at::empty({kernels::workspace_elements(matrix.d)}, rows.options());
-      for (int64_t block = first; block < last; ++block) kernel(matrix, task, block, workspace.mutable_data_ptr<T>());
+      for (int64_t block = first; block < last; ++block) (table.*kernel)(matrix, task, block, workspace.mutable_data_ptr<T>());
     });
   }
 };
@@ -113,7 +115,7 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
       using T = decltype(zero);
       kernels::LogMoments<T> task{static_cast<int32_t>(selection), static_cast<int>(powers.size()), {}, bounded, bound, log_sums.mutable_data_ptr<double>()};
       std::copy(powers.begin(), powers.end(), task.powers);
-      Packed<T>(z, codes, scale).run(kernels::similarity<T>().log_moments, task);
+      Packed<T>(z, codes, scale).run(&kernels::SimilarityKernels<T>::log_moments, task);
     });
     context->set_materialize_grads(false);
     context->save_for_backward({z, codes, log_sums});
@@ -150,7 +152,7 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
         task.other[p] = (vectors[1][p] = padded<T>(other[p])).data();
         task.log_sums[p] = (vectors[2][p] = padded<T>(logs[p])).data();
       }
-      Packed<T>(z, codes, scale).run(kernels::similarity<T>().log_moments_gradient, task);
+      Packed<T>(z, codes, scale).run(&kernels::SimilarityKernels<T>::log_moments_gradient, task);
     });
     return {gradient, {}, {}, {}, {}, {}, {}};
   }
@@ -165,7 +167,7 @@ struct HardMomentsFunction : torch::autograd::Function<HardMomentsFunction> {
     on_type(z, [&](auto zero) {
       using T = decltype(zero);
       const auto relatives = padded<T>(relative), weights = padded<T>(q);
-      Packed<T>(z, codes, scale).run(kernels::similarity<T>().hard_moments,
+      Packed<T>(z, codes, scale).run(&kernels::SimilarityKernels<T>::hard_moments,
                                      kernels::HardMoments<T>{exponent, std::max<double>(epsilon, std::numeric_limits<T>::min()), reference, times_e, relatives.data(), weights.data(),
                                                              sums.mutable_data_ptr<double>(), maximum.mutable_data_ptr<double>()});
     });
@@ -187,7 +189,7 @@ struct HardMomentsFunction : torch::autograd::Function<HardMomentsFunction> {
       using T = decltype(zero);
       const auto relatives = padded<T>(relative), weights = padded<T>(q), own = padded<T>(full + detached), other = padded<T>(full), own_only = padded<T>(detached);
       Packed<T>(z, codes, context->saved_data["scale"].toDouble())
-          .run(kernels::similarity<T>().hard_moments_gradient,
+          .run(&kernels::SimilarityKernels<T>::hard_moments_gradient,
                kernels::HardMomentsGradient<T>{context->saved_data["exponent"].toDouble(), std::max<double>(context->saved_data["epsilon"].toDouble(), std::numeric_limits<T>::min()),
                                                context->saved_data["reference"].toDouble(), context->saved_data["times_e"].toBool(), relatives.data(), weights.data(), own.data(), other.data(),
                                                own_only.data(), gradient.mutable_data_ptr<T>(), q_gradient.mutable_data_ptr<double>(), detached_q_gradient.mutable_data_ptr<double>()});

@@ -1,3 +1,4 @@
+import { aInfoNCE, getThreads, manualSeed, randn, runtimeInfo, scope, setInstructionSet, setThreads } from 'a-infonce';
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -36,4 +37,34 @@ it('lets a process end by itself and by exit()', () => {
     const script = `const { randn, ops } = await import(${JSON.stringify(dist)}); const x = randn([64, 64]); ops.aten.mm(x, x); console.log('done'); ${tail}`;
     expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', timeout: 30_000 })).toBe('done\n');
   }
+});
+
+it('computes the same losses while a worker changes the instruction set', async () => {
+  const threads = getThreads();
+  setThreads(1);
+  manualSeed(1);
+  using features = randn([96, 24], { dtype: 'float64', requiresGrad: true });
+  const evaluate = () => scope(() => {
+    features.grad = null;
+    const loss = aInfoNCE(features, { views: 3, adversarialView: 2, inferiorPositive: {}, hardNegative: { tauPlus: 0.01 } });
+    loss.backward();
+    return [loss.item(), ...(features.grad!.toTypedArray() as Float64Array)];
+  });
+  const expected = evaluate();
+  const done = new Int32Array(new SharedArrayBuffer(4));
+  const body = `const { parentPort, workerData: { dist, done, sets } } = require('node:worker_threads');
+    import(dist).then(({ setInstructionSet }) => {
+      parentPort.postMessage('ready');
+      while (!Atomics.load(done, 0)) for (const set of sets) setInstructionSet(set);
+    });`;
+  const worker = new Worker(body, { eval: true, workerData: { dist, done, sets: runtimeInfo().instructionSets } });
+  const ended = new Promise((resolve) => worker.once('exit', resolve));
+  await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  let worst = 0;
+  for (let i = 0; i < 500; ++i) evaluate().forEach((value, k) => { worst = Math.max(worst, Math.abs(value - expected[k]!)); });
+  Atomics.store(done, 0, 1);
+  await ended;
+  setInstructionSet('');
+  setThreads(threads);
+  expect(worst).toBeLessThan(1e-12);
 });
