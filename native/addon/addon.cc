@@ -81,10 +81,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   export_runtime(env, exports);
   export_tensor(env, exports);
   export_operators(env, exports);
-  if (export_model) export_model(env, exports);
-  if (export_attack) export_attack(env, exports);
-  if (export_data) export_data(env, exports);
-  if (export_training) export_training(env, exports);
+  export_model(env, exports);
+  export_attack(env, exports);
+  export_data(env, exports);
+  export_training(env, exports);
   return exports;
 }
 

@@ -7,10 +7,10 @@ namespace a_infonce::addon {
 void export_runtime(Napi::Env env, Napi::Object exports);    // versions, threads, seeds, grad mode, instruction set
 void export_tensor(Napi::Env env, Napi::Object exports);     // data in and out, views of a tensor's state, backward, memory()
 void export_operators(Napi::Env env, Napi::Object exports);  // every registered operator through the dispatcher
-[[gnu::weak]] void export_model(Napi::Env env, Napi::Object exports);      // encoders, classifiers, TorchScript modules
-[[gnu::weak]] void export_attack(Napi::Env env, Napi::Object exports);     // pgd
-[[gnu::weak]] void export_data(Napi::Env env, Napi::Object exports);       // augmentation, procedural images
-[[gnu::weak]] void export_training(Napi::Env env, Napi::Object exports);   // training steps, optimizers
+void export_model(Napi::Env env, Napi::Object exports);      // encoders, classifiers, TorchScript modules
+void export_attack(Napi::Env env, Napi::Object exports);     // pgd
+void export_data(Napi::Env env, Napi::Object exports);       // augmentation, procedural images
+void export_training(Napi::Env env, Napi::Object exports);   // training steps, optimizers
 
 using NativeFunction = Napi::Value (*)(const Napi::CallbackInfo&);
 
