@@ -79,6 +79,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new EnvState());
   EnvState::of(env).jobs = JobRunner::create(env);
   export_runtime(env, exports);
+  export_jobs(env, exports);
   export_tensor(env, exports);
   export_operators(env, exports);
   export_model(env, exports);

@@ -5,6 +5,7 @@
 namespace a_infonce::addon {
 
 void export_runtime(Napi::Env env, Napi::Object exports);    // versions, threads, seeds, grad mode, instruction set
+void export_jobs(Napi::Env env, Napi::Object exports);       // the end of the process while jobs run
 void export_tensor(Napi::Env env, Napi::Object exports);     // data in and out, views of a tensor's state, backward, memory()
 void export_operators(Napi::Env env, Napi::Object exports);  // every registered operator through the dispatcher
 void export_model(Napi::Env env, Napi::Object exports);      // encoders, classifiers, TorchScript modules

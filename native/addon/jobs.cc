@@ -2,9 +2,13 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
+#include <unistd.h>
+#include <algorithm>
 #include <atomic>
+#include "../cancellation.h"
 #include "../error.h"
 #include "addon.h"
+#include "convert.h"
 #include "env_state.h"
 #include "jobs_runner.h"
 
@@ -35,9 +39,9 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
     if (!wants_progress) return;
     runner->post([self = shared_from_this(), values = std::move(values)](Napi::Env env) {
       if (self->on_progress.IsEmpty()) return;
-      auto object = Napi::Object::New(env);
-      for (const auto& [key, value] : values) object.Set(key, Napi::Number::New(env, value));
       try {
+        auto object = Napi::Object::New(env);
+        for (const auto& [key, value] : values) object.Set(key, Napi::Number::New(env, value));
         self->on_progress.Call({object});
       } catch (const Napi::Error& error) {  // a throwing callback ends the job with its own error
         self->keep_thrown(error);
@@ -88,8 +92,14 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
         finish(true, std::current_exception());
       }
     });
-    std::unique_lock lock(mutex);
-    if (posted) answered.wait(lock, [&] { return answer->done || cancelled(); });
+    if (posted) {
+      runner->pause();
+      std::unique_lock lock(mutex);
+      answered.wait(lock, [&] { return answer->done || cancelled(); });
+      lock.unlock();
+      runner->resume();
+    }
+    std::lock_guard lock(mutex);
     if (!answer->done) throw Error(ErrorKind::Cancelled, "the job was cancelled");
     if (answer->exception) std::rethrow_exception(answer->exception);
     if (answer->threw) throw JavaScriptThrew{};
@@ -104,6 +114,7 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
     try {
       check();
       c10::AutoGradMode grad_mode(true);
+      CancellationScope scope([this] { check(); });
       completion = work(*this);
     } catch (...) {
       failure = std::current_exception();
@@ -163,8 +174,11 @@ std::shared_ptr<JobRunner> JobRunner::create(Napi::Env env) {
 void JobRunner::deliver(napi_env env, napi_value, void*, void* data) {
   std::unique_ptr<std::function<void(Napi::Env)>> closure(static_cast<std::function<void(Napi::Env)>*>(data));
   if (env == nullptr) return;  // the environment is going: drop it
-  Napi::HandleScope scope(env);
-  (*closure)(env);
+  try {
+    Napi::HandleScope scope(env);
+    (*closure)(env);
+  } catch (...) {  // only when the environment is being terminated: Node-API refuses every call then, and nobody is left to hear of it
+  }
 }
 
 bool JobRunner::post(std::function<void(Napi::Env)> closure) {
@@ -176,17 +190,21 @@ bool JobRunner::post(std::function<void(Napi::Env)> closure) {
   return false;
 }
 
-bool JobRunner::closed() const {
-  std::lock_guard lock(mutex_);
-  return closed_;
+void JobRunner::spawn_if_needed() {
+  if (closed_ || idle_ >= queue_.size() || working_ >= max_working) return;
+  for (auto& thread : ended_) thread.join();
+  ended_.clear();
+  ++working_;
+  threads_.emplace_back([self = shared_from_this()] { self->loop(); });
 }
 
 void JobRunner::start(Napi::Env env, std::shared_ptr<Job> job) {
   std::lock_guard lock(mutex_);
+  if (closed_) throw Error(ErrorKind::Cancelled, "the process is ending");
   if (running_.empty()) napi_ref_threadsafe_function(env, channel_);
   running_.insert(job);
   queue_.push_back(std::move(job));
-  if (idle_ < queue_.size()) threads_.emplace_back([self = shared_from_this()] { self->loop(); });
+  spawn_if_needed();
   wake_.notify_one();
 }
 
@@ -196,33 +214,55 @@ void JobRunner::finished(Napi::Env env, const std::shared_ptr<Job>& job) {
   if (running_.empty() && !closed_) napi_unref_threadsafe_function(env, channel_);
 }
 
+void JobRunner::pause() {
+  std::lock_guard lock(mutex_);
+  --working_;
+  spawn_if_needed();
+  wake_.notify_one();
+}
+
+void JobRunner::resume() {
+  std::lock_guard lock(mutex_);
+  ++working_;  // may pass max_working for the rest of this job
+}
+
+// A thread counts as working from its birth, and gives that up while it waits for a job.
 void JobRunner::loop() {
   std::unique_lock lock(mutex_);
-  while (true) {
-    ++idle_;
-    wake_.wait(lock, [&] { return closed_ || !queue_.empty(); });
-    --idle_;
-    if (closed_) return;
+  while (!closed_ && working_ <= max_working) {
+    --working_, ++idle_;
+    wake_.wait(lock, [&] { return closed_ || (!queue_.empty() && working_ < max_working); });
+    ++working_, --idle_;
+    if (closed_) break;
     auto job = std::move(queue_.front());
-    queue_.erase(queue_.begin());
+    queue_.pop_front();
     lock.unlock();
     apply_threads_to_this_thread();
     job->run();
     job.reset();
     lock.lock();
   }
+  --working_;
+  const auto self = std::find_if(threads_.begin(), threads_.end(), [](const auto& thread) { return thread.get_id() == std::this_thread::get_id(); });
+  ended_.push_back(std::move(*self));
+  threads_.erase(self);
+  wake_.notify_one();
+  left_.notify_all();
+}
+
+bool JobRunner::stop(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  closed_ = true;
+  for (const auto& job : running_) job->cancel();
+  wake_.notify_all();
+  if (!left_.wait_for(lock, patience, [&] { return threads_.empty(); })) return false;
+  for (auto& thread : ended_) thread.join();
+  ended_.clear();
+  return true;
 }
 
 void JobRunner::close() {
-  std::vector<std::thread> threads;
-  {
-    std::lock_guard lock(mutex_);
-    closed_ = true;
-    for (const auto& job : running_) job->cancel();
-    threads.swap(threads_);
-    wake_.notify_all();
-  }
-  for (auto& thread : threads) thread.join();  // a job ends at its next step
+  stop(std::chrono::hours(24));  // a job ends at its next step
   napi_release_threadsafe_function(channel_, napi_tsfn_abort);
   for (const auto& job : running_) {  // their references died with the environment: do not touch them again
     job->on_progress.SuppressDestruct();
@@ -230,6 +270,19 @@ void JobRunner::close() {
     if (job->thrown) (void)job->thrown.release();
   }
 }
+
+namespace {
+
+// stop_jobs(milliseconds, code): for process.exit(), which runs no cleanup hooks but does run the destructors of libraries that a job may be in the
+// middle of. When the jobs do not end in time, the process ends here, without those destructors.
+Napi::Value stop_jobs(const Napi::CallbackInfo& info) {
+  if (!EnvState::of(info.Env()).jobs->stop(std::chrono::milliseconds(integer_arg(info[0], "milliseconds")))) _exit(static_cast<int>(integer_arg(info[1], "code")));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void export_jobs(Napi::Env env, Napi::Object exports) { export_function(env, exports, "stop_jobs", stop_jobs); }
 
 Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work, const Napi::Value& callback) {
   auto deferred = Napi::Promise::Deferred::New(env);

@@ -33,6 +33,13 @@ std::shared_ptr<nn::Network> network_arg(const Napi::Value& value) {
   return network;
 }
 
+/// Holds the model for a synchronous call. Waiting could deadlock with a job that waits for this thread, so a model in use is an error.
+std::unique_lock<std::recursive_timed_mutex> require_idle(nn::Model& model) {
+  std::unique_lock lock(model.in_use(), std::try_to_lock);
+  require_range(lock.owns_lock(), "model", "a model that no running job uses", "one in use");
+  return lock;
+}
+
 Napi::Value model_create(const Napi::CallbackInfo& info) {
   const Options options(info[0], "options");
   Config config;
@@ -58,6 +65,7 @@ Napi::Value model_classifier(const Napi::CallbackInfo& info) {
 Napi::Value model_forward(const Napi::CallbackInfo& info) {
   const auto model = model_arg(info[0], "model");
   const auto images = tensor_arg(info[1], "images");
+  const auto idle = require_idle(*model);
   if (info[2].IsUndefined() && info[3].IsUndefined()) return wrap_tensor(info.Env(), model->forward(images));
   const auto network = network_arg(info[0]);
   const auto branch = info[2].IsUndefined() ? network->branch : string_arg(info[2], "branch");
@@ -90,7 +98,9 @@ Napi::Value model_load_state(const Napi::CallbackInfo& info) {
   const auto tensors = info[2].As<Napi::Array>();
   std::map<std::string, at::Tensor> values;
   for (uint32_t i = 0; i < names.size(); ++i) values.emplace(names[i], tensor_arg(tensors.Get(i), names[i].c_str()));
-  const auto loaded = network_arg(info[0])->load_state(values, boolean_arg(info[3], "strict"));
+  const auto network = network_arg(info[0]);
+  const auto idle = require_idle(*network);
+  const auto loaded = network->load_state(values, boolean_arg(info[3], "strict"));
   auto result = Napi::Object::New(info.Env());
   result.Set("missing", names_value(info.Env(), loaded.missing));
   result.Set("unexpected", names_value(info.Env(), loaded.unexpected));
@@ -99,8 +109,7 @@ Napi::Value model_load_state(const Napi::CallbackInfo& info) {
 
 Napi::Value model_set_training(const Napi::CallbackInfo& info) {
   const auto model = model_arg(info[0], "model");
-  const std::unique_lock idle(model->in_use(), std::try_to_lock);  // waiting could deadlock with a job that waits for this thread
-  require_range(idle.owns_lock(), "model", "a model that no running job uses", "one in use");
+  const auto idle = require_idle(*model);
   model->set_training(boolean_arg(info[1], "training"));
   return info.Env().Undefined();
 }

@@ -51,7 +51,7 @@ class Encoder {
   void visit(const std::string& prefix, const Visitor& visitor);
 
   /// See Model::in_use: an encoder's mode is that of every model on it. A copy has its own.
-  struct Mutex : std::recursive_mutex {
+  struct Mutex : std::recursive_timed_mutex {
     Mutex() = default;
     Mutex(const Mutex&) {}
   } in_use;

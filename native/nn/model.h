@@ -1,9 +1,11 @@
 // What attacks, fine-tuning and evaluation see of a network: images in, an output out.
 #pragma once
 #include <ATen/core/Tensor.h>
+#include <chrono>
 #include <mutex>
 #include <string>
 #include <vector>
+#include "../cancellation.h"
 
 namespace a_infonce::nn {
 
@@ -32,23 +34,30 @@ class Model {
     return result;
   }
   /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
-  virtual std::recursive_mutex& in_use() { return in_use_; }
+  virtual std::recursive_timed_mutex& in_use() { return in_use_; }
 
  private:
-  std::recursive_mutex in_use_;
+  std::recursive_timed_mutex in_use_;
 };
 
-/// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws. Meanwhile the model is `in_use`.
+/// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws. Meanwhile the model is
+/// `in_use`; waiting for it ends when the job that waits is aborted.
 class ModeGuard {
  public:
-  ModeGuard(Model& model, bool training) : model_(model), lock_(model.in_use()), before_(model.training()) { model_.set_training(training); }
+  ModeGuard(Model& model, bool training) : model_(model), lock_(acquire(model)), before_(model.training()) { model_.set_training(training); }
   ~ModeGuard() { model_.set_training(before_); }
   ModeGuard(const ModeGuard&) = delete;
   ModeGuard& operator=(const ModeGuard&) = delete;
 
  private:
+  static std::unique_lock<std::recursive_timed_mutex> acquire(Model& model) {
+    std::unique_lock lock(model.in_use(), std::defer_lock);
+    while (!lock.try_lock_for(std::chrono::milliseconds(20))) check_cancelled();
+    return lock;
+  }
+
   Model& model_;
-  std::lock_guard<std::recursive_mutex> lock_;
+  std::unique_lock<std::recursive_timed_mutex> lock_;
   bool before_;
 };
 

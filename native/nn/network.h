@@ -38,7 +38,7 @@ class Network : public Model {
 
   void set_training(bool training) override;
   bool training() const override { return encoder->training(); }
-  std::recursive_mutex& in_use() override { return encoder->in_use; }
+  std::recursive_timed_mutex& in_use() override { return encoder->in_use; }
   /// Names start with encoder., projector. and head.
   std::vector<NamedTensor> state() const override;
 

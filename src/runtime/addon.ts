@@ -24,6 +24,8 @@ export interface RuntimeAddon {
   set_instruction_set(name: string): void;
   manual_seed(seed: bigint): void;
   set_grad_enabled(enabled: boolean): boolean;
+  /** Cancels every job and waits for them; ends the process with `code` at once when they take longer. Nothing can be started afterwards. */
+  stop_jobs(milliseconds: number, code: number): void;
 }
 
 export interface TensorState {

@@ -1,6 +1,7 @@
 /** Loads the addon on first use, so that importing the package (and `a-infonce doctor`) works where the addon does not. */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
 import type { Addon } from './addon.js';
 import {
   AInfoNCEError, ArgumentRangeError, ArgumentTypeError, CancelledError, FileError, LoadError, NonFiniteError, OperatorError, OutOfMemoryError,
@@ -25,6 +26,8 @@ function load(): Addon {
     throw new LoadError(explainLoadFailure(error as Error, root), { cause: error });
   }
   addon.set_error_factory(makeError);
+  // process.exit() unloads libraries under running jobs; a worker's end waits for its jobs by itself.
+  if (isMainThread) process.on('exit', (code) => addon.stop_jobs(1000, code));
   return addon;
 }
 
