@@ -1,9 +1,8 @@
 #include "addon.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/util/Exception.h>
 #include <new>
-#include "../error.h"
+#include <string_view>
 #include "env_state.h"
 #include "jobs_runner.h"
 
@@ -32,12 +31,8 @@ Error classify(std::exception_ptr exception) {
     std::rethrow_exception(exception);
   } catch (const Error& error) {
     return error;
-  } catch (const c10::OutOfMemoryError& error) {
-    return Error(ErrorKind::OutOfMemory, error.what_without_backtrace());
   } catch (const c10::Error& error) {
-    std::string message = error.what_without_backtrace();
-    bool memory = message.find("can't allocate memory") != std::string::npos;  // the CPU allocator throws a plain c10::Error
-    return Error(memory ? ErrorKind::OutOfMemory : ErrorKind::Operator, message);
+    return Error(kind_of(error), error.what_without_backtrace());
   } catch (const std::bad_alloc&) {
     return Error(ErrorKind::OutOfMemory, "out of memory");
   } catch (const std::exception& error) {
@@ -58,6 +53,12 @@ Napi::Value call_guarded(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+ErrorKind kind_of(const c10::Error& error) {
+  // The CPU allocator throws a plain c10::Error.
+  const bool memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) || std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;
+  return memory ? ErrorKind::OutOfMemory : ErrorKind::Operator;
+}
 
 Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr exception) {
   const Error error = classify(exception);

@@ -1,5 +1,7 @@
 // The rooms of the addon: each .cc exports the native functions of one area. No numerics here, only conversion.
 #pragma once
+#include <c10/util/Exception.h>
+#include "../error.h"
 #include "napi_setup.h"
 
 namespace a_infonce::addon {
@@ -17,6 +19,9 @@ using NativeFunction = Napi::Value (*)(const Napi::CallbackInfo&);
 
 /// exports.<name> = fn, with every C++ exception turned into the typed JavaScript error.
 void export_function(Napi::Env env, Napi::Object exports, const char* name, NativeFunction fn);
+
+/// OutOfMemory where LibTorch found no memory, else Operator.
+ErrorKind kind_of(const c10::Error& error);
 
 /// The JavaScript error object for the exception in flight (call inside a catch block, on the JS thread).
 Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr error);

@@ -8,29 +8,23 @@
 
 namespace a_infonce::addon {
 
-namespace {
-
-std::string describe(const Napi::Value& value) {
+std::string describe_value(const Napi::Value& value) {
   switch (value.Type()) {
     case napi_undefined: return "undefined";
     case napi_null: return "null";
     case napi_boolean: return value.As<Napi::Boolean>() ? "true" : "false";
     case napi_number:
     case napi_bigint: return value.ToString().Utf8Value();
-    case napi_string: return "'" + value.As<Napi::String>().Utf8Value().substr(0, 60) + "'";
+    case napi_string: return std::string("'").append(value.As<Napi::String>().Utf8Value(), 0, 60).append("'");
     case napi_function: return "a function";
     case napi_external: return "a native handle of another kind";
     default: return value.IsArray() ? "an array of " + std::to_string(value.As<Napi::Array>().Length()) : "an object";
   }
 }
 
-[[noreturn]] void wrong_type(const char* name, const char* expected, const Napi::Value& value) {
-  throw Error(ErrorKind::ArgumentType, name, expected, describe(value));
+[[noreturn]] static void wrong_type(const char* name, const char* expected, const Napi::Value& value) {
+  throw Error(ErrorKind::ArgumentType, name, expected, describe_value(value));
 }
-
-}  // namespace
-
-std::string describe_value(const Napi::Value& value) { return describe(value); }
 
 void throw_wrong_handle(const char* argument, const char* kind, const Napi::Value& value) { wrong_type(argument, kind, value); }
 
@@ -97,7 +91,7 @@ std::string string_arg(const Napi::Value& value, const char* name) {
 double number_arg(const Napi::Value& value, const char* name) {
   if (!value.IsNumber()) wrong_type(name, "a number", value);
   double number = value.As<Napi::Number>().DoubleValue();
-  if (!std::isfinite(number)) throw Error(ErrorKind::ArgumentRange, name, "a finite number", describe(value));
+  if (!std::isfinite(number)) throw Error(ErrorKind::ArgumentRange, name, "a finite number", describe_value(value));
   return number;
 }
 
@@ -105,13 +99,13 @@ int64_t integer_arg(const Napi::Value& value, const char* name) {
   if (value.IsBigInt()) {
     bool lossless = false;
     int64_t integer = value.As<Napi::BigInt>().Int64Value(&lossless);
-    if (!lossless) throw Error(ErrorKind::ArgumentRange, name, "a 64-bit integer", describe(value));
+    if (!lossless) throw Error(ErrorKind::ArgumentRange, name, "a 64-bit integer", describe_value(value));
     return integer;
   }
   if (!value.IsNumber()) wrong_type(name, "an integer", value);
   double number = value.As<Napi::Number>().DoubleValue();
   if (std::trunc(number) != number || std::abs(number) > 9007199254740991.0)
-    throw Error(ErrorKind::ArgumentRange, name, "an integer", describe(value));
+    throw Error(ErrorKind::ArgumentRange, name, "an integer", describe_value(value));
   return static_cast<int64_t>(number);
 }
 

@@ -25,13 +25,15 @@ struct Mismatch {
   std::string expected;
 };
 
+constexpr int64_t kMaxSafeInteger = 9007199254740991;  // 2^53 - 1
+
 bool is_list(const Napi::Value& value) { return value.IsArray(); }
 
 bool is_integral(const Napi::Value& value) {
   if (value.IsBigInt()) return true;
   if (!value.IsNumber()) return false;
   double number = value.As<Napi::Number>().DoubleValue();
-  return number == std::trunc(number) && std::abs(number) <= 9007199254740991.0;
+  return number == std::trunc(number) && std::abs(number) <= static_cast<double>(kMaxSafeInteger);
 }
 
 int64_t to_integer(const Napi::Value& value) {
@@ -110,7 +112,11 @@ IValue to_ivalue(const Napi::Value& value, const c10::Type& type, std::optional<
     case TypeKind::MemoryFormatType: return to_memory_format(value);
     case TypeKind::DeviceObjType:
       if (!value.IsString()) throw Mismatch{"a device such as 'cpu'"};
-      return c10::Device(value.As<Napi::String>().Utf8Value());
+      try {
+        return c10::Device(value.As<Napi::String>().Utf8Value());
+      } catch (const c10::Error&) {
+        throw Mismatch{"a device such as 'cpu'"};
+      }
     case TypeKind::ListType: {
       const auto& element = *type.castRaw<c10::ListType>()->getElementType();
       switch (element.kind()) {
@@ -151,7 +157,7 @@ IValue to_ivalue(const Napi::Value& value, const c10::Type& type, std::optional<
 // --- IValue to JavaScript ------------------------------------------------------------------------------------------------------------------
 
 Napi::Value integer_value(Napi::Env env, int64_t value) {
-  if (std::abs(value) <= 9007199254740991) return Napi::Number::New(env, static_cast<double>(value));
+  if (-kMaxSafeInteger <= value && value <= kMaxSafeInteger) return Napi::Number::New(env, static_cast<double>(value));
   return Napi::BigInt::New(env, value);
 }
 
@@ -303,14 +309,8 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
         call += (call.back() == '(' ? "" : ", ") + schema.arguments()[i].name() + ": " + summary(stack[i]);
     try {
       handle.callBoxed(stack);
-    } catch (const Error&) {
-      throw;
-    } catch (const c10::OutOfMemoryError&) {
-      throw;
     } catch (const c10::Error& error) {
-      std::string message = error.what_without_backtrace();
-      bool memory = message.find("can't allocate memory") != std::string::npos;
-      throw Error(memory ? ErrorKind::OutOfMemory : ErrorKind::Operator, call + "): " + message);
+      throw Error(kind_of(error), call + "): " + error.what_without_backtrace());
     }
     if (stack.size() == 1) return from_return(env, stack[0], schema.returns()[0]);
     if (stack.empty()) return env.Undefined();

@@ -77,7 +77,7 @@ export function describe(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`;
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (typeof value === 'function') return 'a function';
-  if (Array.isArray(value)) return value.length <= 8 ? `[${value.map(describe).join(', ')}]` : `an array of ${value.length}`;
+  if (Array.isArray(value)) return value.length <= 8 ? `[${value.map((item) => (Array.isArray(item) ? `an array of ${item.length}` : describe(item))).join(', ')}]` : `an array of ${value.length}`;
   return (value as object).constructor?.name ? `a ${(value as object).constructor.name}` : 'an object';
 }
 

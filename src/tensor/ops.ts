@@ -1,6 +1,6 @@
 /** Every operator registered with LibTorch, through one native call. */
 import type { TensorHandle } from '../runtime/addon.js';
-import { ArgumentTypeError } from '../runtime/errors.js';
+import { ArgumentRangeError, ArgumentTypeError } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import type { Operators } from './operators.generated.js';
 import { Tensor } from './tensor.js';
@@ -60,12 +60,14 @@ function isPlainObject(value: unknown): boolean {
   return prototype === Object.prototype || prototype === null;
 }
 
-function lower(value: unknown, where: string): unknown {
+// Hardly a schema nests lists; the limit spares the stack.
+function lower(value: unknown, where: string, depth = 0): unknown {
+  if (depth > 8) throw new ArgumentRangeError(where, 'a few nested arrays at most', 'more');
   if (value instanceof Tensor) {
     if (value.disposed) throw new ArgumentTypeError(where, 'a live Tensor', 'a disposed Tensor');
     return value.handle;
   }
-  return Array.isArray(value) ? value.map((item, i) => lower(item, `${where}[${i}]`)) : value;
+  return Array.isArray(value) ? value.map((item, i) => lower(item, `${where}[${i}]`, depth + 1)) : value;
 }
 
 function lift(value: unknown): unknown {

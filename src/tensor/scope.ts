@@ -40,8 +40,8 @@ export function scope<T>(body: () => T): T {
     end();
     throw error;
   }
-  if (result instanceof Promise || (result !== null && typeof result === 'object' && typeof (result as { then?: unknown }).then === 'function')) {
-    return (result as unknown as Promise<unknown>).then(
+  if (isThenable(result)) {
+    return result.then(
       (value) => { end(value); return value; },
       (error) => { end(); throw error; },
     ) as T;
@@ -71,14 +71,21 @@ export function noGrad<T>(body: () => T): T {
   const before = native().set_grad_enabled(false);
   try {
     const result = body();
-    if (result instanceof Promise) throw new ArgumentTypeError('body', 'a synchronous function', 'a function that returned a Promise');
+    if (isThenable(result)) throw new ArgumentTypeError('body', 'a synchronous function', 'a function that returned a Promise');
     return result;
   } finally {
     native().set_grad_enabled(before);
   }
 }
 
-/** What this environment's live tensors hold: handles, and bytes of the storages under them (a shared storage counts once). */
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
+}
+
+/**
+ * What this environment's live tensors hold: handles, and bytes of the storages under them (a shared storage counts once, with the size it had
+ * when its first handle was made: `resize_` and the like do not show).
+ */
 export function memory(): { tensors: number; bytes: number } {
   return native().memory();
 }

@@ -62,12 +62,16 @@ export class Tensor implements Disposable {
   set requiresGrad(value: boolean) {
     native().set_requires_grad(this.handle, check.boolean('requiresGrad', value));
   }
-  /** The gradient that `backward()` accumulated in this leaf, or null. Each read returns a new handle onto the same memory. */
+  /**
+   * The gradient that `backward()` accumulated in this leaf, or null. Each read returns a new handle onto the same memory. What is assigned
+   * is another tensor of the same shape, dtype and device, or null: else ArgumentTypeError, ArgumentRangeError.
+   */
   get grad(): Tensor | null {
     const handle = native().grad(this.handle);
     return handle === null ? null : Tensor.wrap(handle);
   }
   set grad(value: Tensor | null) {
+    if (value !== null) this.#checkGradient('grad', value);
     native().set_grad(this.handle, value === null ? null : value.handle);
   }
   /** True once `dispose()` was called; any other use then throws. */
@@ -78,20 +82,42 @@ export class Tensor implements Disposable {
   /**
    * Accumulates d(this)/d(leaf) into the `grad` of every leaf.
    * @param gradient the gradient of this tensor; may be left out for a scalar
+   * @param options.retainGraph keeps the graph for another backward; default false
+   * @throws ArgumentTypeError, ArgumentRangeError when the gradient has another shape, dtype or device
    * @throws OperatorError when nothing here requires a gradient or the graph was freed by an earlier backward
    */
   backward(gradient?: Tensor, options: { retainGraph?: boolean } = {}): void {
-    native().backward(this.handle, gradient?.handle ?? null, options.retainGraph ?? false);
+    const { retainGraph = false } = check.options('options', options, ['retainGraph']);
+    if (gradient !== undefined) this.#checkGradient('gradient', gradient);
+    native().backward(this.handle, gradient?.handle ?? null, check.boolean('options.retainGraph', retainGraph));
   }
 
-  /** The value of a tensor with one element: a number, a boolean for bool, a bigint for int64 outside the safe integers. */
+  #checkGradient(argument: string, value: unknown): void {
+    if (!(value instanceof Tensor)) throw new ArgumentTypeError(argument, argument === 'grad' ? 'a Tensor or null' : 'a Tensor', describe(value));
+    if (value === this && argument === 'grad') throw new ArgumentRangeError(argument, 'another tensor', 'the tensor itself');
+    const [wanted, given] = [this.#read(), value.#read()];
+    if (given.dtype !== wanted.dtype) throw new ArgumentTypeError(argument, `a ${wanted.dtype} Tensor`, given.dtype);
+    if (String(given.shape) !== String(wanted.shape)) throw new ArgumentRangeError(argument, `shape [${wanted.shape.join(', ')}]`, `[${given.shape.join(', ')}]`);
+    if (given.device !== wanted.device) throw new ArgumentRangeError(argument, `a Tensor on ${wanted.device}`, given.device);
+  }
+
+  /**
+   * The value of a tensor with one element, as a number: 0 or 1 for bool.
+   * @throws ArgumentRangeError for more or fewer elements, and for an int64 that no number holds exactly (`toTypedArray()` has it as a bigint)
+   */
   item(): number {
     const { shape } = this;
     if (this.size !== 1) throw new ArgumentRangeError('tensor', 'one element', `shape [${shape.join(', ')}]`);
-    const using64 = this.dtype === 'float16' || this.dtype === 'bfloat16' ? this.to({ dtype: 'float32' }) : this;
-    const value = using64.toTypedArray()[0]!;
-    if (using64 !== this) using64.dispose();
+    const value = this.#readable()[0]!;
+    if (typeof value === 'bigint' && !Number.isSafeInteger(Number(value))) throw new ArgumentRangeError('tensor', 'a safe integer', describe(value));
     return Number(value);
+  }
+
+  /** The elements as numbers (half precision widened) or bigints. */
+  #readable() {
+    if (this.dtype !== 'float16' && this.dtype !== 'bfloat16') return this.toTypedArray();
+    using wide = this.to({ dtype: 'float32' });
+    return wide.toTypedArray();
   }
 
   /**
@@ -106,11 +132,8 @@ export class Tensor implements Disposable {
 
   /** A copy as nested arrays of numbers (bigints for int64, booleans for bool). */
   toArray(): NestedArray<number | bigint | boolean> {
-    const half = this.dtype === 'float16' || this.dtype === 'bfloat16';
-    const source = half ? this.to({ dtype: 'float32' }) : this;
-    const flat = source.toTypedArray();
+    const flat = this.#readable();
     const bool = this.dtype === 'bool';
-    if (half) source.dispose();
     let offset = 0;
     const build = (dims: readonly number[]): NestedArray<number | bigint | boolean> => {
       const [length, ...rest] = dims;
@@ -161,10 +184,12 @@ export class Tensor implements Disposable {
 }
 
 /**
- * A tensor from numbers. A typed array brings its dtype and is copied; plain (nested) arrays and numbers become float32.
+ * A tensor from numbers. A typed array brings its dtype and is copied; plain (nested) arrays and numbers become float32, unless all are
+ * booleans (bool) or any is a bigint and all are integers (int64).
  * @param options.shape the sizes; the default is the nesting of a plain array, or one dimension for a typed array
- * @param options.dtype converts the numbers; with a Uint16Array, `'float16'` or `'bfloat16'` takes them as bits
- * @throws ArgumentRangeError when the shape does not hold the data, or nested arrays are ragged
+ * @param options.dtype converts the numbers, which an integer dtype must hold exactly (of typed arrays, floats are cut off and integers wrap,
+ *   as in LibTorch; bool is "not 0"); with a Uint16Array, `'float16'` or `'bfloat16'` takes them as bits
+ * @throws ArgumentRangeError when the shape does not hold the data, nested arrays are ragged or deeper than 64, or a number does not fit (`data[i]`)
  * @example
  * ```ts
  * using x = tensor(new Float32Array([1, 2, 3, 4]), { shape: [2, 2], requiresGrad: true });
@@ -201,6 +226,7 @@ interface Source {
 
 function fromTypedArray(data: TensorData, dtype: DType | undefined): Source {
   const shape = [data.length];
+  if (data.buffer instanceof SharedArrayBuffer) data = data.slice(); // Node-API takes no shared memory
   if (data instanceof Uint16Array) {
     if (dtype === 'float16' || dtype === 'bfloat16') return { values: data, dtype, shape };
     return { values: Int32Array.from(data), dtype: 'int32', shape };
@@ -213,9 +239,19 @@ function fromTypedArray(data: TensorData, dtype: DType | undefined): Source {
   throw new ArgumentTypeError('data', 'a typed array of a known element type', describe(data));
 }
 
+/** As many dimensions as a LibTorch tensor can have. */
+const MAX_DEPTH = 64;
+
+const INTEGERS: Partial<Record<DType, readonly [min: bigint, max: bigint]>> = {
+  int8: [-128n, 127n], uint8: [0n, 255n], int16: [-(2n ** 15n), 2n ** 15n - 1n], int32: [-(2n ** 31n), 2n ** 31n - 1n], int64: [-(2n ** 63n), 2n ** 63n - 1n],
+};
+
 function fromNested(data: unknown, dtype: DType | undefined): Source {
   const shape: number[] = [];
-  for (let level: unknown = data; Array.isArray(level); level = level[0]) shape.push(level.length);
+  for (let level: unknown = data; Array.isArray(level); level = level[0]) {
+    if (shape.length === MAX_DEPTH) throw new ArgumentRangeError('data', `at most ${MAX_DEPTH} nested arrays`, 'more');
+    shape.push(level.length);
+  }
   const flat: (number | bigint | boolean)[] = [];
   const visit = (value: unknown, depth: number): void => {
     if (Array.isArray(value)) {
@@ -227,17 +263,18 @@ function fromNested(data: unknown, dtype: DType | undefined): Source {
     } else flat.push(value as number | bigint | boolean);
   };
   visit(data, 0);
-  if (flat.length > 0 && flat.every((value) => typeof value === 'bigint') && (dtype === undefined || dtype === 'int64'))
-    return { values: BigInt64Array.from(flat as bigint[]), dtype: 'int64', shape };
   if (flat.length > 0 && flat.every((value) => typeof value === 'boolean') && dtype === undefined)
     return { values: Uint8Array.from(flat, Number), dtype: 'bool', shape };
-  if (dtype === 'int64') {
-    return {
-      values: BigInt64Array.from(flat, (value, i) => {
-        if (typeof value === 'number' && !Number.isSafeInteger(value)) throw new ArgumentRangeError(`data[${i}]`, 'an integer', String(value));
-        return BigInt(value);
-      }), dtype, shape,
-    };
+  const some = flat.some((value) => typeof value === 'bigint') && flat.every((value) => typeof value !== 'number' || Number.isInteger(value));
+  const range = INTEGERS[dtype ?? (some ? 'int64' : 'float32')];
+  if (range) {
+    const integers = BigInt64Array.from(flat, (value, i) => {
+      if (typeof value === 'number' && !Number.isSafeInteger(value)) throw new ArgumentRangeError(`data[${i}]`, 'an integer', String(value));
+      const integer = BigInt(value);
+      if (integer < range[0] || integer > range[1]) throw new ArgumentRangeError(`data[${i}]`, `an integer from ${range[0]} to ${range[1]}`, describe(value));
+      return integer;
+    });
+    return { values: integers, dtype: 'int64', shape };
   }
   if (dtype !== undefined && dtype !== 'float32') return { values: Float64Array.from(flat, Number), dtype: 'float64', shape };
   return { values: Float32Array.from(flat, Number), dtype: 'float32', shape };

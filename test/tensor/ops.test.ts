@@ -8,6 +8,10 @@ import { native } from '../../src/runtime/native.js';
 const generated = new URL('../../src/tensor/operators.generated.ts', import.meta.url);
 
 describe('the dispatcher call', () => {
+  it('names operator and argument for a device that is none', () =>
+    expect(() => ops.aten.zeros([2], { device: 'banana' })).toThrow(expect.objectContaining({ argument: 'aten::zeros', message: expect.stringContaining("device: expected a device such as 'cpu', got 'banana'") })));
+  it('gives the smallest int64 back as a bigint', () =>
+    expect(ops.aten.item(tensor([-(2n ** 63n)]))).toBe(-(2n ** 63n)));
   it('chooses overloads by the arguments', () => {
     using x = tensor([1, 2, 3]);
     expect(ops.aten.add(x, 2).toArray()).toEqual([3, 4, 5]);

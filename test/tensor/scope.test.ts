@@ -71,5 +71,6 @@ describe('noGrad', () => {
     using z = ops.aten.mul(x, 2);
     expect(z.requiresGrad).toBe(true);
     expect(() => noGrad(async () => 1)).toThrow(/a synchronous function/);
+    expect(() => noGrad(() => ({ then: (resolve: () => void) => resolve() }))).toThrow(/a synchronous function/);
   });
 });

@@ -47,6 +47,42 @@ describe('making tensors', () => {
     expect(x.toArray()).toEqual([1, -2, 65504]);
     expect(Array.from(x.toTypedArray() as Uint16Array)).toEqual([0x3c00, 0xc000, 0x7bff]);
   });
+  it('keeps integers exactly, or says which does not fit', () => {
+    for (const [data, dtype] of [[[300, -1], 'uint8'], [[0, 300], 'uint8'], [[2n ** 64n], undefined], [[1n, 2n ** 63n], undefined], [[128], 'int8'], [[-32769], 'int16'],
+      [[2 ** 31], 'int32'], [[NaN], 'int32'], [[0, 1.5], 'int16'], [[Infinity], 'int64'], [[2 ** 53], 'int64']] as [unknown[], DType?][])
+      expect(() => tensor(data, { dtype })).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: expect.stringMatching(/^data\[[01]\]$/) }));
+    using mixed = tensor([2n ** 60n + 1n, 1]);
+    expect([mixed.dtype, mixed.toArray()]).toEqual(['int64', [2n ** 60n + 1n, 1n]]);
+    for (const [dtype, low, high] of [['uint8', 0, 255], ['int8', -128, 127], ['int16', -32768, 32767], ['int32', -(2 ** 31), 2 ** 31 - 1]] as [DType, number, number][]) {
+      using limits = tensor([low, high], { dtype });
+      expect(values(limits)).toEqual([low, high]);
+    }
+    using widest = tensor([-(2n ** 63n), 2n ** 63n - 1n]);
+    expect(widest.toArray()).toEqual([-(2n ** 63n), 2n ** 63n - 1n]);
+    using fraction = tensor([1n, 1.5]);
+    expect([fraction.dtype, values(fraction)]).toEqual(['float32', [1, 1.5]]);
+  });
+  it('copies shared memory too', () => {
+    const shared = Float32Array.from(new Float32Array(new SharedArrayBuffer(8)).fill(3));
+    for (const data of [new Float32Array(new SharedArrayBuffer(8)).fill(3), shared]) {
+      using x = tensor(data);
+      data[0] = 9;
+      expect(values(x)).toEqual([3, 3]);
+    }
+    using half = tensor(new Uint16Array(new SharedArrayBuffer(2)).fill(0x3c00), { dtype: 'float16' });
+    expect(half.item()).toBe(1);
+  });
+  it('takes 64 dimensions and no more', () => {
+    const nested = (depth: number) => { let data: unknown = 1; for (let i = 0; i < depth; ++i) data = [data]; return data as number[]; };
+    using deep = tensor(nested(64));
+    expect(deep.shape.length).toBe(64);
+    for (const depth of [65, 20_000]) {
+      expect(() => tensor(nested(depth))).toThrow(/^data: expected at most 64 nested arrays/);
+      expect(() => tensor([1, nested(depth)])).toThrow(ArgumentRangeError);
+      expect(() => ops.aten.cat(nested(depth) as never)).toThrow(/nested arrays at most/);
+      expect(() => zeros([2], { dtype: nested(depth) as never })).toThrow(ArgumentRangeError);
+    }
+  });
   it('has the everyday constructors', () => {
     using a = zeros([2, 2]);
     using b = ones([2], { dtype: 'int64' });
@@ -88,6 +124,12 @@ describe('reading tensors', () => {
     }
     using two = tensor([1, 2]);
     expect(() => two.item()).toThrow(/one element, got shape \[2\]/);
+    using safe = tensor(BigInt64Array.of(2n ** 53n - 1n));
+    expect(safe.item()).toBe(Number.MAX_SAFE_INTEGER);
+    for (const value of [2n ** 53n, 2n ** 60n + 1n, -(2n ** 63n)]) {
+      using x = tensor(BigInt64Array.of(value));
+      expect(() => x.item()).toThrow(/^tensor: expected a safe integer, got -?\d+n/);
+    }
   });
   it('reads transposed memory in row-major order', () => {
     using x = tensor([[1, 2, 3], [4, 5, 6]]);
@@ -129,6 +171,21 @@ describe('autograd', () => {
     x.grad = null;
     expect(x.grad).toBeNull();
     expect(() => y.backward()).toThrow(/scalar outputs/);
+  });
+  it('takes a gradient of the same shape, dtype and device only, and known options', () => {
+    using x = tensor([1, 2], { requiresGrad: true });
+    using y = ops.aten.mul(x, x);
+    for (const [wrong, error] of [[5, ArgumentTypeError], [undefined, ArgumentTypeError], [tensor([1]), ArgumentRangeError], [tensor([1n, 2n]), ArgumentTypeError],
+      [x, ArgumentRangeError], [tensor([1, 2], { dtype: 'float64' }), ArgumentTypeError]] as const) {
+      expect(() => { x.grad = wrong as Tensor; }).toThrow(error);
+      if (wrong !== undefined && wrong !== x) expect(() => y.backward(wrong as Tensor)).toThrow(error);
+    }
+    expect(x.grad).toBeNull();
+    using g = tensor([3, 4]);
+    x.grad = g;
+    expect(values(x.grad!)).toEqual([3, 4]);
+    expect(() => y.backward(g, { retain_graph: true } as object)).toThrow(/^options\.retain_graph: expected a known option/);
+    expect(() => y.backward(g, { retainGraph: 1 as never })).toThrow(/^options\.retainGraph: expected a boolean/);
   });
   it('takes a gradient for what is no scalar', () => {
     using x = tensor([1, 2], { requiresGrad: true });
