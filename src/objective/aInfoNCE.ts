@@ -34,7 +34,7 @@ export interface AInfoNCEOptions {
   /** Omit for the plain loss. */
   hardNegative?: HardNegativeOptions;
   /** The class of each image, integers [batch]: all rows of a class are positives of one another (supervised). Form `'paper'` only. */
-  labels?: Tensor | ArrayLike<number>;
+  labels?: Tensor | ArrayLike<number | bigint>;
   /** Divide every row by its length first. Default: true in form `'paper'`, false in `'advcl'` (rows must come normalised), always in `'rocl'`. */
   normalize?: boolean;
   /** `'paper'` (default) follows the paper; `'advcl'` and `'rocl'` follow the two lineages of its released code, digit for digit. */
@@ -105,12 +105,13 @@ export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tenso
   }
 }
 
-function labelTensor(labels: Tensor | ArrayLike<number>): Tensor {
+function labelTensor(labels: Tensor | ArrayLike<number | bigint>): Tensor {
   if (labels instanceof Tensor) return labels;
   if (labels === null || typeof labels !== 'object' || typeof labels.length !== 'number')
     throw new ArgumentTypeError('options.labels', 'a Tensor or an array of integers', describe(labels));
-  const classes = Int32Array.from(labels);
-  const wrong = classes.findIndex((label, i) => label !== labels[i]);
+  const numbers = Array.from(labels, (label) => (typeof label === 'bigint' ? Number(label) : label));
+  const classes = Int32Array.from(numbers);
+  const wrong = classes.findIndex((label, i) => label !== numbers[i]);
   if (wrong >= 0) throw new ArgumentRangeError(`options.labels[${wrong}]`, 'an int32', describe(labels[wrong]));
   return tensor(classes);
 }

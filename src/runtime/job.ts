@@ -1,4 +1,5 @@
 import type { NativeJob } from './addon.js';
+import { ArgumentTypeError, describe } from './errors.js';
 
 /** What every long call accepts. */
 export interface JobOptions {
@@ -6,8 +7,14 @@ export interface JobOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** @internal */
+export function checkSignal(signal: unknown): asserts signal is AbortSignal | undefined {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new ArgumentTypeError('options.signal', 'an AbortSignal', describe(signal));
+}
+
 /** Ties a native job to an AbortSignal. `start` is called at once, unless the signal is aborted already. */
 export async function job<T>(start: () => NativeJob<T>, signal?: AbortSignal): Promise<T> {
+  checkSignal(signal);
   signal?.throwIfAborted();
   const running = start();
   const abort = () => running.cancel();

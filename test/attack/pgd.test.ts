@@ -1,4 +1,4 @@
-import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, NonFiniteError, memory, ops, pgd, rand, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, NonFiniteError, memory, ops, pgd, rand, randn, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { difference, equal, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
 
@@ -256,6 +256,21 @@ describe('a running attack', () => {
     expect((await pgd(net, images, labels, { steps: 2 })).shape).toEqual(images.shape);
   });
 
+  it('takes no more memory the more attacks there are', async () => {
+    using x = rand([2, 1, 4, 4]);
+    using y = int64([0, 1]);
+    using weight = randn([3, 16]);
+    const model = (batch: Tensor) => aten.linear(aten.flatten(batch, 1), weight);
+    const attacks = async (count: number) => {
+      for (let i = 0; i < count; ++i) (await pgd(model, x, y, { steps: 1, seed: i })).dispose();
+    };
+    await attacks(300);
+    const { tensors } = memory(), { rss } = process.memoryUsage();
+    await attacks(1200);
+    expect(memory().tensors).toBeLessThanOrEqual(tensors);  // less is garbage of other tests, collected meanwhile
+    expect(process.memoryUsage().rss - rss).toBeLessThan(20e6);
+  });
+
   it('leaves nothing behind', async () => {
     const model = functionNet(net);
     const round = () => scope(async () => {
@@ -297,7 +312,7 @@ describe('arguments', () => {
       ['norm', 'l1', ArgumentRangeError], ['epsilon', -1, ArgumentRangeError], ['epsilon', NaN, ArgumentRangeError], ['epsilon', '8/255', ArgumentTypeError],
       ['stepSize', Infinity, ArgumentRangeError], ['steps', 1.5, ArgumentRangeError], ['steps', -1, ArgumentRangeError], ['restarts', 0, ArgumentRangeError],
       ['randomStart', 1, ArgumentTypeError], ['targeted', 'yes', ArgumentTypeError], ['seed', -1, ArgumentRangeError], ['batchSize', 0, ArgumentRangeError],
-      ['onProgress', true, ArgumentTypeError], ['eps' as never, 1, ArgumentRangeError],
+      ['onProgress', true, ArgumentTypeError], ['signal', 5, ArgumentTypeError], ['signal', {}, ArgumentTypeError], ['eps' as never, 1, ArgumentRangeError],
     ];
     const views = (contrastive: unknown, other = {}) => [net, images, null, { objective: { contrastive }, ...other }];
     await fails('options.objective.contrastive', ArgumentTypeError, ...views(undefined));

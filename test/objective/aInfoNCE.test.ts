@@ -44,6 +44,14 @@ describe('golden cases', () => {
     });
 });
 
+it('labels may be numbers, bigints or a Tensor', () => {
+  using features = randn([6, 4]);
+  const loss = (labels: AInfoNCEOptions['labels']) => scope(() => aInfoNCE(features, { views: 2, labels: labels! }).item());
+  const expected = loss([0, 1, 1]);
+  for (const labels of [BigInt64Array.of(0n, 1n, 1n), [0n, 1n, 1n], Uint8Array.of(0, 1, 1), tensor(BigInt64Array.of(0n, 1n, 1n))]) expect(loss(labels)).toBe(expected);
+  expect(() => loss([0n, 1n, 2n ** 40n])).toThrow(/^options\.labels\[2\]: expected an int32/);
+});
+
 describe('form paper against the dense formula', () => {
   const shapes = [[2, 1], [3, 2], [5, 3], [7, 127], [13, 129], [3, 300], [67, 20]] as const;
   it.each(shapes)('batch %i, dim %i: any size', (batch, dim) => {
@@ -295,6 +303,20 @@ describe('bad input', () => {
 });
 
 describe('memory', () => {
+  it('does not grow with the number of losses', () => {
+    using features = randn([48, 16], { requiresGrad: true });
+    const losses = (count: number) => {
+      for (let i = 0; i < count; ++i) scope(() => { aInfoNCE(features, forms['paper, IP+HN']!).backward(); });
+      features.grad = null;
+    };
+    losses(500);
+    const { tensors, bytes } = memory(), { rss } = process.memoryUsage();
+    losses(2000);
+    const after = memory();  // less is garbage of other tests, collected meanwhile
+    expect(after.tensors).toBeLessThanOrEqual(tensors);
+    expect(after.bytes).toBeLessThanOrEqual(bytes);
+    expect(process.memoryUsage().rss - rss).toBeLessThan(20e6);
+  });
   it('is O(n d): 20,000 rows take a small part of one n x n matrix', async () => {
     const { readFileSync, writeFileSync } = await import('node:fs');
     const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024;
