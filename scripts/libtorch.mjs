@@ -26,7 +26,8 @@ export function inspectLibTorch(dir) {
   const part = (name) => Number(new RegExp(`TORCH_VERSION_${name}\\s+(\\d+)`).exec(text)?.[1] ?? NaN);
   const [major, minor, patch] = ['MAJOR', 'MINOR', 'PATCH'].map(part);
   const version = `${major}.${minor}.${patch}`;
-  if (major !== 2 || minor < 11) return { dir: full, version, problem: `it is LibTorch ${version}; ${SUPPORTED} are supported` };
+  if ((major !== 2 || minor < 11 || minor > 13) && process.env.A_INFONCE_ANY_LIBTORCH !== '1')
+    return { dir: full, version, problem: `it is LibTorch ${version}; ${SUPPORTED} are supported (A_INFONCE_ANY_LIBTORCH=1 tries another)` };
   return { dir: full, version };
 }
 

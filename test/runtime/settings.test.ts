@@ -4,7 +4,7 @@ import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { explainLoadFailure } from '../../src/runtime/explain.js';
 
 const initial = getThreads();
@@ -61,6 +61,8 @@ describe('a failed load says what to type', () => {
 
 describe('the build', () => {
   const root = fileURLToPath(new URL('../..', import.meta.url));
+  const dir = mkdtempSync(join(tmpdir(), 'libtorch-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
   const build = (env: Record<string, string>) => {
     const run = spawnSync(process.execPath, ['scripts/build-native.mjs'], { cwd: root, encoding: 'utf8', env: { ...process.env, ...env } });
     return { status: run.status, text: run.stderr };
@@ -74,7 +76,6 @@ describe('the build', () => {
     rmSync(bin, { recursive: true });
   });
   it('stops when the LibTorch it was told to take is none, or of a wrong version', () => {
-    const dir = mkdtempSync(join(tmpdir(), 'libtorch-'));
     expect(build({ A_INFONCE_LIBTORCH: join(dir, 'none') }).text).toMatch(/there is no such folder/);
     expect(build({ A_INFONCE_LIBTORCH: dir }).text).toMatch(/no LibTorch headers/);
     mkdirSync(join(dir, 'include/torch/headeronly'), { recursive: true });
@@ -82,6 +83,13 @@ describe('the build', () => {
     writeFileSync(join(dir, 'lib/libtorch_cpu.so'), '');
     writeFileSync(join(dir, 'include/torch/headeronly/version.h'), '#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 4\n#define TORCH_VERSION_PATCH 1\n');
     expect(build({ A_INFONCE_LIBTORCH: dir }).text).toMatch(/it is LibTorch 2\.4\.1; 2\.11 to 2\.13 are supported/);
-    rmSync(dir, { recursive: true });
+  });
+  it.each([[2, 10, false], [2, 11, true], [2, 13, true], [2, 14, false], [3, 12, false]])('LibTorch %i.%i is supported: %s, and tried when that is asked for', (major, minor, good) => {
+    writeFileSync(join(dir, 'include/torch/headeronly/version.h'), `#define TORCH_VERSION_MAJOR ${major}\n#define TORCH_VERSION_MINOR ${minor}\n#define TORCH_VERSION_PATCH 0\n`);
+    const problem = (any: string) => execFileSync(process.execPath, ['--input-type=module', '-e',
+      `import { inspectLibTorch } from ${JSON.stringify(join(root, 'scripts/libtorch.mjs'))}; console.log(inspectLibTorch(${JSON.stringify(dir)}).problem ?? 'none')`,
+    ], { encoding: 'utf8', env: { ...process.env, A_INFONCE_ANY_LIBTORCH: any } }).trim();
+    expect(problem('')).toMatch(good ? /^none$/ : /supported \(A_INFONCE_ANY_LIBTORCH=1 tries another\)/);
+    expect(problem('1')).toBe('none');
   });
 });
