@@ -54,7 +54,8 @@ export const attack = define<Options>({
         norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
       });
       progress.stop();
-      const [before, after] = [await right(model, images, labels, batchSize), await right(model, adversarial, labels, batchSize)];
+      const before = await right(context, model, images, labels, batchSize);
+      const after = await right(context, model, adversarial, labels, batchSize);
       const standing = before.filter((each, row) => each && after[row]).length;
       const correct = before.filter(Boolean).length;
       const success = correct === 0 ? null : 1 - standing / correct;
@@ -84,14 +85,10 @@ async function inputs(context: Context, options: Options, model: string): Promis
 }
 
 /** Which images the model classifies as labelled. */
-async function right(model: Model, images: Tensor, labels: Tensor, batchSize: number): Promise<boolean[]> {
-  const { noGrad, ops, scope } = await import('../../index.js');
-  const wanted = labels.toTypedArray();
-  const all: boolean[] = [];
-  for (let start = 0; start < wanted.length; start += batchSize)
-    scope(() => noGrad(() => {
-      const found = ops.aten.argmax(model.forward(ops.aten.slice(images, 0, start, start + batchSize)), 1).toTypedArray();
-      for (let row = 0; row < found.length; row++) all.push(found[row] === wanted[start + row]);
-    }));
-  return all;
+async function right({ output, signal }: Context, model: Model, images: Tensor, labels: Tensor, batchSize: number): Promise<boolean[]> {
+  const { predict } = await import('../../attack/pgd.js');
+  using progress = new Progress(output, { label: 'Classifying' });
+  using classes = await predict(model, images, batchSize, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const [found, wanted] = [classes.toTypedArray(), labels.toTypedArray()];
+  return Array.from({ length: found.length }, (_, row) => found[row] === wanted[row]);
 }
