@@ -7,14 +7,9 @@ export interface JobOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** @internal */
-export function checkSignal(signal: unknown): asserts signal is AbortSignal | undefined {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new ArgumentTypeError('options.signal', 'an AbortSignal', describe(signal));
-}
-
 /** Ties a native job to an AbortSignal. `start` is called at once, unless the signal is aborted already. */
 export async function job<T>(start: () => NativeJob<T>, signal?: AbortSignal): Promise<T> {
-  checkSignal(signal);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new ArgumentTypeError('options.signal', 'an AbortSignal', describe(signal));
   signal?.throwIfAborted();
   const running = start();
   const abort = () => running.cancel();

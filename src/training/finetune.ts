@@ -3,7 +3,7 @@ import type { Dataset } from '../data/dataset.js';
 import { Classifier } from '../model/classifier.js';
 import { Encoder } from '../model/encoder.js';
 import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
-import { checkSignal, job, type JobOptions } from '../runtime/job.js';
+import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -46,7 +46,6 @@ export async function finetune(encoder: Encoder, data: Dataset, options: Finetun
   check.oneOf('preset', preset, Object.keys(presets) as PresetName[]);
   check.integer('seed', seed, { min: 0 });
   checkFunction('onEpoch', onEpoch);
-  checkSignal(signal);
   const config = checkFinetuneConfig(mergeConfig(mergeConfig(presets[preset].finetuning[mode], overrides), { epochs, batchSize }));
   signal?.throwIfAborted();
 

@@ -66,7 +66,6 @@ describe('finetune, mode slf', () => {
     const controller = new AbortController();
     const before = memory().tensors;
     await expect(finetune(encoder, data, { ...options, onEpoch: 5 as never })).rejects.toThrow(/^onEpoch: expected a function, got 5/);
-    await expect(finetune(encoder, data, { ...options, signal: {} as never })).rejects.toThrow(/signal: expected an AbortSignal/);
     const stopped = finetune(encoder, data, { ...options, epochs: 1000, signal: controller.signal, onEpoch: ({ epoch }) => epoch === 2 && controller.abort(new Error('enough')) });
     await expect(stopped).rejects.toThrow('enough');
     expect(memory().tensors).toBe(before);
