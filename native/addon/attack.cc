@@ -3,6 +3,7 @@
 #include <ATen/ops/clone.h>
 #include "../attack/pgd.h"
 #include "addon.h"
+#include "attack_options.h"
 #include "jobs.h"
 #include "model_handle.h"
 
@@ -62,15 +63,9 @@ attack::StepCallback reporter(JobContext& context) {
 Napi::Value pgd(const Napi::CallbackInfo& info) {
   const auto images = tensor_arg(info[1], "images");
   const Options given(info[2], "options");
-  attack::PgdOptions options;
+  attack::PgdOptions options = pgd_options(given);
   options.norm = given.string("norm") == "l2" ? attack::Norm::L2 : attack::Norm::Linf;
-  options.epsilon = given.number("epsilon");
-  options.step_size = given.number("stepSize");
-  options.steps = given.integer("steps");
   options.restarts = given.integer("restarts");
-  options.random_start = given.boolean("randomStart", true);
-  options.clamp_start = given.boolean("clampStart", true);
-  options.clamp_then_project = given.boolean("clampThenProject", false);
   options.early_stop = given.boolean("earlyStop", false);
   options.train_mode = given.boolean("trainMode", false);
   options.seed = static_cast<uint64_t>(given.integer("seed"));
@@ -90,7 +85,12 @@ Napi::Value predict(const Napi::CallbackInfo& info) {
   const auto images = tensor_arg(info[1], "images");
   const int64_t batch_size = integer_arg(info[2], "batchSize");
   return start_model_job(info[0], info[3], [=](JobContext& context, nn::Model& model) {
-    return tensor_completion(attack::predict(model, images, batch_size, reporter(context)));
+    return [found = attack::predict(model, images, batch_size, reporter(context))](Napi::Env env) -> Napi::Value {
+      auto object = Napi::Object::New(env);
+      object.Set("predicted", wrap_tensor(env, found.predicted));
+      object.Set("classes", static_cast<double>(found.classes));
+      return object;
+    };
   });
 }
 

@@ -1,12 +1,12 @@
-// Training: optimizers, trainers and their steps, the order of samples, the lock on a run folder.
+// Training: optimizers, trainers and their steps, the order of samples.
 #include <ATen/ops/empty.h>
 #include <algorithm>
 #include "../error.h"
-#include "../training/lock.h"
 #include "../training/probe.h"
 #include "../training/rocl.h"
 #include "../training/sampling.h"
 #include "addon.h"
+#include "attack_options.h"
 #include "jobs.h"
 #include "model_handle.h"
 
@@ -21,11 +21,6 @@ template <>
 struct HandleTag<training::Optimizer> {
   static constexpr napi_type_tag tag{0x2b9d6e4f8a1c4073ULL, 0xb5f0a3d7c2e91846ULL};
   static constexpr const char* name = "Optimizer";
-};
-template <>
-struct HandleTag<training::FileLock> {
-  static constexpr napi_type_tag tag{0xd4e8a1b60f3c4927ULL, 0x9c7b2f5e8d0a1364ULL};
-  static constexpr const char* name = "FileLock";
 };
 
 namespace {
@@ -95,18 +90,6 @@ objective::Options objective_options(const Napi::Value& value) {
   return options;
 }
 
-attack::PgdOptions attack_options(const Napi::Value& value) {
-  const Options given(value, "attack");
-  attack::PgdOptions options;
-  options.epsilon = given.number("epsilon");
-  options.step_size = given.number("stepSize");
-  options.steps = given.integer("steps");
-  options.random_start = given.boolean("randomStart", true);
-  options.clamp_start = given.boolean("clampStart", true);
-  options.clamp_then_project = given.boolean("clampThenProject", false);
-  return options;
-}
-
 std::shared_ptr<nn::Network> network_arg(const Napi::Value& value, const char* name) {
   auto network = std::dynamic_pointer_cast<nn::Network>(model_arg(value, name));
   if (!network) throw Error(ErrorKind::ArgumentType, name, "an encoder or a classifier of this package", "a model of another kind");
@@ -135,7 +118,7 @@ Napi::Value rocl_step(const Napi::CallbackInfo& info) {
   const Options given(info[3], "options");
   training::RoclOptions options;
   options.objective = objective_options(given.value("objective"));
-  options.attack = attack_options(given.value("attack"));
+  options.attack = pgd_options(Options(given.value("attack"), "attack"));
   options.attack.seed = static_cast<uint64_t>(given.integer("seed"));
   options.attack.samples = given.tensor("samples").value_or(at::Tensor());
   options.regularizer_weight = given.number("regularizerWeight");
@@ -214,15 +197,6 @@ Napi::Value load_optimizer_state(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value lock_file(const Napi::CallbackInfo& info) {
-  return wrap_handle(info.Env(), std::make_shared<training::FileLock>(string_arg(info[0], "path")));
-}
-
-Napi::Value unlock_file(const Napi::CallbackInfo& info) {
-  handle_arg<training::FileLock>(info[0], "lock")->release();
-  return info.Env().Undefined();
-}
-
 }  // namespace
 
 void export_training(Napi::Env env, Napi::Object exports) {
@@ -239,8 +213,6 @@ void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "optimizer_zero_grad", optimizer_zero_grad);
   export_function(env, exports, "optimizer_state", optimizer_state);
   export_function(env, exports, "load_optimizer_state", load_optimizer_state);
-  export_function(env, exports, "lock_file", lock_file);
-  export_function(env, exports, "unlock_file", unlock_file);
 }
 
 }  // namespace a_infonce::addon

@@ -240,20 +240,21 @@ at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at:
   return pgd(contrastive(model, positives, temperature), images, options, step);
 }
 
-at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
+Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
   require_unit_range(images);
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const int64_t n = images.size(0);
-  at::Tensor classes = at::empty({n}, at::kLong);
+  Predictions result{.predicted = at::empty({n}, at::kLong)};
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
     const at::Tensor logits = logits_of(model, images.slice(0, begin, end));
     if (const int64_t row = first_non_finite(logits); row >= 0)
       throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
-    classes.slice(0, begin, end).copy_(logits.argmax(1));
+    result.predicted.slice(0, begin, end).copy_(logits.argmax(1));
+    result.classes = logits.size(1);
     if (step) step(end, n);
   });
-  return classes;
+  return result;
 }
 
 }  // namespace a_infonce::attack

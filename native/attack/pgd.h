@@ -61,7 +61,12 @@ at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& lab
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
                            const StepCallback& step = {});
 
-/// Predicted classes int64 [N] of the model in eval mode, for images in [0, 1]; NonFinite naming the sample when logits are NaN or infinite.
-at::Tensor predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
+struct Predictions {
+  at::Tensor predicted;  // int64 [N]
+  int64_t classes = 0;   // how many the model tells apart; 0 for no images
+};
+
+/// The classes that the model in eval mode gives images in [0, 1]; NonFinite naming the sample when logits are NaN or infinite.
+Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
 
 }  // namespace a_infonce::attack

@@ -124,7 +124,7 @@ export async function runPgd(
 function goalOf(objective: PgdOptions['objective'] = 'cross-entropy', images: Tensor, labels: unknown, { targeted }: ResolvedPgdOptions) {
   if (typeof objective !== 'object' || objective === null) {
     check.oneOf('options.objective', objective, ['cross-entropy']);
-    checkLabels(labels, images.shape[0]!);
+    checkLabels('labels', labels, images.shape[0]!);
     return { labels: labels.handle };
   }
   const { contrastive, temperature = 0.5 } = check.options('options.objective', objective, ['contrastive', 'temperature']);
@@ -137,14 +137,15 @@ function goalOf(objective: PgdOptions['objective'] = 'cross-entropy', images: Te
 }
 
 /**
- * The classes that the model, in eval mode, gives `images`: int64 `[N]`. Runs off the main thread.
+ * The classes that the model, in eval mode, gives `images`, int64 `[N]`, and how many classes it tells apart. Runs off the main thread.
  * @throws {@link NonFiniteError} naming the first sample whose logits are NaN or infinite
  * @internal
  */
-export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: PgdOptions = {}): Promise<Tensor> {
+export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: PgdOptions = {}): Promise<{ predicted: Tensor; classes: number }> {
   checkImages('images', images);
   const target = nativeModel(model);
-  return Tensor.wrap(await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal));
+  const { predicted, classes } = await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal);
+  return { predicted: Tensor.wrap(predicted), classes };
 }
 
 /** @internal */
@@ -152,7 +153,8 @@ export function checkFunction(argument: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'function') throw new ArgumentTypeError(argument, 'a function', describe(value));
 }
 
-function checkImages(argument: string, images: unknown): asserts images is Tensor {
+/** @internal */
+export function checkImages(argument: string, images: unknown): asserts images is Tensor {
   if (!(images instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(images));
   const { dtype, shape, device } = images;
   if (dtype !== 'float32' && dtype !== 'float64') throw new ArgumentTypeError(argument, 'a float32 or float64 Tensor', dtype);
@@ -160,11 +162,12 @@ function checkImages(argument: string, images: unknown): asserts images is Tenso
   if (device !== 'cpu') throw new ArgumentRangeError(argument, 'a Tensor on the CPU', device);
 }
 
-function checkLabels(labels: unknown, count: number): asserts labels is Tensor {
-  if (!(labels instanceof Tensor)) throw new ArgumentTypeError('labels', 'a Tensor', describe(labels));
+/** @internal */
+export function checkLabels(argument: string, labels: unknown, count: number): asserts labels is Tensor {
+  if (!(labels instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(labels));
   const { dtype, shape } = labels;
-  if (dtype !== 'int64') throw new ArgumentTypeError('labels', 'an int64 Tensor', dtype);
-  if (shape.length !== 1 || shape[0] !== count) throw new ArgumentRangeError('labels', `shape [${count}]`, `[${shape.join(', ')}]`);
+  if (dtype !== 'int64') throw new ArgumentTypeError(argument, 'an int64 Tensor', dtype);
+  if (shape.length !== 1 || shape[0] !== count) throw new ArgumentRangeError(argument, `shape [${count}]`, `[${shape.join(', ')}]`);
 }
 
 function nativeModel(model: AttackModel): NativeModel {

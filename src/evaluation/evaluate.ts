@@ -1,5 +1,5 @@
 /** Clean and robust accuracy over a data set. */
-import { type AttackModel, type ResolvedPgdOptions, checkFunction, predict, resolvePgdOptions, runPgd } from '../attack/pgd.js';
+import { type AttackModel, type ResolvedPgdOptions, checkFunction, checkImages, checkLabels, predict, resolvePgdOptions, runPgd } from '../attack/pgd.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';
@@ -63,8 +63,9 @@ const KNOWN = [
  * the samples that are right without it; the rest cannot count. Runs off the main thread.
  * @param model a Classifier, a TorchScriptModel or a function, from images in [0, 1] to logits: normalisation belongs inside.
  * @returns one {@link Score} an attack, with its settings.
- * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument; {@link NonFiniteError} when logits or gradients are NaN or
- * infinite; the signal's reason when aborted.
+ * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument, also when `data` does not give what it was asked for: one image a
+ * sample, and one label that is a class of the model; {@link NonFiniteError} when logits or gradients are NaN or infinite; the signal's reason when
+ * aborted.
  * @example
  * ```ts
  * using classifier = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
@@ -95,7 +96,16 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
     const end = Math.min(limit, start + size);
     await scope(async () => {
       const images = await data.images(start, end), labels = await data.labels(start, end);
-      const right = correct(await predict(model, images, size, { signal }), labels);
+      const count = end - start;
+      checkImages('data.images', images);
+      if (images.shape[0] !== count) throw new ArgumentRangeError('data.images', `${count} images for samples ${start} to ${end - 1}`, `[${images.shape.join(', ')}]`);
+      checkLabels('data.labels', labels, count);
+      const { predicted, classes } = await predict(model, images, size, { signal });
+      const wanted = labels.toTypedArray() as BigInt64Array;
+      const foreign = wanted.findIndex((label) => label < 0n || label >= classes);
+      if (foreign >= 0)
+        throw new ArgumentRangeError('data.labels', `classes from 0 to ${classes - 1}, as the model has`, `${wanted[foreign]} for sample ${start + foreign}`);
+      const right = correct(predicted, labels);
       for (const plan of plans) {
         const report = (share: number) => onProgress?.({ attack: plan.name, done: start + (end - start) * share, total: limit });
         if (plan.name === 'clean') plan.correct += right.length;
@@ -106,7 +116,7 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
             { signal, onProgress: ({ done, total }) => done < total && report(done / total) }, samples);
           // Among the other images again, so that an adversary equal to its image gets the very same logits.
           const attacked = ops.aten.index_copy(images, 0, rows, adversaries);
-          const standing = new Set(correct(await predict(model, attacked, size, { signal }), labels));
+          const standing = new Set(correct((await predict(model, attacked, size, { signal })).predicted, labels));
           plan.correct += right.filter((row) => standing.has(row)).length;
         }
         report(1);
@@ -132,7 +142,5 @@ function stepsOf(name: unknown, argument: string): number {
 /** The rows where both agree. */
 function correct(predicted: Tensor, labels: Tensor): number[] {
   const classes = predicted.toTypedArray(), wanted = labels.toTypedArray();
-  if (labels.dtype !== 'int64' || wanted.length !== classes.length)
-    throw new ArgumentRangeError('data.labels', `int64 [${classes.length}]`, `${labels.dtype} [${labels.shape.join(', ')}]`);
   return Array.from(wanted.keys()).filter((row) => classes[row] === wanted[row]);
 }

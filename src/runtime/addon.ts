@@ -96,8 +96,8 @@ export interface AttackAddon {
     },
     progress: NativeProgress,
   ): NativeJob<TensorHandle>;
-  /** Predicted classes, int64 [N]. */
-  predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<TensorHandle>;
+  /** Predicted classes, int64 [N], and how many the model tells apart. */
+  predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<{ predicted: TensorHandle; classes: number }>;
 }
 /** A resolved augmentation pipeline; see native/kernels/augment/augment.h. */
 export interface NativePipeline {

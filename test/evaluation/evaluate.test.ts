@@ -109,6 +109,14 @@ describe('evaluate', () => {
     await fails('options.trainMode', ArgumentRangeError, { trainMode: true });
     await fails('data', ArgumentTypeError, {}, images);
     await fails('data.labels', ArgumentRangeError, {}, { ...data, labels: (start: number, end: number) => data.labels(start, end - 1) });
+    await fails('data.labels', ArgumentTypeError, {}, { ...data, labels: async (start: number, end: number) => (await data.labels(start, end)).to({ dtype: 'int32' }) });
+    // Rows that are missing on both sides agree with each other.
+    const short = { ...data, images: (start: number, end: number) => data.images(start, end - 1), labels: (start: number, end: number) => data.labels(start, end - 1) };
+    await fails('data.images', ArgumentRangeError, {}, short);
+    await fails('data.images', ArgumentTypeError, {}, { ...data, images: () => images.toArray() });
+    for (const label of [-1, 4])
+      for (const attacks of [['clean'], ['pgd1']])
+        await fails('data.labels', ArgumentRangeError, { attacks, batchSize: 8 }, { ...data, labels: (start: number, end: number) => start === 0 ? data.labels(start, end) : int64(Array(end - start).fill(label)) });
     await fails('images', ArgumentRangeError, { attacks: ['clean'] }, { ...data, images: (start: number, end: number) => aten.mul(data.images(start, end) as Tensor, 255) });
   });
 });

@@ -88,7 +88,8 @@ async function inputs(context: Context, options: Options, model: string): Promis
 async function right({ output, signal }: Context, model: Model, images: Tensor, labels: Tensor, batchSize: number): Promise<boolean[]> {
   const { predict } = await import('../../attack/pgd.js');
   using progress = new Progress(output, { label: 'Classifying' });
-  using classes = await predict(model, images, batchSize, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const { predicted } = await predict(model, images, batchSize, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  using classes = predicted;
   const [found, wanted] = [classes.toTypedArray(), labels.toTypedArray()];
   return Array.from({ length: found.length }, (_, row) => found[row] === wanted[row]);
 }
