@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Option } from 'commander';
-import type { Dataset, OpenOptions } from '../index.js';
+import type { Dataset, OpenOptions, PretrainConfig } from '../index.js';
 import type { Context } from './command.js';
 import { UsageError } from './failure.js';
 import { Progress } from './progress.js';
@@ -25,12 +25,19 @@ export interface RecordedData {
   images?: number;
 }
 
+/** What a command takes from the configuration of a run. */
+export interface RecordedRun {
+  preset: string;
+  data: RecordedData;
+  evaluation?: PretrainConfig['evaluation'];
+}
+
 /** What the configuration of the run at `path` (its folder, or a file in it) says, if there is one. */
-export async function recordedRun(path: string): Promise<{ preset: string; data: RecordedData } | undefined> {
+export async function recordedRun(path: string): Promise<RecordedRun | undefined> {
   for (const folder of [path, dirname(path)])
     try {
-      const { preset, data } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as { preset?: string; data?: RecordedData };
-      if (typeof preset === 'string' && typeof data?.name === 'string') return { preset, data };
+      const { preset, data, evaluation } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Partial<RecordedRun>;
+      if (typeof preset === 'string' && typeof data?.name === 'string') return { preset, data, evaluation };
     } catch {
       // No run is there, or it is not ours: then the data has to be named.
     }

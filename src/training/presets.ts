@@ -70,13 +70,13 @@ const pretrainConfig = z.strictObject({
   }),
   /** `weight` times NT-Xent(adversary, view 2); `sharedForward` reads it off the one forward instead of the released code's second one. */
   regularizer: z.strictObject({ weight: z.number().min(0), sharedForward: z.boolean() }),
-  /** What `finetune` takes by default: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
+  /** What `finetune` takes for this preset's name, and the command line for a run's folder: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
   finetuning: z.strictObject({
     slf: fineTuning,
     alf: fineTuning.extend({ attack: pgd }),
     aff: fineTuning.extend({ trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
   }),
-  /** What `evaluate` takes by default. */
+  /** How the method's published numbers were taken. `a-infonce evaluate` takes `pgd20` for a run's folder; the function `evaluate` has defaults of its own. */
   evaluation: z.strictObject({
     pgd20: pgd,
     autoattack: z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), version: z.literal('standard') }),

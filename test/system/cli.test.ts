@@ -192,12 +192,16 @@ describe('a run', () => {
 
     const evaluated = await call(['evaluate', 'run', '--attacks', 'clean,pgd2', '--epsilon', '8/255', '--limit', '64', '--json']);
     expect(evaluated.code).toBe(0);
-    const { scores } = JSON.parse(evaluated.stdout) as { scores: Record<string, { accuracy: number; total: number; settings: { epsilon?: number } }> };
+    const { scores } = JSON.parse(evaluated.stdout) as { scores: Record<string, { accuracy: number; total: number; settings: { epsilon?: number; stepSize?: number } }> };
     expect(scores['clean']!.total).toBe(64);
     expect(scores['pgd2']!.accuracy).toBeLessThanOrEqual(scores['clean']!.accuracy);
     expect(scores['pgd2']!.settings.epsilon).toBe(8 / 255);
     const text = await call(['evaluate', 'run', '--attacks', 'clean', '--limit', '64']);
-    expect(text.stdout).toMatch(/^attack +accuracy +right +images\nclean +\d+\.\d\d % +\d+ +64\n$/);
+    expect(text.stdout).toMatch(/^attack +accuracy +right +images +norm +epsilon +step +steps +start\nclean +\d+\.\d\d % +\d+ +64( +-){5}\n$/);
+    // Without --epsilon, what the run recorded; with it, steps that fit it.
+    const recorded = await call(['evaluate', 'run', '--attacks', 'pgd2', '--limit', '8']);
+    expect(recorded.stdout).toMatch(/\npgd2 .* 8 +linf +0\.0314 +0\.00314 +2 +random\n$/);
+    expect(scores['pgd2']!.settings.stepSize).toBe(2 / 255);
 
     const attacked = await call(['attack', 'run', '--limit', '32', '--steps', '2', '--out', 'adversarial.safetensors', '--json']);
     expect(attacked.code).toBe(0);

@@ -20,10 +20,10 @@ interface Options extends DataOptions {
 }
 
 /** The ball and the steps of an attack. */
-export const attackOptions = (): Option[] => [
+export const attackOptions = (defaults = { epsilon: '8/255 (l2: 0.5)', stepSize: 'a quarter of epsilon' }): Option[] => [
   new Option('--norm <name>', 'how a change is measured; default: linf').choices(['linf', 'l2']),
-  new Option('--epsilon <number>', 'the largest change, pixels being in [0, 1]; default: 8/255 (l2: 0.5)').argParser(real({ min: 0 })),
-  new Option('--step-size <number>', 'of one step; default: a quarter of epsilon').argParser(real({ min: 0 })),
+  new Option('--epsilon <number>', `the largest change, pixels being in [0, 1]; default: ${defaults.epsilon}`).argParser(real({ min: 0 })),
+  new Option('--step-size <number>', `of one step; default: ${defaults.stepSize}`).argParser(real({ min: 0 })),
   new Option('--restarts <n>', 'from so many random starts; default: 1').argParser(integer({ min: 1 })),
   new Option('--batch-size <n>', 'images at once; default: 256').argParser(integer({ min: 1 })),
 ];
@@ -37,7 +37,7 @@ export const evaluate = define<Options>({
   options: [
     ...dataOptions("the run's"),
     new Option('--attacks <names>', 'clean, pgd<steps>, with commas between').argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
-    ...attackOptions(),
+    ...attackOptions({ epsilon: "the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
   ],
   examples: [
@@ -47,15 +47,27 @@ export const evaluate = define<Options>({
   ],
   async action(context, options, path) {
     using model = await loadModel(context, path!);
-    using data = await openData(context, options, (await recordedRun(path!))?.data);
-    const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed } = options;
-    const scores = await measure(context, model, data.test, { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed });
+    const run = await recordedRun(path!);
+    using data = await openData(context, options, run?.data);
+    const { attacks, norm, restarts, batchSize, limit, seed } = options;
+    // A ball of another kind or size has steps of its own.
+    const recorded = norm === 'l2' || options.epsilon !== undefined ? undefined : run?.evaluation?.pgd20;
+    const { epsilon = recorded?.epsilon, stepSize = recorded?.stepSize } = options;
+    const scores = await measure(context, model, data.test, { attacks, norm, epsilon, stepSize, restarts, randomStart: recorded?.randomStart, batchSize, limit, seed });
     context.output.result({ model: path, data: data.name, scores }, table([
-      ['attack', 'accuracy', 'right', 'images'],
-      ...Object.entries(scores).map(([name, { accuracy, correct, total }]) => [name, percent(accuracy), String(correct), String(total)]),
+      ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
+      ...Object.entries(scores).map(([name, { accuracy, correct, total, settings }]) => [name, percent(accuracy), String(correct), String(total), ...columns(settings)]),
     ]));
   },
 });
+
+/** The settings of a score, as the table shows them. */
+function columns(settings: Score['settings']): string[] {
+  if (settings.attack === 'clean') return ['-', '-', '-', '-', '-'];
+  const { norm, epsilon, stepSize, steps, randomStart, restarts } = settings;
+  const [ball, step] = [epsilon, stepSize].map((value) => String(Number(value.toPrecision(4)))) as [string, string];
+  return [norm, ball, step, String(steps), `${randomStart ? 'random' : 'image'}${restarts > 1 ? ` x ${restarts}` : ''}`];
+}
 
 /** What can be attacked and evaluated, in eval mode. */
 export async function loadModel({ signal }: Context, path: string): Promise<Model> {
