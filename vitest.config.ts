@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 const alias = { 'a-infonce': fileURLToPath(new URL('./src/index.ts', import.meta.url)) };
 // `unit` is what one edits against (under a minute); `system` runs the built program in child processes.
-const shared = { alias, pool: 'forks' as const, maxWorkers: 1, testTimeout: 60_000, hookTimeout: 60_000 };
+const shared = { alias, globalSetup: './test/build.ts', pool: 'forks' as const, maxWorkers: 1, testTimeout: 60_000, hookTimeout: 60_000 };
 
 export default defineConfig({
   test: {

@@ -1,17 +1,10 @@
 import { aInfoNCE, getThreads, manualSeed, randn, runtimeInfo, scope, setInstructionSet, setThreads } from 'a-infonce';
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const dist = fileURLToPath(new URL('../../dist/index.js', import.meta.url));
-
-beforeAll(() => {
-  // Workers and child processes run the compiled package.
-  if (!existsSync(dist)) execFileSync(process.execPath, [`${root}node_modules/typescript/bin/tsc`, '-p', root]);
-});
 
 function run(n: number): Promise<{ total: number; message: string; tensors: number; exit: number }> {
   return new Promise((resolve, reject) => {
