@@ -70,7 +70,7 @@ const pretrainConfig = z.strictObject({
   }),
   /** `weight` times NT-Xent(adversary, view 2); `sharedForward` reads it off the one forward instead of the released code's second one. */
   regularizer: z.strictObject({ weight: z.number().min(0), sharedForward: z.boolean() }),
-  /** What `finetune` takes for this preset's name, and the command line for a run's folder: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
+  /** What `finetune` takes for this preset's name; the command, for a run's folder, by the name of its preset: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
   finetuning: z.strictObject({
     slf: fineTuning,
     alf: fineTuning.extend({ attack: pgd }),
