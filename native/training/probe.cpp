@@ -57,7 +57,7 @@ Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tenso
   const auto& head = trainer.network().head;
   require_range(head != nullptr, "trainer", "a network with a head", "one without");
   require_range(features.dim() == 2 && features.size(1) == head->weight.size(1), "features", "[N, " + std::to_string(head->weight.size(1)) + "]", text(features.sizes()));
-  require_range(labels.dim() == 1 && labels.size(0) == features.size(0), "labels", "[" + std::to_string(features.size(0)) + "]", text(labels.sizes()));
+  require_range(labels.dim() == 1 && labels.size(0) == features.size(0), "labels", text(features.sizes().slice(0, 1)), text(labels.sizes()));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   require_indices(labels, "labels", head->weight.size(0));
   require_indices(order, "order", features.size(0));

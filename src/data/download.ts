@@ -78,6 +78,7 @@ const largest = 2 ** 30;
 export async function downloadDataset(name: (typeof DOWNLOADABLE)[number], options: DownloadOptions = {}): Promise<string> {
   check.oneOf('name', name, DOWNLOADABLE);
   check.options('options', options, ['dir', 'signal', 'onProgress', 'baseUrl']);
+  check.signal('options.signal', options.signal);
   return fetchSource(name, sources[name], options);
 }
 

@@ -61,7 +61,7 @@ export async function openDataset(nameOrPath: string, options: OpenOptions = {})
     throw new ArgumentRangeError('options.channels', '1 or 3', String(options.channels));
   if (options.testFraction !== undefined) check.finite('options.testFraction', options.testFraction, { above: 0, below: 1 });
   if (options.seed !== undefined) check.integer('options.seed', options.seed, { min: 0 });
-  options.signal?.throwIfAborted();
+  check.signal('options.signal', options.signal)?.throwIfAborted();
   if (nameOrPath === 'procedural') return proceduralDataset(options.procedural);
   if (Object.hasOwn(known, nameOrPath)) return openKnown(nameOrPath as DatasetName, options);
   return openPath(resolve(nameOrPath), options);

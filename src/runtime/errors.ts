@@ -116,6 +116,10 @@ export const check = {
       throw new (typeof value === 'string' ? ArgumentRangeError : ArgumentTypeError)(argument, `one of ${choices.map((c) => `'${c}'`).join(', ')}`, describe(value));
     return value;
   },
+  signal(argument: string, value: unknown): AbortSignal | undefined {
+    if (value !== undefined && !(value instanceof AbortSignal)) throw new ArgumentTypeError(argument, 'an AbortSignal', describe(value));
+    return value;
+  },
   /** An options object (or undefined, read as empty) whose keys are all known: a misspelt option is an error, not a default. */
   options<T extends object>(argument: string, value: T | undefined, known: readonly (keyof T & string)[]): T {
     if (value === undefined) return {} as T;

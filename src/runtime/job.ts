@@ -1,5 +1,5 @@
 import type { NativeJob } from './addon.js';
-import { ArgumentTypeError, describe } from './errors.js';
+import { check } from './errors.js';
 
 /** What every long call accepts. */
 export interface JobOptions {
@@ -9,7 +9,7 @@ export interface JobOptions {
 
 /** Ties a native job to an AbortSignal. `start` is called at once, unless the signal is aborted already. */
 export async function job<T>(start: () => NativeJob<T>, signal?: AbortSignal): Promise<T> {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new ArgumentTypeError('options.signal', 'an AbortSignal', describe(signal));
+  check.signal('options.signal', signal);
   signal?.throwIfAborted();
   const running = start();
   const abort = () => running.cancel();

@@ -47,7 +47,7 @@ export async function finetune(encoder: Encoder, data: Dataset, options: Finetun
   check.integer('seed', seed, { min: 0 });
   checkFunction('onEpoch', onEpoch);
   const config = checkFinetuneConfig(mergeConfig(mergeConfig(presets[preset].finetuning[mode], overrides), { epochs, batchSize }));
-  signal?.throwIfAborted();
+  check.signal('options.signal', signal)?.throwIfAborted();
 
   const classifier = Classifier.create({ encoder, classes: data.classes.length, branch, seed: deriveSeed(seed, 'head') });
   const held: Tensor[] = [];

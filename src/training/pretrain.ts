@@ -81,6 +81,7 @@ export function pretrain(options: PretrainOptions): AsyncIterableIterator<Pretra
   if (options === undefined) throw new ArgumentTypeError('options', 'an object', 'undefined');
   const { preset, data, out, resume = false, seed, epochs, batchSize, overrides = {}, checkpointEvery, keepCheckpoints = 2, signal } = check.options('options', options, known);
   check.string('out', out);
+  check.signal('options.signal', signal);
   check.boolean('resume', resume);
   check.integer('keepCheckpoints', keepCheckpoints, { min: 1 });
   const every = check.options('checkpointEvery', checkpointEvery ?? { seconds: 300 }, ['steps', 'seconds']);
