@@ -1,10 +1,11 @@
 /** Fetching the public data sets: resumed, verified, unpacked and only then put in place. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdtemp, open, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { check, FileError } from '../runtime/errors.js';
+import { makeFolder } from '../runtime/files.js';
 import { fileError, kindOf } from './files.js';
 import { dataCacheFolder } from './open.js';
 
@@ -87,7 +88,7 @@ export async function fetchSource(name: string, source: Source, { dir = dataCach
   const folder = join(dir, source.archived ?? name);
   if (source.archived && (await kindOf(folder)) === 'folder') return folder;
   const into = source.archived ? dir : folder;
-  await mkdir(into, { recursive: true });
+  await makeFolder(into);
   for (const remote of source.files) {
     const path = join(into, remote.name);
     if (!((await kindOf(path)) === 'file' && (await md5Of(path)) === remote.md5)) await downloadFile(`${baseUrl.replace(/\/$/, '')}/${remote.name}`, path, remote.md5, { signal, onProgress });

@@ -1,8 +1,25 @@
-/** Files that appear whole or not at all. */
+/** Folders and files on disk. */
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FileError } from './errors.js';
+
+/**
+ * Makes a folder and those it lies in, one by one: Node's own recursive mkdir never returns where the file system refuses a new entry with ENOENT (/proc).
+ * @throws {@link FileError} when it cannot be made, or a file is in the way.
+ */
+export async function makeFolder(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory()) return;
+  if (found) throw new FileError(path, 'a file is there, where a folder should be');
+  if (dirname(path) !== path) await makeFolder(dirname(path));
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return; // somebody else was faster
+    throw new FileError(path, `the folder cannot be made (${(error as Error).message})`, { cause: error });
+  }
+}
 
 /**
  * Writes a file beside `path` (as `.<name>.<process>.<random>`), flushes it to disk and renames it; the folder is flushed last, so that the file is

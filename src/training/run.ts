@@ -1,11 +1,11 @@
 /** A run's folder: one writer, nothing half-written under its own name, and nothing lost that was announced as saved. */
-import { mkdir, open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
+import { open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import type { LockHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, FileError } from '../runtime/errors.js';
-import { atomically } from '../runtime/files.js';
+import { atomically, makeFolder } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { differences } from './presets.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -52,11 +52,7 @@ export class RunFolder {
    */
   static async open(path: string, resume: boolean): Promise<RunFolder> {
     path = resolve(path);
-    try {
-      await mkdir(path, { recursive: true });
-    } catch (error) {
-      throw new FileError(path, `cannot be made (${(error as Error).message})`, { cause: error });
-    }
+    await makeFolder(path);
     const lock = native().lock_file(join(path, 'run.lock'));
     try {
       const names = await readdir(path);
