@@ -5,16 +5,19 @@ import { Option } from 'commander';
 import type { Dataset, OpenOptions, PretrainConfig } from '../index.js';
 import type { Context } from './command.js';
 import { UsageError } from './failure.js';
+import { integer } from './options.js';
 import { Progress } from './progress.js';
 
 export interface DataOptions {
   data?: string;
   dataRoot?: string;
+  imageSize?: number;
 }
 
 export const dataOptions = (fallback: string): Option[] => [
   new Option('--data <name|folder>', `a data set by name (see: a-infonce data) or folder; default: ${fallback}`),
   new Option('--data-root <folder>', 'where to look for it first'),
+  new Option('--image-size <n>', 'resize the images of a folder to n x n pixels').argParser(integer({ min: 1, max: 4096 })),
 ];
 
 /** What the configuration of a run says of its data. */
@@ -45,11 +48,14 @@ export async function recordedRun(path: string): Promise<RecordedRun | undefined
 }
 
 /** Opens what --data names, else `recorded`. */
-export async function openData({ output, signal }: Context, { data, dataRoot }: DataOptions, recorded?: RecordedData): Promise<Dataset> {
+export async function openData({ output, signal }: Context, { data, dataRoot, imageSize }: DataOptions, recorded?: RecordedData): Promise<Dataset> {
   const name = data ?? recorded?.name;
   if (name === undefined) throw new UsageError('which data? --data <name|folder>; the names: a-infonce data');
   const { openDataset } = await import('../index.js');
   const procedural = name === recorded?.name ? recorded.procedural : undefined;
   using progress = new Progress(output, { label: `Reading ${name}`, rate: (images) => `${Math.round(images)} images/s` });
-  return await openDataset(name, { root: dataRoot, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const opened = await openDataset(name, { root: dataRoot, size: imageSize, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  if (imageSize === undefined || imageSize === opened.size) return opened;
+  opened.dispose();
+  throw new UsageError(`--image-size: ${name} has images of ${opened.size} x ${opened.size}; only those of a folder of images are resized`);
 }

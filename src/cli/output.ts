@@ -46,6 +46,9 @@ export function table(rows: readonly (readonly string[])[], others: 'left' | 'ri
   return rows.map((row) => row.map(pad).join('   ').trimEnd());
 }
 
+/** `1 epoch`, `2 epochs`. */
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
 /** 0.4321 as `43.21 %`. */
 export const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 

@@ -3,6 +3,7 @@ import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runti
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
+import type { ProceduralOptions } from './procedural.js';
 
 /** Row numbers: plain integers, a typed array of integers, or an int64 tensor [n]. */
 export type Indices = readonly number[] | Int32Array | BigInt64Array | Tensor;
@@ -141,6 +142,8 @@ export interface Dataset extends Disposable {
   readonly size: number;
   readonly train: Split;
   readonly test: Split;
+  /** What a procedural data set was made with. */
+  readonly procedural?: Required<ProceduralOptions>;
   dispose(): void;
 }
 

@@ -121,24 +121,29 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
   const size = wanted ?? (await read(items[0]!.path)).info.height;
   const bytes = channels * size * size;
   if (items.length * bytes > MAX_BYTES)
-    throw new FileError(items[0]!.path, `expected at most ${MAX_BYTES} bytes of pixels in all, got ${items.length} images of ${bytes} (set size)`);
+    throw new FileError(items[0]!.path, `expected at most ${MAX_BYTES} bytes of pixels in all, got ${items.length} images of ${bytes} (set size or --image-size)`);
   const pixels = new Uint8Array(items.length * bytes);
   let next = 0;
   let done = 0;
-  const worker = async () => {
-    for (let k = next++; k < items.length; k = next++) {
-      const { data, info } = await read(items[k]!.path);
-      if (info.height !== size || info.width !== size || info.channels !== channels)
-        throw new FileError(items[k]!.path, `expected ${size} x ${size} pixels of ${channels} bytes, got ${info.height} x ${info.width} of ${info.channels} (set size to resize)`);
-      // Pixel by pixel to plane by plane.
-      for (let c = 0, to = k * bytes; c < channels; c++) for (let from = c; from < bytes; from += channels) pixels[to++] = data[from]!;
-      onProgress?.({ done: ++done, total: items.length });
-    }
+  let failed: { k: number; error: unknown } | undefined;
+  const take = async (k: number) => {
+    const { data, info } = await read(items[k]!.path);
+    if (info.height !== size || info.width !== size || info.channels !== channels)
+      throw new FileError(items[k]!.path, `expected ${size} x ${size} pixels of ${channels} bytes, got ${info.height} x ${info.width} of ${info.channels} (to resize: set size, or --image-size)`);
+    // Pixel by pixel to plane by plane.
+    for (let c = 0, to = k * bytes; c < channels; c++) for (let from = c; from < bytes; from += channels) pixels[to++] = data[from]!;
+    onProgress?.({ done: ++done, total: items.length });
   };
-  await Promise.all(Array.from({ length: 2 * availableParallelism() }, worker)).catch((error: unknown) => {
-    next = items.length;  // the other workers stop
-    throw error;
-  });
+  const worker = async () => {
+    for (let k = next++; k < items.length; k = next++)
+      await take(k).catch((error: unknown) => {
+        next = items.length;  // the other workers stop
+        // All before k are taken already: whichever fails first, the first in order is named.
+        if (!failed || k < failed.k) failed = { k, error };
+      });
+  };
+  await Promise.all(Array.from({ length: 2 * availableParallelism() }, worker));
+  if (failed) throw failed.error;
   return { pixels, channels, size };
 }
 

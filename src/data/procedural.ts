@@ -32,5 +32,5 @@ export function proceduralDataset(options?: ProceduralOptions): Dataset {
   check.integer('options.size', size, { min: 8, max: 1024 });
   check.integer('options.seed', seed, { min: 0 });
   const split = (stream: number, count: number) => Split.own(...(ops.a_infonce.procedural_images(seed, stream, 0, count, size) as [Tensor, Tensor]));
-  return makeDataset('procedural', PROCEDURAL_CLASSES, split(0, train), split(1, test));
+  return { ...makeDataset('procedural', PROCEDURAL_CLASSES, split(0, train), split(1, test)), procedural: { train, test, size, seed } };
 }

@@ -308,11 +308,18 @@ class Run {
     const asked = plan.asked ?? (recorded && checkConfig(mergeConfig(recorded, plan.changes)));
     if (!asked) throw new ArgumentTypeError('preset', `the name of a preset: there is no run in ${folder.path} to resume`, 'undefined');
     this.data = plan.data ?? await openDataset(asked.data.name, { procedural: asked.data.procedural });
-    const { train, channels, size } = this.data;
-    this.config = { ...asked, data: { ...asked.data, images: train.length, channels, size, sha256: sha256(train.pixels) } };
+    const { train, channels, size, procedural } = this.data;
+    for (const [key, value] of Object.entries(plan.changes.data?.procedural ?? {}))
+      if (value !== null && value !== procedural?.[key as keyof typeof procedural])
+        throw new ArgumentRangeError(`data.procedural.${key}`, procedural ? `${procedural[key as keyof typeof procedural]}, as the open data set has` : `none: the data are ${this.data.name}`, String(value));
+    this.config = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) } };
     const differing = recorded ? differences(recorded, this.config) : [];
-    if (differing.length > 0)
-      throw new ArgumentRangeError(differing.join(', '), `as recorded in ${folder.path} (${show(recorded, differing)})`, show(this.config, differing));
+    if (differing.length === 1) throw new ArgumentRangeError(differing[0]!, `${show(recorded, differing[0]!)}, as recorded in ${folder.path}`, show(this.config, differing[0]!));
+    if (differing.length > 1) {
+      const lines = differing.slice(0, 8).map((key) => `\n  ${key}: ${show(recorded, key)} -> ${show(this.config, key)}`);
+      const more = differing.length > 8 ? `\n  and ${differing.length - 8} more` : '';
+      throw new ArgumentRangeError('config', `as recorded in ${folder.path}`, `another (recorded -> asked):${lines.join('')}${more}`);
+    }
     if (this.stepsPerEpoch === 0)
       throw new ArgumentRangeError('data', `at least ${this.smallestBatch} training images`, String(train.length));
   }
@@ -346,6 +353,6 @@ function disposeBatch({ indices, views }: Batch): void {
   views.forEach((view) => view.dispose());
 }
 
-function show(config: unknown, paths: string[]): string {
-  return paths.map((path) => JSON.stringify(path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config)) ?? 'none').join(', ');
+function show(config: unknown, path: string): string {
+  return JSON.stringify(path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config)) ?? 'none';
 }

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -45,6 +45,8 @@ test.each([
   [['doctor', 'extra'], /too many arguments/],
   [['pretrain', '--preset', 'advlc'], /--preset: expected one of .*rocl-iphn-cifar10.*, got 'advlc'/],
   [['pretrain', '--epochs', '0'], /--epochs <n>' argument '0' is invalid\. Expected an integer of at least 1/],
+  [['pretrain', '--batch-size', '1'], /--batch-size: expected at least two images a group, got 1/],
+  [['pretrain', '--preset', 'quickstart', '--image-size', '20'], /--image-size: procedural has images of 16 x 16/],
   [['pretrain', '--set', 'schedule.rate=-1'], /schedule\.rate: expected .*, got -1/],
   [['pretrain', '--set', 'schedule.speed=1'], /schedule\.speed: expected a known key/],
   [['pretrain', '--set', 'nonsense'], /Expected key=value/],
@@ -131,6 +133,31 @@ test('whoever reads the output may leave', async () => {
   expect([code, stderr]).toEqual([141, '']);
 });
 
+test('output that cannot be written is one line', async () => {
+  const full = openSync('/dev/full', 'w');
+  const child = spawn(process.execPath, [main, 'data'], { cwd: folder, stdio: ['ignore', full, 'pipe'] });
+  closeSync(full);
+  let stderr = '';
+  child.stderr!.on('data', (chunk) => { stderr += chunk; });
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  expect([code, stderr]).toEqual([1, 'a-infonce: the output cannot be written (ENOSPC: no space left on device, write)\n']);
+});
+
+test.each([['--preset', 'quickstart'], ['--data', 'procedural']])('%s %s with other images made: trained on, recorded, gone on with, evaluated', async (...which) => {
+  const out = `made${which[0]}`;
+  const made = { train: 40, test: 10, size: 8 };
+  const small = ['encoder.width=1', 'attack.steps=1', 'projector.hidden=[8]', ...Object.entries(made).map(([key, value]) => `data.procedural.${key}=${value}`)];
+  const first = await call(['pretrain', ...which, '--out', out, '--epochs', '1', '--batch-size', '20', ...small.flatMap((each) => ['--set', each])]);
+  expect([first.code, first.stderr]).toEqual([0, expect.stringContaining(': 40 images of procedural, 1 epoch of 2 steps; ')]);
+  expect(JSON.parse(readFileSync(join(folder, out, 'config.json'), 'utf8'))).toMatchObject({ data: { procedural: made, images: 40, size: 8 } });
+  const resumed = await call(['pretrain', '--out', out, '--resume']);
+  expect([resumed.code, resumed.stderr]).toEqual([0, expect.stringContaining('Going on after step 2 of 2.')]);
+  const other = await call(['pretrain', '--out', out, '--resume', '--set', 'data.procedural.size=16']);
+  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('data.procedural.size: expected 8, as the open data set has, got 16')]);
+  expect((await call(['finetune', out, '--epochs', '1'])).stdout).toMatch(/ after 1 epoch \(/);
+  expect(JSON.parse((await call(['evaluate', out, '--attacks', 'clean', '--json'])).stdout)).toMatchObject({ scores: { clean: { total: 10 } } });
+});
+
 describe('a run', () => {
   const tiny = ['--preset', 'quickstart', '--limit', '64', '--batch-size', '32', '--set', 'encoder.width=1', '--set', 'attack.steps=1'];
   const run = join(folder, 'run');
@@ -211,6 +238,15 @@ describe('a run', () => {
     const { out: _, ...same } = JSON.parse(attacked.stdout) as { out: string };
     expect(JSON.parse(again.stdout)).toEqual({ out: 'again.safetensors', ...same });
     expect((await call(['attack', 'run', '--out', 'nowhere/x.safetensors'])).stderr).toContain('Type: mkdir -p nowhere');
+    const into = await call(['attack', 'run', '--out', 'run']);
+    expect([into.code, into.stderr]).toEqual([1, 'a-infonce attack: run: it is a folder. Name a file in it: --out run/name.safetensors\n']);
+    const unfit = await call(['attack', 'run', '--images', 'run/encoder.safetensors']);
+    expect(unfit.stderr).toMatch(/expected tensors 'images' and 'labels', got ('[\w.]+', ){4}'[\w.]+' and \d+ more\n$/);
+    // What is read is not overwritten.
+    for (const args of [['finetune', 'run/classifier.safetensors'], ['finetune', 'run', '--out', 'run/encoder.safetensors'], ['attack', 'run', '--images', 'adversarial.safetensors']]) {
+      const { code, stderr } = await call(args);
+      expect([code, stderr]).toEqual([2, expect.stringMatching(/safetensors is what is read: it would be overwritten\. Choose another --out/)]);
+    }
   });
 });
 

@@ -235,13 +235,27 @@ describe('a refusal', () => {
   it('of another configuration than the one recorded, naming the keys', async () => {
     const error = await refused({ out: reference, resume: true, seed: 9, overrides: { schedule: { rate: 0.3 } } });
     expect(error).toBeInstanceOf(ArgumentRangeError);
-    expect((error as ArgumentRangeError).argument.split(', ').sort()).toEqual(['schedule.rate', 'seed']);
+    expect((error as Error).message).toBe(`config: expected as recorded in ${reference}, got another (recorded -> asked):\n  seed: 7 -> 9\n  schedule.rate: 0.2 -> 0.3`);
+    expect(await refused({ out: reference, resume: true, seed: 9 })).toMatchObject({ argument: 'seed', expected: `7, as recorded in ${reference}`, received: '9' });
+    const many = ((await refused({ preset: 'rocl-cifar10', out: reference, resume: true, data: 'procedural' })) as Error).message.split('\n');
+    expect(many).toHaveLength(10);
+    expect(many.at(-1)).toMatch(/^  and \d+ more$/);
     using data = proceduralDataset({ train: 28, test: 10, size: 8, seed: 1 });
-    expect(await refused({ out: reference, resume: true, data })).toMatchObject({ argument: 'data.sha256' });
+    expect(((await refused({ out: reference, resume: true, data })) as Error).message).toMatch(/\n  data\.procedural\.seed: 0 -> 1\n  data\.sha256: "\w+" -> "\w+"$/);
     // The same images in another order.
     using inOrder = proceduralDataset({ train: 28, test: 10, size: 8 });
     using reversed = inOrder.train.subset(Array.from({ length: 28 }, (_, i) => 27 - i));
     expect(await refused({ out: reference, resume: true, data: { ...inOrder, train: reversed } })).toMatchObject({ argument: 'data.sha256' });
+  });
+
+  it('of an open data set that is not the one asked for; what it was made with is recorded', async () => {
+    using data = proceduralDataset({ train: 28, test: 10, size: 8, seed: 2 });
+    const out = fresh();
+    expect(await refused(tiny(out, { data, overrides: { ...overrides, data: { procedural: { size: 16 } } } })))
+      .toMatchObject({ argument: 'data.procedural.size', expected: '8, as the open data set has', received: '16' });
+    expect(readdirSync(out)).not.toContain('config.json');
+    for await (const event of pretrain(tiny(out, { data, overrides: { ...overrides, data: {} } })))
+      if (event.type === 'start') expect(event.config.data).toMatchObject({ procedural: { train: 28, test: 10, size: 8, seed: 2 }, images: 28, size: 8 });
   });
 
   it('of a checkpoint that belongs to another network', async () => {

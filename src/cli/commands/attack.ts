@@ -4,7 +4,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { integer } from '../options.js';
-import { percent } from '../output.js';
+import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
 import { attackOptions, loadModel } from './evaluate.js';
@@ -44,7 +44,7 @@ export const attack = define<Options>({
   async action(context, options, path) {
     const { output, signal } = context;
     const { pgd, scope, writeSafetensors } = await import('../../index.js');
-    await checkPlace(options.out);
+    await checkPlace(options.out, [path!, options.images]);
     using model = await loadModel(context, path!);
     await scope(async () => {
       const { images, labels } = await inputs(context, options, path!);
@@ -61,7 +61,7 @@ export const attack = define<Options>({
       const success = correct === 0 ? null : 1 - standing / correct;
       await writeSafetensors(options.out, Object.entries({ images, adversarial, labels }), { attack: JSON.stringify({ norm, epsilon, stepSize, steps, restarts, randomStart, seed }) });
       output.result({ out: options.out, images: before.length, correct, fooled: correct - standing, successRate: success }, [
-        `${correct} of ${before.length} images were classified right (${percent(correct / before.length)}).`,
+        `${correct} of ${counted(before.length, 'image')} ${before.length === 1 ? 'was' : 'were'} classified right (${percent(correct / before.length)}).`,
         ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)}.`]),
         `images, adversarial and labels are in ${options.out}`,
       ]);
@@ -78,10 +78,15 @@ async function inputs(context: Context, options: Options, model: string): Promis
   const { ops, readSafetensors } = await import('../../index.js');
   const { tensors } = await readSafetensors(options.images);
   const [images, labels] = [tensors.get('images'), tensors.get('labels')];
-  if (!images || !labels) throw new CommandError(`${options.images}: expected tensors 'images' and 'labels', got ${[...tensors.keys()].map((name) => `'${name}'`).join(', ') || 'none'}`);
+  if (!images || !labels) throw new CommandError(`${options.images}: expected tensors 'images' and 'labels', got ${some([...tensors.keys()].map((name) => `'${name}'`))}`);
   if (options.limit === undefined) return { images, labels };
   if (images.shape[0] !== labels.shape[0]) throw new UsageError(`${options.images}: ${images.shape[0]} images and ${labels.shape[0]} labels`);
   return { images: ops.aten.slice(images, 0, 0, options.limit), labels: ops.aten.slice(labels, 0, 0, options.limit) };
+}
+
+/** The first five names, and how many more. */
+function some(names: string[]): string {
+  return [names.slice(0, 5).join(', ') || 'none', ...(names.length > 5 ? [`${names.length - 5} more`] : [])].join(' and ');
 }
 
 /** Which images the model classifies as labelled. */

@@ -6,7 +6,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, setting } from '../options.js';
-import { duration, percent } from '../output.js';
+import { counted, duration, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { beside, checkPlace, typed } from '../run-folder.js';
 import { limited } from './pretrain.js';
@@ -46,7 +46,7 @@ export const finetune = define<Options>({
   ],
   async action(context, options, from) {
     const out = options.out ?? beside(from!, options.randomEncoder ? 'random-classifier.safetensors' : 'classifier.safetensors');
-    await checkPlace(out);
+    await checkPlace(out, [from!, join(from!, 'encoder.safetensors')]);
     if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
       throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
     const run = await recordedRun(from!);
@@ -59,7 +59,7 @@ export const finetune = define<Options>({
     using classifier = fitted.classifier;
     await classifier.save(out);
     context.output.result({ classifier: out, mode, ...fitted.last }, [
-      `${out}: ${percent(fitted.last.accuracy)} of the training images right, after ${fitted.last.epochs} epochs (${duration(fitted.seconds)})`,
+      `${out}: ${percent(fitted.last.accuracy)} of the training images right, after ${counted(fitted.last.epochs, 'epoch')} (${duration(fitted.seconds)})`,
     ]);
     context.output.note(`\nNext: a-infonce evaluate ${typed(options.out === undefined && !options.randomEncoder ? from! : out)}`);
   },

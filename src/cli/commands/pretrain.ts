@@ -7,7 +7,7 @@ import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
 import { integer, setting } from '../options.js';
-import { duration, table } from '../output.js';
+import { counted, duration, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
 
@@ -66,12 +66,12 @@ export const pretrain = define<Options>({
     if (options.presets) return listPresets(context);
     if (options.resume && options.out === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const preset = options.preset ?? (options.resume ? undefined : DEFAULT_PRESET);
-    const { presets, resolveConfig } = await import('../../index.js');
+    const { resolveConfig } = await import('../../index.js');
     const changes = { ...options.set, ...(options.epochs !== undefined && { epochs: options.epochs }), ...(options.batchSize !== undefined && { batchSize: options.batchSize }) };
-    if (preset !== undefined) resolveConfig(preset as PresetName, changes);  // before the data is read
+    const asked = preset === undefined ? undefined : resolveConfig(preset as PresetName, changes).data;  // before the data is read
     const out = options.out ?? join('runs', preset!);
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
-    const planned: RecordedData | undefined = recorded ?? presets[preset as PresetName]?.data;
+    const planned: RecordedData | undefined = recorded ?? (asked && { ...asked, name: options.data ?? asked.name });
     if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
     using data = limited(await openData(context, options, planned), options.limit ?? recorded?.images);
     await train(context, { ...options, preset, out, data, overrides: options.set }, `a-infonce pretrain --out ${typed(out)} --resume`);
@@ -103,7 +103,7 @@ export async function train(
       switch (event.type) {
         case 'start':
           config = event.config;
-          output.note(`${config.preset}: ${data.train.length} images of ${config.data.name}, ${config.epochs} epochs of ${event.stepsPerEpoch} steps; ` +
+          output.note(`${config.preset}: ${counted(data.train.length, 'image')} of ${config.data.name}, ${counted(config.epochs, 'epoch')} of ${counted(event.stepsPerEpoch, 'step')}; ` +
             `${config.encoder.architecture} of width ${config.encoder.width}, ${(event.parameters / 1e6).toFixed(event.parameters < 1e6 ? 2 : 1)} M parameters`);
           output.note(`In ${out} (ctrl-C stops; what is done is kept)`);
           if (event.step > 0) output.note(`Going on after step ${event.step} of ${event.steps}.`);
