@@ -117,7 +117,7 @@ test('failures say what to type, without a stack', async () => {
   writeFileSync(join(folder, 'file'), 'no model');
   const under = await call(['pretrain', '--preset', 'quickstart', '--out', 'file/run', '--limit', '64', '--json']);
   expect([under.code, under.stdout]).toEqual([1, '']);
-  expect((JSON.parse(under.stderr) as { error: { message: string } }).error.message).toMatch(/file\/run.*not a directory/);
+  expect((JSON.parse(under.stderr) as { error: { message: string } }).error.message).toMatch(/file: a file is there, where a folder should be$/);
 
   const wrong = await call(['evaluate', 'file', '--data', 'procedural']);
   expect([wrong.code, wrong.stdout]).toEqual([1, '']);
