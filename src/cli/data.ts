@@ -24,6 +24,8 @@ export const dataOptions = (fallback: string): Option[] => [
 export interface RecordedData {
   name: string;
   procedural?: OpenOptions['procedural'];
+  /** Height and width of its images, to which those of a folder were resized if they had another. */
+  size?: number;
   /** How many images it was trained on. */
   images?: number;
 }
@@ -52,9 +54,9 @@ export async function openData({ output, signal }: Context, { data, dataRoot, im
   const name = data ?? recorded?.name;
   if (name === undefined) throw new UsageError('which data? --data <name|folder>; the names: a-infonce data');
   const { openDataset } = await import('../index.js');
-  const procedural = name === recorded?.name ? recorded.procedural : undefined;
+  const { procedural, size } = name === recorded?.name ? recorded : {} as Partial<RecordedData>;
   using progress = new Progress(output, { label: `Reading ${name}`, rate: (images) => `${Math.round(images)} images/s` });
-  const opened = await openDataset(name, { root: dataRoot, size: imageSize, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const opened = await openDataset(name, { root: dataRoot, size: imageSize ?? size, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
   if (imageSize === undefined || imageSize === opened.size) return opened;
   opened.dispose();
   throw new UsageError(`--image-size: ${name} has images of ${opened.size} x ${opened.size}; only those of a folder of images are resized`);

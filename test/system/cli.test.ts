@@ -3,6 +3,7 @@ import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, r
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -156,6 +157,19 @@ test.each([['--preset', 'quickstart'], ['--data', 'procedural']])('%s %s with ot
   expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('data.procedural.size: expected 8, as the open data set has, got 16')]);
   expect((await call(['finetune', out, '--epochs', '1'])).stdout).toMatch(/ after 1 epoch \(/);
   expect(JSON.parse((await call(['evaluate', out, '--attacks', 'clean', '--json'])).stdout)).toMatchObject({ scores: { clean: { total: 10 } } });
+});
+
+test('--image-size resizes a folder of images, and the run remembers it', async () => {
+  for (const split of ['train', 'test'])
+    for (const name of ['cat', 'dog']) {
+      mkdirSync(join(folder, 'pictures', split, name), { recursive: true });
+      for (const width of [9, 10]) await sharp({ create: { width, height: 12, channels: 3, background: 'gray' } }).toFile(join(folder, 'pictures', split, name, `${width}.png`));
+    }
+  const args = ['pretrain', '--preset', 'quickstart', '--data', 'pictures', '--out', 'pictured', '--epochs', '1', '--batch-size', '4', '--set', 'encoder.width=1', '--set', 'attack.steps=1'];
+  const odd = await call(args);
+  expect([odd.code, odd.stderr]).toEqual([1, expect.stringMatching(/cat\/10\.png: expected 12 x 12 .*--image-size\)\n$/)]);
+  expect((await call([...args, '--image-size', '8'])).code).toBe(0);
+  expect(await call(['finetune', 'pictured', '--epochs', '1', '--json'])).toMatchObject({ code: 0 });
 });
 
 describe('a run', () => {
