@@ -75,7 +75,8 @@ const FORMS = ['paper', 'advcl', 'rocl'] as const;
  *   inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.1 },
  * });
  * loss.backward();
- * console.log(loss.item(), features.grad);
+ * using gradient = features.grad;
+ * console.log(loss.item(), gradient?.shape);
  * ```
  */
 export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tensor {
