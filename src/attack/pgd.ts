@@ -22,9 +22,9 @@ export interface StepProgress {
 export interface PgdOptions extends JobOptions {
   /** The ball: largest change of a pixel (`'linf'`, default) or Euclidean length of the change of an image (`'l2'`). */
   norm?: 'linf' | 'l2';
-  /** Radius of the ball, in units of pixels in [0, 1]. Default 8/255 for linf, 0.5 for l2. */
+  /** Radius of the ball, in units of pixels in [0, 1]: at most 1 for linf. Default 8/255 for linf, 0.5 for l2. */
   epsilon?: number;
-  /** Length of a step, in the same units. Default epsilon/4. */
+  /** Length of a step, in the same units; 0 only where epsilon or `steps` is. Default epsilon/4. */
   stepSize?: number;
   /** Steps; 0 gives the start. Default 20. */
   steps?: number;
@@ -71,11 +71,14 @@ export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdO
     check.boolean(`options.${name}`, given[name] ?? fallback);
   const norm = check.oneOf('options.norm', given.norm ?? 'linf', ['linf', 'l2']);
   const epsilon = check.finite('options.epsilon', given.epsilon ?? (norm === 'linf' ? 8 / 255 : 0.5), { min: 0 });
+  if (norm === 'linf' && epsilon > 1) throw new ArgumentRangeError('options.epsilon', 'a number from 0 to 1 (pixels are in [0, 1]: 8/255, not 8)', String(epsilon));
+  const stepSize = check.finite('options.stepSize', given.stepSize ?? epsilon / 4, { min: 0 });
+  const steps = check.integer('options.steps', given.steps ?? 20, { min: 0, max: 1e6 });
+  if (stepSize === 0 && steps > 0 && epsilon > 0) // it would report the accuracy at the start as robust
+    throw new ArgumentRangeError('options.stepSize', 'a number above 0 (a step of 0 attacks nothing)', '0');
   checkFunction('options.onProgress', given.onProgress);
   return {
-    norm, epsilon,
-    stepSize: check.finite('options.stepSize', given.stepSize ?? epsilon / 4, { min: 0 }),
-    steps: check.integer('options.steps', given.steps ?? 20, { min: 0, max: 1e6 }),
+    norm, epsilon, stepSize, steps,
     restarts: check.integer('options.restarts', given.restarts ?? 1, { min: 1, max: 1e6 }),
     randomStart: flag('randomStart', true),
     clampStart: flag('clampStart', true),
@@ -166,7 +169,7 @@ export function checkImages(argument: string, images: unknown): asserts images i
 export function checkLabels(argument: string, labels: unknown, count: number): asserts labels is Tensor {
   if (!(labels instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(labels));
   const { dtype, shape } = labels;
-  if (dtype !== 'int64') throw new ArgumentTypeError(argument, 'an int64 Tensor', dtype);
+  if (dtype !== 'int64') throw new ArgumentTypeError(argument, "an int64 Tensor (pass { dtype: 'int64' } to tensor())", dtype);
   if (shape.length !== 1 || shape[0] !== count) throw new ArgumentRangeError(argument, `shape [${count}]`, `[${shape.join(', ')}]`);
 }
 
