@@ -6,10 +6,10 @@
 #include <cmath>
 #include <limits>
 #include <sstream>
+#include "../dtype.h"
 #include "../error.h"
 #include "addon.h"
 #include "convert.h"
-#include "dtype.h"
 #include "env_state.h"
 
 namespace a_infonce::addon {

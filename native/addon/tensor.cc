@@ -3,10 +3,10 @@
 #include <ATen/ops/empty.h>
 #include <cstring>
 #include <numeric>
+#include "../dtype.h"
 #include "../error.h"
 #include "addon.h"
 #include "convert.h"
-#include "dtype.h"
 #include "tensor_box.h"
 
 namespace a_infonce::addon {

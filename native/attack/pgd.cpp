@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <sstream>
+#include "dtype.h"
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
@@ -22,7 +23,7 @@ namespace {
 
 std::string shape_of(const at::Tensor& tensor) {
   std::ostringstream text;
-  text << tensor.scalar_type() << " " << tensor.sizes();
+  text << dtype_name(tensor.scalar_type()) << " " << tensor.sizes();
   return text.str();
 }
 
@@ -37,7 +38,7 @@ void require_unit_range(const at::Tensor& images) {
   const auto [low, high] = at::aminmax(images);
   const double lowest = low.item<double>(), highest = high.item<double>();
   require_range(lowest >= 0 && highest <= 1, "images", "values in [0, 1] (normalisation belongs inside the model)",
-                "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
+                std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
 }
 
 void check(const at::Tensor& images, const PgdOptions& options) {

@@ -2,6 +2,7 @@
 #include <ATen/ops/max_pool2d.h>
 #include <algorithm>
 #include <sstream>
+#include "../dtype.h"
 #include "../error.h"
 
 namespace a_infonce::nn {
@@ -107,8 +108,8 @@ at::Tensor Encoder::forward(const at::Tensor& images, const std::string& branch_
     received << images.sizes();
     throw Error(ErrorKind::ArgumentRange, "images", "shape [N, " + std::to_string(config_.channels) + ", height, width]", received.str());
   }
-  require_range(images.scalar_type() == weight.scalar_type(), "images", std::string("dtype ") + c10::toString(weight.scalar_type()),
-                c10::toString(images.scalar_type()));
+  require_range(images.scalar_type() == weight.scalar_type(), "images", "dtype " + dtype_name(weight.scalar_type()),
+                dtype_name(images.scalar_type()));
   require_range(images.device() == weight.device(), "images", "device " + weight.device().str(), images.device().str());
   // Channels last throughout: oneDNN and cuDNN then run the convolutions without reordering activations (a quarter faster on AVX-512). Only for
   // whole vectors of channels: oneDNN's backward pass of a strided 1x1 convolution writes past its scratchpad on 4 channels in that format.

@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <sstream>
 #include <utility>
+#include "../dtype.h"
 #include "../error.h"
 
 namespace a_infonce::nn {
@@ -95,8 +96,8 @@ Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& val
       continue;
     }
     require_range(found->second.sizes() == tensor.sizes(), name.c_str(), "shape " + shape_text(tensor), shape_text(found->second));
-    require_range(found->second.is_floating_point() == tensor.is_floating_point(), name.c_str(), std::string("dtype ") + c10::toString(tensor.scalar_type()),
-                  c10::toString(found->second.scalar_type()));
+    require_range(found->second.is_floating_point() == tensor.is_floating_point(), name.c_str(), "dtype " + dtype_name(tensor.scalar_type()),
+                  dtype_name(found->second.scalar_type()));
     copies.emplace_back(tensor, found->second);
     rest.erase(found);
   }

@@ -1,19 +1,29 @@
 // The only file that includes torch/script.h.
 #include "torchscript.h"
 #include <torch/script.h>
+#include <algorithm>
 #include <sstream>
+#include "../dtype.h"
 #include "../error.h"
 
 namespace a_infonce::nn {
 namespace {
 
-/// LibTorch's messages carry stack traces and the script's source; the first line says what happened.
+/// LibTorch's messages carry stack traces and the script's source. What says why: the first line; of an exception inside the interpreter the line below
+/// the traceback ("RuntimeError: <reason>", "builtins.ValueError: <reason>"), with the innermost frame.
 std::string reason(const std::exception& error) {
   const auto* c10_error = dynamic_cast<const c10::Error*>(&error);
-  std::string text = c10_error ? c10_error->what_without_backtrace() : error.what();
-  // An exception inside the interpreter ends with "RuntimeError: <reason>" below the traceback of the script.
-  if (const auto at = text.rfind("RuntimeError: "); at != std::string::npos) text = text.substr(at + 14);
-  return text.substr(0, text.find('\n'));
+  const std::string text = c10_error ? c10_error->what_without_backtrace() : error.what();
+  const std::string first = text.substr(0, text.find('\n')), marker = "<--- HERE\n";
+  const auto here = text.rfind(marker);
+  if (here == std::string::npos) return first;
+  auto at = here + marker.size();
+  while (at < text.size() && (text[at] == ' ' || text[at] == '\n')) at = std::min(text.find('\n', at), text.size() - 1) + 1;  // the rest of the frame's source is indented
+  std::string raised = text.substr(at, text.find('\n', at) - at);
+  for (const std::string prefix : {"builtins.", "RuntimeError: "})
+    if (raised.starts_with(prefix)) raised.erase(0, prefix.size());
+  const auto frame = text.rfind("\n  File ", here);
+  return (raised.empty() ? first : raised) + (frame == std::string::npos ? "" : text.substr(frame, here + marker.size() - 1 - frame));
 }
 
 class TorchScriptModel final : public Model {
@@ -51,7 +61,7 @@ class TorchScriptModel final : public Model {
  private:
   static std::string text(const at::Tensor& tensor) {
     std::ostringstream out;
-    out << tensor.sizes() << " " << c10::toString(tensor.scalar_type());
+    out << tensor.sizes() << " " << dtype_name(tensor.scalar_type());
     return out.str();
   }
 

@@ -2,6 +2,7 @@
 #include <torch/library.h>
 #include <cmath>
 #include <string>
+#include "dtype.h"
 #include "error.h"
 #include "objective/algebra.h"
 #include "ops/similarity.h"
@@ -24,7 +25,7 @@ void require(bool ok, const char* argument, const char* expected, const std::str
 
 void check(const Tensor& features, const Options& options) {
   if (features.scalar_type() != at::kFloat && features.scalar_type() != at::kDouble)
-    throw Error(ErrorKind::ArgumentType, "features", "a float32 or float64 tensor", c10::toString(features.scalar_type()));
+    throw Error(ErrorKind::ArgumentType, "features", "a float32 or float64 tensor", dtype_name(features.scalar_type()));
   if (!features.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "features", "a tensor on the CPU", features.device().str());
   std::string shape = "shape [";
   for (int64_t i = 0; i < features.dim(); ++i) shape += (i ? ", " : "") + std::to_string(features.size(i));
@@ -50,7 +51,7 @@ void check(const Tensor& features, const Options& options) {
     const Tensor& labels = *options.labels;
     require(options.form == Form::Paper, "options.labels", "none in the released forms (form 'paper' takes them)", "labels");
     if (labels.scalar_type() != at::kInt && labels.scalar_type() != at::kLong)
-      throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor", c10::toString(labels.scalar_type()));
+      throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor (pass { dtype: 'int64' } to tensor())", dtype_name(labels.scalar_type()));
     require(labels.dim() == 1 && labels.size(0) == features.size(0) / views, "options.labels", "one label an image",
             std::to_string(labels.numel()) + " labels for " + std::to_string(features.size(0) / views) + " images");
   }

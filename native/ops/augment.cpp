@@ -9,6 +9,7 @@
 #include <cmath>
 #include <string>
 #include <vector>
+#include "dtype.h"
 #include "error.h"
 #include "kernels/procedural/procedural.h"
 
@@ -28,7 +29,7 @@ std::string shape_of(const at::Tensor& tensor) {
 
 void require_dtype(const at::Tensor& tensor, at::ScalarType dtype, const char* argument) {
   if (tensor.scalar_type() != dtype)
-    throw Error(ErrorKind::ArgumentType, argument, std::string("a tensor of dtype ") + c10::toString(dtype), c10::toString(tensor.scalar_type()));
+    throw Error(ErrorKind::ArgumentType, argument, "a tensor of dtype " + dtype_name(dtype), dtype_name(tensor.scalar_type()));
   if (!tensor.device().is_cpu()) throw Error(ErrorKind::ArgumentType, argument, "a tensor on the cpu", "one on " + tensor.device().str());
 }
 
@@ -180,7 +181,7 @@ at::Tensor augment(const at::Tensor& pixels, const at::Tensor& indices, const Pi
 
 at::Tensor high_frequency(const at::Tensor& images, double radius) {
   if (!at::isFloatingType(images.scalar_type()))
-    throw Error(ErrorKind::ArgumentType, "images", "a floating-point tensor", c10::toString(images.scalar_type()));
+    throw Error(ErrorKind::ArgumentType, "images", "a floating-point tensor", dtype_name(images.scalar_type()));
   require_range(images.dim() >= 2 && images.size(-1) == images.size(-2) && images.size(-1) > 0, "images", "shape [..., side, side]", shape_of(images));
   require_range(radius >= 0 && std::isfinite(radius), "radius", "a finite number of at least 0", std::to_string(radius));
   const int64_t side = images.size(-1), half = side / 2 + 1;

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cmath>
 #include <sstream>
+#include "dtype.h"
 #include "error.h"
 #include "kernels/perturbation/perturbation.h"
 
@@ -19,7 +20,7 @@ constexpr int64_t CHUNK = 16384;  // elements a task: fixed, so that chunks do n
 
 std::string describe(const at::Tensor& tensor) {
   std::ostringstream text;
-  text << tensor.scalar_type() << " " << tensor.sizes() << " on " << tensor.device();
+  text << dtype_name(tensor.scalar_type()) << " " << tensor.sizes() << " on " << tensor.device();
   return text.str();
 }
 

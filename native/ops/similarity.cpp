@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include "dtype.h"
 #include "error.h"
 #include "kernels/similarity/similarity.h"
 
@@ -32,13 +33,13 @@ std::string shape_of(const Tensor& x) {
 
 void check_rows(const Tensor& z) {
   if (z.scalar_type() != at::kFloat && z.scalar_type() != at::kDouble)
-    throw Error(ErrorKind::ArgumentType, "z", "a float32 or float64 tensor", std::string(c10::toString(z.scalar_type())));
+    throw Error(ErrorKind::ArgumentType, "z", "a float32 or float64 tensor", dtype_name(z.scalar_type()));
   if (!z.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "z", "a tensor on the CPU", z.device().str());
   require_range(z.dim() == 2 && z.size(0) >= 1 && z.size(1) >= 1, "z", "shape [rows, dim], neither of them 0", shape_of(z));
   require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_of(z));
 }
 void check_vector(const Tensor& x, const char* name, at::ScalarType type, int64_t n) {
-  if (x.scalar_type() != type) throw Error(ErrorKind::ArgumentType, name, std::string("a tensor of ") + c10::toString(type), c10::toString(x.scalar_type()));
+  if (x.scalar_type() != type) throw Error(ErrorKind::ArgumentType, name, "a tensor of " + dtype_name(type), dtype_name(x.scalar_type()));
   require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_of(x));
 }
 

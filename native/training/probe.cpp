@@ -5,6 +5,7 @@
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/index_select.h>
 #include <sstream>
+#include "../dtype.h"
 #include "../error.h"
 
 namespace a_infonce::training {
@@ -17,7 +18,7 @@ std::string text(at::IntArrayRef shape) {
 }
 
 void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) {
-  require_range(tensor.scalar_type() == at::kLong && tensor.dim() == 1, name, "int64 of one dimension", c10::toString(tensor.scalar_type()) + (" of " + text(tensor.sizes())));
+  require_range(tensor.scalar_type() == at::kLong && tensor.dim() == 1, name, "int64 of one dimension", dtype_name(tensor.scalar_type()) + (" of " + text(tensor.sizes())));
   if (tensor.numel() == 0) return;
   const auto [low, high] = at::aminmax(tensor);
   require_range(low.item<int64_t>() >= 0 && high.item<int64_t>() < limit, name, "values from 0 to " + std::to_string(limit - 1),
@@ -28,7 +29,7 @@ void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) 
 void for_batches(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check,
                  const std::function<void(at::Tensor)>& take) {
   require_range(pixels.scalar_type() == at::kByte && pixels.dim() == 4 && pixels.size(0) > 0, "pixels", "uint8 [N, C, H, W]",
-                c10::toString(pixels.scalar_type()) + (" of " + text(pixels.sizes())));
+                dtype_name(pixels.scalar_type()) + (" of " + text(pixels.sizes())));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   const at::NoGradGuard no_grad;
   for (int64_t start = 0; start < pixels.size(0); start += batch_size) {

@@ -9,6 +9,7 @@ import { atomically } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { type DType, DTYPES } from '../tensor/dtype.js';
 import { Tensor } from '../tensor/tensor.js';
+import { ARCHIVE_TAIL, pickleError, pytorchFile } from './archive.js';
 
 const CODES = {
   F64: 'float64', F32: 'float32', F16: 'float16', BF16: 'bfloat16', I64: 'int64', I32: 'int32', I16: 'int16', I8: 'int8', U8: 'uint8', BOOL: 'bool',
@@ -100,7 +101,12 @@ export async function readRaw(path: string, { requireChecksum = false } = {}): P
     const start = await read(file, 0, Math.min(8, stat.size), fail);
     if (start.length < 8) throw fail(`not a safetensors file: ${stat.size} bytes, its length field alone has 8`);
     const length = Number(start.readBigUInt64LE());
-    if (length > MAX_HEADER && isPickle(start)) throw fail(PICKLE);
+    if (length > MAX_HEADER) {
+      const tail = Math.min(ARCHIVE_TAIL, stat.size);
+      const kind = pytorchFile(start, await read(file, stat.size - tail, tail, fail));
+      if (kind === 'pickle') throw pickleError(path);
+      if (kind === 'torchscript') throw fail('a TorchScript module, not safetensors: load it with loadTorchScript');
+    }
     if (length > MAX_HEADER) throw fail(`not a safetensors file: a header of ${start.readBigUInt64LE()} bytes (at most ${MAX_HEADER})`);
     if (length > stat.size - 8) throw fail(`truncated: the header has ${length} bytes, the file ${stat.size - 8} after its length field`);
     const header = await read(file, 8, length, fail);
@@ -209,10 +215,3 @@ async function read(file: FileHandle, position: number, length: number, fail: Fa
   }
   return bytes;
 }
-
-/** A zip archive (torch.save since 1.6, TorchScript) or a bare pickle. */
-const isPickle = (start: Buffer) => start.readUInt32BE(0) === 0x504b0304 || (start[0] === 0x80 && start[1]! <= 5);
-
-const PICKLE = `a PyTorch archive: it holds a pickle, which can run any code, and is never opened here. Convert it in Python:
-  state = torch.load('model.pth', map_location='cpu', weights_only=True)
-  safetensors.torch.save_file({k: v.clone() for k, v in state.get('state_dict', state.get('model', state)).items()}, 'model.safetensors')`;

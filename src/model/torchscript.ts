@@ -3,6 +3,7 @@ import type { ModelHandle } from '../runtime/addon.js';
 import { ArgumentTypeError, describe, FileError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
+import { ARCHIVE_TAIL, pickleError, pytorchFile } from './archive.js';
 import { Model } from './model.js';
 
 /** A model that PyTorch scripted or traced: `forward(images)` is the module's own. */
@@ -17,7 +18,7 @@ export class TorchScriptModel extends Model {
  * Loads what `torch.jit.save` wrote, on the CPU and in the mode it was saved in: call `eval()` before attacking it.
  * A TorchScript file is a program. LibTorch's interpreter runs it with tensors only, but it may compute for ever: load files you trust.
  * @param source a path, or the file's bytes.
- * @throws {@link FileError} when the file is missing, damaged, a state dictionary, or without a `forward` method.
+ * @throws {@link FileError} when the file is missing, damaged, a pickle (a state dictionary: it says how to convert it), or without a `forward` method.
  */
 export async function loadTorchScript(source: string | Uint8Array, options: JobOptions = {}): Promise<TorchScriptModel> {
   if (typeof source !== 'string' && !(source instanceof Uint8Array)) throw new ArgumentTypeError('source', 'a path or a Uint8Array', describe(source));
@@ -25,5 +26,7 @@ export async function loadTorchScript(source: string | Uint8Array, options: JobO
   const bytes = typeof source !== 'string' ? source : await readFile(source).catch((error: NodeJS.ErrnoException) => {
     throw new FileError(name, error.code === 'ENOENT' ? 'no such file' : `cannot be read (${error.code})`, { cause: error });
   });
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (pytorchFile(buffer.subarray(0, 8), buffer.subarray(-ARCHIVE_TAIL)) === 'pickle') throw pickleError(name);
   return new TorchScriptModel(await job(() => native().torchscript_load(bytes, name), options.signal));
 }

@@ -58,6 +58,8 @@ describe('pgd', () => {
       using clean = await pgd(net, images, labels, { norm, steps: 0, randomStart: false });
       expect(equal(clean, images)).toBe(true);
       using start = await pgd(net, images, labels, { norm, steps: 0, seed: 3 });
+      using standing = await pgd(net, images, labels, { norm, steps: 0, stepSize: 0, seed: 3 });
+      expect(equal(standing, start)).toBe(true);
       const samples = int64([...Array(16).keys()]);
       const expected = norm === 'linf' ? ops.a_infonce.pgd_start_linf(images, samples, 8 / 255, 3) : ops.a_infonce.pgd_start_l2(images, samples, 0.5, 3);
       expect(equal(start, expected as Tensor)).toBe(true);
@@ -303,6 +305,12 @@ describe('arguments', () => {
       aten.fill_(aten.select(aten.flatten(bad), 0, 77), value);
       await fails('images', ArgumentRangeError, net, bad, labels);
     }
+    const nan = aten.full([1, 1, 8, 8], NaN);
+    await expect(pgd(net, nan, int64([0]))).rejects.toThrow(/images: expected values in \[0, 1\] .*, got NaN$/);
+    await expect(pgd(net, images, tensor([0, 1]))).rejects.toThrow("pass { dtype: 'int64' } to tensor()");
+    await expect(pgd(net, images, labels, { epsilon: 8 })).rejects.toThrow('8/255, not 8');
+    using whole = await pgd(net, images, labels, { epsilon: 1, steps: 1 });
+    expect(whole.shape).toEqual(images.shape);
     await fails('labels', ArgumentTypeError, net, images, 0);
     await fails('labels', ArgumentTypeError, net, images, labels.to({ dtype: 'int32' }));
     await fails('labels', ArgumentRangeError, net, images, int64([0]));
@@ -310,6 +318,7 @@ describe('arguments', () => {
     await fails('labels', ArgumentRangeError, net, images, int64(Array(16).fill(-1)));
     const options: [keyof PgdOptions, unknown, typeof ArgumentRangeError | typeof ArgumentTypeError][] = [
       ['norm', 'l1', ArgumentRangeError], ['epsilon', -1, ArgumentRangeError], ['epsilon', NaN, ArgumentRangeError], ['epsilon', '8/255', ArgumentTypeError],
+      ['epsilon', 8, ArgumentRangeError], ['stepSize', 0, ArgumentRangeError],
       ['stepSize', Infinity, ArgumentRangeError], ['steps', 1.5, ArgumentRangeError], ['steps', -1, ArgumentRangeError], ['restarts', 0, ArgumentRangeError],
       ['randomStart', 1, ArgumentTypeError], ['targeted', 'yes', ArgumentTypeError], ['seed', -1, ArgumentRangeError], ['batchSize', 0, ArgumentRangeError],
       ['onProgress', true, ArgumentTypeError], ['signal', 5, ArgumentTypeError], ['signal', {}, ArgumentTypeError], ['eps' as never, 1, ArgumentRangeError],

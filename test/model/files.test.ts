@@ -95,6 +95,10 @@ describe('safetensors', () => {
       await refused(Buffer.from('80028a0a6cfc9c46f9206aa850192e80', 'hex'), /pickle/); // torch.save before 1.6
     });
 
+    test('a TorchScript module is named as one', async () => {
+      for (const name of ['tiny.pt', 'frozen.pt', 'pair.pt']) await refused(await readFile(fixture(name)), /a TorchScript module.*loadTorchScript/);
+    });
+
     test('missing files and folders', async () => {
       await expect(readSafetensors(at('none'))).rejects.toThrow(/none: no such file/);
       await expect(readSafetensors(folder)).rejects.toThrow(/not a file/);

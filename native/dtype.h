@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-namespace a_infonce::addon {
+namespace a_infonce {
 
 struct DTypeName {
   c10::ScalarType type;
@@ -27,4 +27,4 @@ inline std::optional<c10::ScalarType> find_dtype(const std::string& name) {
   return std::nullopt;
 }
 
-}  // namespace a_infonce::addon
+}  // namespace a_infonce
