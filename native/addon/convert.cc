@@ -1,7 +1,6 @@
 #include "convert.h"
 
 #include <cmath>
-#include <sstream>
 #include "../error.h"
 #include "env_state.h"
 #include "tensor_box.h"
@@ -33,11 +32,11 @@ TensorBox::TensorBox(Napi::BasicEnv env, std::shared_ptr<Accounting> accounting_
   ++accounting->tensors;
   if (tensor.has_storage()) {
     storage = tensor.storage().unsafeGetStorageImpl();
-    if (accounting->handles_of[storage]++ == 0) {
-      auto bytes = static_cast<int64_t>(storage->nbytes());
-      accounting->bytes += bytes;
-      Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
-      accounting->bytes_of[storage] = bytes;
+    auto& held = accounting->storages[storage];
+    if (held.handles++ == 0) {
+      held.bytes = static_cast<int64_t>(storage->nbytes());
+      accounting->bytes += held.bytes;
+      Napi::MemoryManagement::AdjustExternalMemory(env, held.bytes);
     }
   }
 }
@@ -45,12 +44,10 @@ TensorBox::TensorBox(Napi::BasicEnv env, std::shared_ptr<Accounting> accounting_
 void TensorBox::dispose(Napi::BasicEnv env) {
   if (disposed()) return;
   --accounting->tensors;
-  if (storage && --accounting->handles_of[storage] == 0) {
-    int64_t held = accounting->bytes_of[storage];
-    accounting->bytes -= held;
-    Napi::MemoryManagement::AdjustExternalMemory(env, -held);
-    accounting->handles_of.erase(storage);
-    accounting->bytes_of.erase(storage);
+  if (auto held = accounting->storages.find(storage); held != accounting->storages.end() && --held->second.handles == 0) {
+    accounting->bytes -= held->second.bytes;
+    Napi::MemoryManagement::AdjustExternalMemory(env, -held->second.bytes);
+    accounting->storages.erase(held);
   }
   tensor = at::Tensor();
   accounting.reset();
@@ -147,12 +144,9 @@ bool Options::has(const char* key) const {
   return !found.IsUndefined() && !found.IsNull();
 }
 double Options::number(const char* key) const { return number_arg(value(key), key); }
-double Options::number(const char* key, double fallback) const { return has(key) ? number(key) : fallback; }
 int64_t Options::integer(const char* key) const { return integer_arg(value(key), key); }
-int64_t Options::integer(const char* key, int64_t fallback) const { return has(key) ? integer(key) : fallback; }
 bool Options::boolean(const char* key, bool fallback) const { return has(key) ? boolean_arg(value(key), key) : fallback; }
 std::string Options::string(const char* key) const { return string_arg(value(key), key); }
-std::string Options::string(const char* key, const char* fallback) const { return has(key) ? string(key) : std::string(fallback); }
 std::optional<at::Tensor> Options::tensor(const char* key) const { return optional_tensor_arg(value(key), key); }
 
 }  // namespace a_infonce::addon

@@ -31,12 +31,9 @@ class Options {
   bool has(const char* key) const;  // present, not undefined and not null
   Napi::Value value(const char* key) const;
   double number(const char* key) const;
-  double number(const char* key, double fallback) const;
   int64_t integer(const char* key) const;
-  int64_t integer(const char* key, int64_t fallback) const;
   bool boolean(const char* key, bool fallback) const;
   std::string string(const char* key) const;
-  std::string string(const char* key, const char* fallback) const;
   std::optional<at::Tensor> tensor(const char* key) const;
 
  private:

@@ -17,8 +17,11 @@ namespace a_infonce::addon {
 struct Accounting {
   int64_t tensors = 0;
   int64_t bytes = 0;
-  std::unordered_map<const c10::StorageImpl*, int64_t> handles_of;
-  std::unordered_map<const c10::StorageImpl*, int64_t> bytes_of;  // as entered: a storage may be resized later
+  struct Held {
+    int64_t handles = 0;
+    int64_t bytes = 0;  // as entered: a storage may be resized later
+  };
+  std::unordered_map<const c10::StorageImpl*, Held> storages;
 };
 
 class JobRunner;

@@ -3,7 +3,6 @@
 #include "jobs.h"
 #include "model_handle.h"
 #include "../error.h"
-#include "../nn/network.h"
 #include "../nn/torchscript.h"
 
 namespace a_infonce::addon {
@@ -26,12 +25,6 @@ constexpr std::pair<const char*, Config::Stem> stems[] = {{"cifar", Config::Stem
 constexpr std::pair<const char*, nn::Scheme> schemes[] = {{"framework", nn::Scheme::Framework}, {"kaiming", nn::Scheme::Kaiming}};
 constexpr std::pair<const char*, nn::Network::Output> outputs[] = {
     {"features", nn::Network::Output::Features}, {"projection", nn::Network::Output::Projection}, {"logits", nn::Network::Output::Logits}};
-
-std::shared_ptr<nn::Network> network_arg(const Napi::Value& value) {
-  auto network = std::dynamic_pointer_cast<nn::Network>(model_arg(value, "model"));
-  if (!network) throw Error(ErrorKind::ArgumentType, "model", "an Encoder or a Classifier", "a TorchScriptModel");
-  return network;
-}
 
 /// Holds the model for a synchronous call. Waiting could deadlock with a job that waits for this thread, so a model in use is an error.
 std::unique_lock<std::recursive_timed_mutex> require_idle(nn::Model& model) {
@@ -59,7 +52,7 @@ Napi::Value model_create(const Napi::CallbackInfo& info) {
 
 Napi::Value model_classifier(const Napi::CallbackInfo& info) {
   const auto classes = integer_arg(info[1], "classes");
-  return wrap_handle<nn::Model>(info.Env(), network_arg(info[0])->classifier(classes, string_arg(info[2], "branch"), static_cast<uint64_t>(integer_arg(info[3], "seed"))));
+  return wrap_handle<nn::Model>(info.Env(), network_arg(info[0], "model")->classifier(classes, string_arg(info[2], "branch"), static_cast<uint64_t>(integer_arg(info[3], "seed"))));
 }
 
 Napi::Value model_forward(const Napi::CallbackInfo& info) {
@@ -67,7 +60,7 @@ Napi::Value model_forward(const Napi::CallbackInfo& info) {
   const auto images = tensor_arg(info[1], "images");
   const auto idle = require_idle(*model);
   if (info[2].IsUndefined() && info[3].IsUndefined()) return wrap_tensor(info.Env(), model->forward(images));
-  const auto network = network_arg(info[0]);
+  const auto network = network_arg(info[0], "model");
   const auto branch = info[2].IsUndefined() ? network->branch : string_arg(info[2], "branch");
   const auto output = info[3].IsUndefined() ? network->output : choice(string_arg(info[3], "output"), "output", outputs);
   return wrap_tensor(info.Env(), network->forward(images, branch, output));
@@ -98,7 +91,7 @@ Napi::Value model_load_state(const Napi::CallbackInfo& info) {
   const auto tensors = info[2].As<Napi::Array>();
   std::map<std::string, at::Tensor> values;
   for (uint32_t i = 0; i < names.size(); ++i) values.emplace(names[i], tensor_arg(tensors.Get(i), names[i].c_str()));
-  const auto network = network_arg(info[0]);
+  const auto network = network_arg(info[0], "model");
   const auto idle = require_idle(*network);
   const auto loaded = network->load_state(values, boolean_arg(info[3], "strict"));
   auto result = Napi::Object::New(info.Env());
@@ -116,7 +109,7 @@ Napi::Value model_set_training(const Napi::CallbackInfo& info) {
 
 Napi::Value model_training(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), model_arg(info[0], "model")->training()); }
 
-Napi::Value model_clone(const Napi::CallbackInfo& info) { return wrap_handle<nn::Model>(info.Env(), network_arg(info[0])->clone()); }
+Napi::Value model_clone(const Napi::CallbackInfo& info) { return wrap_handle<nn::Model>(info.Env(), network_arg(info[0], "model")->clone()); }
 
 Napi::Value model_dispose(const Napi::CallbackInfo& info) {
   model_box(info[0], "model").reset();

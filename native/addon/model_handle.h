@@ -2,7 +2,7 @@
 #pragma once
 #include "convert.h"
 #include "../error.h"
-#include "../nn/model.h"
+#include "../nn/network.h"
 
 namespace a_infonce::addon {
 
@@ -23,6 +23,13 @@ inline std::shared_ptr<nn::Model> model_arg(const Napi::Value& value, const char
   auto model = handle_arg<nn::Model>(value, name);
   if (!model) throw Error(ErrorKind::ArgumentType, name, "a live model", "a disposed one");
   return model;
+}
+
+/// The same where only a network of ours will do.
+inline std::shared_ptr<nn::Network> network_arg(const Napi::Value& value, const char* name) {
+  auto network = std::dynamic_pointer_cast<nn::Network>(model_arg(value, name));
+  if (!network) throw Error(ErrorKind::ArgumentType, name, "an Encoder or a Classifier", "a TorchScriptModel");
+  return network;
 }
 
 }  // namespace a_infonce::addon

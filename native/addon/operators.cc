@@ -4,7 +4,6 @@
 #include <ATen/core/jit_type.h>
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <sstream>
 #include "../dtype.h"
 #include "../error.h"
@@ -26,8 +25,6 @@ struct Mismatch {
 };
 
 constexpr int64_t kMaxSafeInteger = 9007199254740991;  // 2^53 - 1
-
-bool is_list(const Napi::Value& value) { return value.IsArray(); }
 
 bool is_integral(const Napi::Value& value) {
   if (value.IsBigInt()) return true;
@@ -68,7 +65,7 @@ at::Tensor to_tensor(const Napi::Value& value) {
 
 template <typename T, typename F>
 c10::List<T> to_list(const Napi::Value& value, const char* expected, F convert) {
-  if (!is_list(value)) throw Mismatch{expected};
+  if (!value.IsArray()) throw Mismatch{expected};
   auto array = value.As<Napi::Array>();
   c10::List<T> list;
   list.reserve(array.Length());

@@ -2,7 +2,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <cstring>
-#include <numeric>
 #include "../dtype.h"
 #include "../error.h"
 #include "addon.h"

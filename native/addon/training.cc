@@ -90,12 +90,6 @@ objective::Options objective_options(const Napi::Value& value) {
   return options;
 }
 
-std::shared_ptr<nn::Network> network_arg(const Napi::Value& value, const char* name) {
-  auto network = std::dynamic_pointer_cast<nn::Network>(model_arg(value, name));
-  if (!network) throw Error(ErrorKind::ArgumentType, name, "an encoder or a classifier of this package", "a model of another kind");
-  return network;
-}
-
 Napi::Value create_trainer(const Napi::CallbackInfo& info) {
   return wrap_handle(info.Env(), std::make_shared<Trainer>(network_arg(info[0], "model"), optimizer_options(info[1]), string_arg(info[2], "prefix")));
 }

@@ -11,7 +11,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <algorithm>
 #include <cmath>
-#include <sstream>
+#include "describe.h"
 #include "dtype.h"
 #include "error.h"
 #include "nn/network.h"
@@ -21,10 +21,8 @@
 namespace a_infonce::attack {
 namespace {
 
-std::string shape_of(const at::Tensor& tensor) {
-  std::ostringstream text;
-  text << dtype_name(tensor.scalar_type()) << " " << tensor.sizes();
-  return text.str();
+std::string typed_shape(const at::Tensor& tensor) {
+  return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes());
 }
 
 /// Number of the first row with a NaN or an infinity, or -1.
@@ -43,7 +41,7 @@ void require_unit_range(const at::Tensor& images) {
 
 void check(const at::Tensor& images, const PgdOptions& options) {
   require_range((images.scalar_type() == at::kFloat || images.scalar_type() == at::kDouble) && images.dim() >= 2, "images",
-                "float32 or float64 [N, ...]", shape_of(images));
+                "float32 or float64 [N, ...]", typed_shape(images));
   require_range(std::isfinite(options.epsilon) && options.epsilon >= 0, "epsilon", "a finite number of at least 0", std::to_string(options.epsilon));
   require_range(std::isfinite(options.step_size) && options.step_size >= 0, "step_size", "a finite number of at least 0",
                 std::to_string(options.step_size));
@@ -52,10 +50,10 @@ void check(const at::Tensor& images, const PgdOptions& options) {
   require_range(options.batch_size >= 0, "batch_size", "an integer of at least 0", std::to_string(options.batch_size));
   if (options.samples.defined())
     require_range(options.samples.scalar_type() == at::kLong && options.samples.sizes() == images.sizes().slice(0, 1), "samples",
-                  "int64 [" + std::to_string(images.size(0)) + "]", shape_of(options.samples));
+                  "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(options.samples));
   if (options.start.defined())
-    require_range(options.start.scalar_type() == images.scalar_type() && options.start.sizes() == images.sizes(), "start", shape_of(images),
-                  shape_of(options.start));
+    require_range(options.start.scalar_type() == images.scalar_type() && options.start.sizes() == images.sizes(), "start", typed_shape(images),
+                  typed_shape(options.start));
 }
 
 /// One batch: the loop over restarts and steps.
@@ -118,7 +116,7 @@ class Batch {
 
   void check_loss(const at::Tensor& loss) const {
     require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == images_.size(0)), "objective",
-                  "a loss of shape [" + std::to_string(images_.size(0)) + "] or a scalar", shape_of(loss));
+                  "a loss of shape [" + std::to_string(images_.size(0)) + "] or a scalar", typed_shape(loss));
   }
 
   void keep_worst(at::Tensor x_adv) {
@@ -157,7 +155,7 @@ void for_batches(int64_t n, int64_t batch_size, const std::function<void(int64_t
 at::Tensor logits_of(nn::Model& model, const at::Tensor& images) {
   at::Tensor logits = model.forward(images);
   require_range(logits.dim() == 2 && logits.size(0) == images.size(0) && logits.size(1) > 0 && logits.is_floating_point(), "model",
-                "floating-point logits [" + std::to_string(images.size(0)) + ", classes]", shape_of(logits));
+                "floating-point logits [" + std::to_string(images.size(0)) + ", classes]", typed_shape(logits));
   return logits;
 }
 
@@ -203,7 +201,7 @@ Objective contrastive(nn::Model& model, at::Tensor positives, double temperature
                                   ? network->forward(images, network->branch, nn::Network::Output::Projection)
                                   : model.forward(images);
     require_range(output.dim() == 2 && output.size(0) == images.size(0) && output.is_floating_point(), "model",
-                  "floating-point embeddings [" + std::to_string(images.size(0)) + ", length]", shape_of(output));
+                  "floating-point embeddings [" + std::to_string(images.size(0)) + ", length]", typed_shape(output));
     return output;
   };
   objective::Options options;
@@ -223,7 +221,7 @@ Objective contrastive(nn::Model& model, at::Tensor positives, double temperature
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step) {
   require_range(labels.scalar_type() == at::kLong && labels.dim() == 1 && labels.size(0) == images.size(0), "labels",
-                "int64 [" + std::to_string(images.size(0)) + "]", shape_of(labels));
+                "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(labels));
   if (labels.numel() > 0) {
     const int64_t lowest = labels.min().item<int64_t>();
     require_range(lowest >= 0, "labels", "classes of at least 0", std::to_string(lowest));
@@ -235,7 +233,7 @@ at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& lab
 
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
                            const StepCallback& step) {
-  require_range(positives.scalar_type() == images.scalar_type() && positives.sizes() == images.sizes(), "positives", shape_of(images), shape_of(positives));
+  require_range(positives.scalar_type() == images.scalar_type() && positives.sizes() == images.sizes(), "positives", typed_shape(images), typed_shape(positives));
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
   return pgd(contrastive(model, positives, temperature), images, options, step);

@@ -1,7 +1,7 @@
 #include "encoder.h"
 #include <ATen/ops/max_pool2d.h>
 #include <algorithm>
-#include <sstream>
+#include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
 
@@ -103,11 +103,8 @@ size_t Encoder::branch_index(const std::string& branch) const {
 at::Tensor Encoder::forward(const at::Tensor& images, const std::string& branch_name) {
   const auto branch = branch_index(branch_name);
   const auto& weight = stem_.weight;
-  if (images.dim() != 4 || images.size(1) != config_.channels || images.size(2) < 1 || images.size(3) < 1) {
-    std::ostringstream received;
-    received << images.sizes();
-    throw Error(ErrorKind::ArgumentRange, "images", "shape [N, " + std::to_string(config_.channels) + ", height, width]", received.str());
-  }
+  require_range(images.dim() == 4 && images.size(1) == config_.channels && images.size(2) >= 1 && images.size(3) >= 1, "images",
+                "shape [N, " + std::to_string(config_.channels) + ", height, width]", shape_text(images.sizes()));
   require_range(images.scalar_type() == weight.scalar_type(), "images", "dtype " + dtype_name(weight.scalar_type()),
                 dtype_name(images.scalar_type()));
   require_range(images.device() == weight.device(), "images", "device " + weight.device().str(), images.device().str());

@@ -1,32 +1,13 @@
 #include "layers.h"
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
-#include <sstream>
+#include "../describe.h"
 #include "../error.h"
 
 namespace a_infonce::nn {
-namespace {
-
-std::string shape_text(const at::Tensor& x) {
-  std::ostringstream text;
-  text << x.sizes();
-  return text.str();
-}
-
-/// running <- (1 - momentum) running + momentum value, in double as LibTorch's own update. Written past the version counter, also as LibTorch
-/// does it: graphs that have saved the running statistics of an earlier train-mode forward do not use them.
-void update(const at::Tensor& running, const at::Tensor& value) {
-  const auto result = running.to(at::kDouble).mul_(1 - BatchNorm::momentum).add_(value.to(at::kDouble), BatchNorm::momentum);
-  running.variable_data().copy_(result);
-}
-
-}  // namespace
-
 Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, Initialiser& init)
     : weight(init.convolution(in, out, kernel)), stride(stride), padding((kernel - 1) / 2) {}
 
@@ -35,7 +16,7 @@ at::Tensor Conv2d::forward(const at::Tensor& x) const { return at::conv2d(x, wei
 Linear::Linear(int64_t in, int64_t out, Initialiser& init) : weight(init.uniform({out, in}, in)), bias(init.uniform({out}, in)) {}
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
-  require_range(x.dim() == 2 && x.size(1) == weight.size(1), "features", "shape [N, " + std::to_string(weight.size(1)) + "]", shape_text(x));
+  require_range(x.dim() == 2 && x.size(1) == weight.size(1), "features", "shape [N, " + std::to_string(weight.size(1)) + "]", shape_text(x.sizes()));
   return at::linear(x, weight, bias);
 }
 
@@ -53,18 +34,9 @@ BatchNorm::BatchNorm(int64_t channels, std::vector<std::string> branch_names) : 
 at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) {
   auto& branch = branches[index];
   if (!training) return at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, false, momentum, eps, true);
-  require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x) + " before a BatchNorm");
-  auto* tape = StatisticsTape::active_;
-  if (tape == nullptr) {
-    auto y = at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, true, momentum, eps, true);
-    branch.num_batches_tracked.add_(1);
-    return y;
-  }
-  // With momentum 1 the buffers come out as the batch's own statistics.
-  const auto mean = at::zeros_like(branch.running_mean), variance = at::zeros_like(branch.running_var);
-  auto y = at::batch_norm(x, branch.weight, branch.bias, mean, variance, true, 1.0, eps, true);
-  tape->entries_.push_back({branch, mean, variance});
-  tape->entries_.back().apply();
+  require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x.sizes()) + " before a BatchNorm");
+  const auto y = at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, true, momentum, eps, true);
+  branch.num_batches_tracked.add_(1);
   return y;
 }
 
@@ -78,22 +50,6 @@ void BatchNorm::visit(const std::string& prefix, const Visitor& visitor) {
     visitor(name + "running_var", branch.running_var, false);
     visitor(name + "num_batches_tracked", branch.num_batches_tracked, false);
   }
-}
-
-thread_local StatisticsTape* StatisticsTape::active_ = nullptr;
-
-StatisticsTape::Recording::Recording(StatisticsTape* tape) : before_(active_) { active_ = tape; }
-StatisticsTape::Recording::~Recording() { active_ = before_; }
-
-void StatisticsTape::Entry::apply() const {
-  const at::NoGradGuard no_grad;
-  update(branch.running_mean, mean);
-  update(branch.running_var, variance);
-  branch.num_batches_tracked.add_(1);
-}
-
-void StatisticsTape::replay() const {
-  for (const auto& entry : entries_) entry.apply();
 }
 
 }  // namespace a_infonce::nn

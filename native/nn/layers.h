@@ -48,34 +48,4 @@ struct BatchNorm {
   std::vector<Branch> branches;
 };
 
-/// Remembers the batch statistics of every BatchNorm that runs in train mode on this thread while the tape is recording, so that forwards whose
-/// inputs do not change need to be computed once and still move the running statistics as if they had been computed again:
-///   StatisticsTape tape; { auto on = tape.record(); clean = network.forward(...); }  // updates the running statistics, and remembers
-///   for (step...) { ...; tape.replay(); }                                            // r <- .9 r + .1 s for each, in the order recorded
-class StatisticsTape {
- public:
-  class Recording {
-   public:
-    explicit Recording(StatisticsTape* tape);
-    ~Recording();
-    Recording(const Recording&) = delete;
-    Recording& operator=(const Recording&) = delete;
-
-   private:
-    StatisticsTape* before_;
-  };
-  [[nodiscard]] Recording record() { return Recording(this); }
-  void replay() const;
-
- private:
-  friend struct BatchNorm;
-  struct Entry {
-    BatchNorm::Branch branch;  // handles of the tensors, not copies
-    at::Tensor mean, variance;
-    void apply() const;
-  };
-  static thread_local StatisticsTape* active_;
-  std::vector<Entry> entries_;
-};
-
 }  // namespace a_infonce::nn

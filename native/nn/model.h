@@ -27,12 +27,6 @@ class Model {
   virtual bool training() const = 0;
   /// Parameters and buffers in PyTorch's order. The tensors are the model's own: writing into them changes the model.
   virtual std::vector<NamedTensor> state() const = 0;
-  virtual std::vector<at::Tensor> parameters() const {
-    std::vector<at::Tensor> result;
-    for (auto& entry : state())
-      if (entry.parameter) result.push_back(std::move(entry.tensor));
-    return result;
-  }
   /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
   virtual std::recursive_timed_mutex& in_use() { return in_use_; }
 

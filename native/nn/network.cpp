@@ -1,7 +1,7 @@
 #include "network.h"
 #include <ATen/core/grad_mode.h>
-#include <sstream>
 #include <utility>
+#include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
 
@@ -13,12 +13,6 @@ std::string list(const std::vector<std::string>& names) {
   for (size_t i = 0; i < names.size() && i < 8; ++i) text += (i ? ", " : "") + names[i];
   if (names.size() > 8) text += " and " + std::to_string(names.size() - 8) + " more";
   return text.empty() ? "none" : text;
-}
-
-std::string shape_text(const at::Tensor& tensor) {
-  std::ostringstream text;
-  text << tensor.sizes();
-  return text.str();
 }
 
 /// A copy whose tensors are its own.
@@ -95,7 +89,7 @@ Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& val
       loaded.missing.push_back(name);
       continue;
     }
-    require_range(found->second.sizes() == tensor.sizes(), name.c_str(), "shape " + shape_text(tensor), shape_text(found->second));
+    require_range(found->second.sizes() == tensor.sizes(), name.c_str(), "shape " + shape_text(tensor.sizes()), shape_text(found->second.sizes()));
     require_range(found->second.is_floating_point() == tensor.is_floating_point(), name.c_str(), "dtype " + dtype_name(tensor.scalar_type()),
                   dtype_name(found->second.scalar_type()));
     copies.emplace_back(tensor, found->second);
@@ -115,10 +109,6 @@ std::shared_ptr<Network> Network::clone() const {
   copy->output = output;
   copy->branch = branch;
   return copy;
-}
-
-void Network::to(at::Device device) {
-  visit([&](const std::string&, at::Tensor& tensor, bool) { tensor.set_data(tensor.to(device)); });
 }
 
 }  // namespace a_infonce::nn

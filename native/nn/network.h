@@ -50,7 +50,6 @@ class Network : public Model {
   Loaded load_state(const std::map<std::string, at::Tensor>& values, bool strict = true);
   /// A deep copy: new tensors, same values and mode.
   std::shared_ptr<Network> clone() const;
-  void to(at::Device device);
 
  private:
   void visit(const Visitor& visitor) const;

@@ -3,6 +3,7 @@
 #include <torch/script.h>
 #include <algorithm>
 #include <sstream>
+#include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
 
@@ -60,9 +61,7 @@ class TorchScriptModel final : public Model {
 
  private:
   static std::string text(const at::Tensor& tensor) {
-    std::ostringstream out;
-    out << tensor.sizes() << " " << dtype_name(tensor.scalar_type());
-    return out.str();
+    return shape_text(tensor.sizes()) + " " + dtype_name(tensor.scalar_type());
   }
 
   mutable torch::jit::Module module_;

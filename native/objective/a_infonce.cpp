@@ -2,6 +2,7 @@
 #include <torch/library.h>
 #include <cmath>
 #include <string>
+#include "describe.h"
 #include "dtype.h"
 #include "error.h"
 #include "objective/algebra.h"
@@ -27,9 +28,7 @@ void check(const Tensor& features, const Options& options) {
   if (features.scalar_type() != at::kFloat && features.scalar_type() != at::kDouble)
     throw Error(ErrorKind::ArgumentType, "features", "a float32 or float64 tensor", dtype_name(features.scalar_type()));
   if (!features.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "features", "a tensor on the CPU", features.device().str());
-  std::string shape = "shape [";
-  for (int64_t i = 0; i < features.dim(); ++i) shape += (i ? ", " : "") + std::to_string(features.size(i));
-  shape += "]";
+  const std::string shape = "shape " + shape_text(features.sizes());
   require(features.dim() == 2 && features.size(0) > 0 && features.size(1) > 0, "features", "shape [views * batch, dim], neither of them 0", shape);
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
   require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <string>
 #include <vector>
+#include "describe.h"
 #include "dtype.h"
 #include "error.h"
 #include "kernels/procedural/procedural.h"
@@ -20,12 +21,6 @@ using kernels::augment::Choice;
 using kernels::augment::Pipeline;
 
 constexpr int64_t chunk = 16;  // samples a task
-
-std::string shape_of(const at::Tensor& tensor) {
-  std::string text = "[";
-  for (int64_t size : tensor.sizes()) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
-  return text + "]";
-}
 
 void require_dtype(const at::Tensor& tensor, at::ScalarType dtype, const char* argument) {
   if (tensor.scalar_type() != dtype)
@@ -42,8 +37,8 @@ struct Images {
     require_dtype(pixels_in, at::kByte, "pixels");
     require_dtype(indices_in, at::kLong, "indices");
     require_range(pixels_in.dim() == 4 && (pixels_in.size(1) == 1 || pixels_in.size(1) == 3) && pixels_in.size(2) > 0 && pixels_in.size(3) > 0,
-                  "pixels", "shape [images, 1 or 3, height, width]", shape_of(pixels_in));
-    require_range(indices_in.dim() == 1, "indices", "shape [n]", shape_of(indices_in));
+                  "pixels", "shape [images, 1 or 3, height, width]", shape_text(pixels_in.sizes()));
+    require_range(indices_in.dim() == 1, "indices", "shape [n]", shape_text(indices_in.sizes()));
     pixels = pixels_in.contiguous(), indices = indices_in.contiguous();
     channels = pixels.size(1), height = pixels.size(2), width = pixels.size(3);
     for (int64_t k = 0; k < indices.size(0); ++k)
@@ -146,7 +141,7 @@ at::Tensor augment_apply(const at::Tensor& pixels, const at::Tensor& indices, co
   require_range(size >= 1 && size <= 1 << 16, "size", "a side of 1 to 65536 pixels", std::to_string(size));
   require_dtype(choices, at::kDouble, "choices");
   require_range(choices.dim() == 2 && choices.size(0) == images.count() && choices.size(1) == columns, "choices",
-                "shape [" + std::to_string(images.count()) + ", " + std::to_string(columns) + "]", shape_of(choices));
+                "shape [" + std::to_string(images.count()) + ", " + std::to_string(columns) + "]", shape_text(choices.sizes()));
   std::vector<Choice> rows;
   for (int64_t k = 0; k < images.count(); ++k) rows.push_back(parse(choices.contiguous().const_data_ptr<double>() + k * columns));
   return render(images, size, color_first, [&](int64_t k) { return rows[static_cast<size_t>(k)]; });
@@ -182,7 +177,7 @@ at::Tensor augment(const at::Tensor& pixels, const at::Tensor& indices, const Pi
 at::Tensor high_frequency(const at::Tensor& images, double radius) {
   if (!at::isFloatingType(images.scalar_type()))
     throw Error(ErrorKind::ArgumentType, "images", "a floating-point tensor", dtype_name(images.scalar_type()));
-  require_range(images.dim() >= 2 && images.size(-1) == images.size(-2) && images.size(-1) > 0, "images", "shape [..., side, side]", shape_of(images));
+  require_range(images.dim() >= 2 && images.size(-1) == images.size(-2) && images.size(-1) > 0, "images", "shape [..., side, side]", shape_text(images.sizes()));
   require_range(radius >= 0 && std::isfinite(radius), "radius", "a finite number of at least 0", std::to_string(radius));
   const int64_t side = images.size(-1), half = side / 2 + 1;
   // Bin k of an axis is at place (k + side/2) mod side of the centred spectrum, side/2 away from its middle.

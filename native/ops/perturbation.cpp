@@ -8,7 +8,7 @@
 #include <torch/library.h>
 #include <atomic>
 #include <cmath>
-#include <sstream>
+#include "describe.h"
 #include "dtype.h"
 #include "error.h"
 #include "kernels/perturbation/perturbation.h"
@@ -19,9 +19,7 @@ namespace {
 constexpr int64_t CHUNK = 16384;  // elements a task: fixed, so that chunks do not depend on the number of threads
 
 std::string describe(const at::Tensor& tensor) {
-  std::ostringstream text;
-  text << dtype_name(tensor.scalar_type()) << " " << tensor.sizes() << " on " << tensor.device();
-  return text.str();
+  return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes()) + " on " + tensor.device().str();
 }
 
 void require_floating_cpu(const char* name, const at::Tensor& tensor) {

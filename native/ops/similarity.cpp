@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include "describe.h"
 #include "dtype.h"
 #include "error.h"
 #include "kernels/similarity/similarity.h"
@@ -25,22 +26,16 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-std::string shape_of(const Tensor& x) {
-  std::string text = "[";
-  for (int64_t i = 0; i < x.dim(); ++i) text += (i ? ", " : "") + std::to_string(x.size(i));
-  return text + "]";
-}
-
 void check_rows(const Tensor& z) {
   if (z.scalar_type() != at::kFloat && z.scalar_type() != at::kDouble)
     throw Error(ErrorKind::ArgumentType, "z", "a float32 or float64 tensor", dtype_name(z.scalar_type()));
   if (!z.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "z", "a tensor on the CPU", z.device().str());
-  require_range(z.dim() == 2 && z.size(0) >= 1 && z.size(1) >= 1, "z", "shape [rows, dim], neither of them 0", shape_of(z));
-  require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_of(z));
+  require_range(z.dim() == 2 && z.size(0) >= 1 && z.size(1) >= 1, "z", "shape [rows, dim], neither of them 0", shape_text(z.sizes()));
+  require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_text(z.sizes()));
 }
 void check_vector(const Tensor& x, const char* name, at::ScalarType type, int64_t n) {
   if (x.scalar_type() != type) throw Error(ErrorKind::ArgumentType, name, "a tensor of " + dtype_name(type), dtype_name(x.scalar_type()));
-  require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_of(x));
+  require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_text(x.sizes()));
 }
 
 /// x [n] as contiguous T, padded with zeros to whole tiles.

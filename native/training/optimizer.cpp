@@ -3,8 +3,8 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros_like.h>
 #include <cmath>
-#include <sstream>
 #include <unordered_map>
+#include "../describe.h"
 #include "../error.h"
 
 namespace a_infonce::training {
@@ -13,9 +13,7 @@ namespace {
 double norm(const at::Tensor& tensor) { return at::linalg_vector_norm(tensor).item<double>(); }
 
 std::string shape(const at::Tensor& tensor) {
-  std::ostringstream text;
-  text << "shape " << tensor.sizes();
-  return text.str();
+  return "shape " + shape_text(tensor.sizes());
 }
 
 }  // namespace

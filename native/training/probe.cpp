@@ -4,7 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/index_select.h>
-#include <sstream>
+#include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
 
@@ -12,9 +12,7 @@ namespace a_infonce::training {
 namespace {
 
 std::string text(at::IntArrayRef shape) {
-  std::ostringstream out;
-  out << "shape " << shape;
-  return out.str();
+  return "shape " + shape_text(shape);
 }
 
 void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) {

@@ -2,16 +2,14 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
-#include <sstream>
+#include "../describe.h"
 #include "../error.h"
 
 namespace a_infonce::training {
 namespace {
 
 std::string text(const at::Tensor& tensor) {
-  std::ostringstream out;
-  out << "shape " << tensor.sizes();
-  return out.str();
+  return "shape " + shape_text(tensor.sizes());
 }
 
 /// Two-view NT-Xent in form `rocl`, each group of rows by itself, averaged over the groups.

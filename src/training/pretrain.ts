@@ -89,7 +89,7 @@ export function pretrain(options: PretrainOptions): AsyncIterableIterator<Pretra
   if (every.seconds !== undefined) check.finite('checkpointEvery.seconds', every.seconds, { above: 0 });
   if (data !== undefined && typeof data !== 'string' && typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset or the name of one', describe(data));
   const changes = mergeConfig(overrides, {
-    ...(seed !== undefined && { seed }), ...(epochs !== undefined && { epochs }), ...(batchSize !== undefined && { batchSize }),
+    seed, epochs, batchSize,
     ...(data !== undefined && { data: { name: typeof data === 'string' ? data : data.name } }),
   }) as Overrides<PretrainConfig>;
   if (preset === undefined && !resume) throw new ArgumentTypeError('preset', 'the name of a preset', 'undefined');
