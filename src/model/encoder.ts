@@ -62,8 +62,11 @@ export interface LoadedState {
  * A ResNet encoder: images `[N, channels, height, width]` to features `[N, featureDim]`, optionally with a projector.
  *
  * @example
- * using encoder = Encoder.create({ architecture: 'resnet18', branches: ['normal', 'pgd', 'pgd_ce'], projector: {}, seed: 1 });
- * using features = encoder.forward(images, { branch: 'pgd' });
+ * ```ts
+ * using images = rand([4, 3, 32, 32]);
+ * using encoder = Encoder.create({ width: 8, branches: ['normal', 'pgd', 'pgd_ce'], projector: {}, seed: 1 });
+ * using features = encoder.forward(images, { branch: 'pgd' });   // [4, 64]
+ * ```
  */
 export class Encoder extends Model {
   /** @internal */
