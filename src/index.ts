@@ -19,6 +19,7 @@ export {
 } from './data/augment.js';
 export { pgd, type AttackModel, type PgdOptions, type ResolvedPgdOptions, type StepProgress } from './attack/pgd.js';
 export { evaluate, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Score } from './evaluation/evaluate.js';
+export { readResults, recordResult, type Result } from './evaluation/results.js';
 export { Model } from './model/model.js';
 export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, type LoadStateOptions, type ProjectorConfig } from './model/encoder.js';
 export { Classifier, type ClassifierConfig, type ClassifierOptions } from './model/classifier.js';

@@ -32,6 +32,7 @@ export interface RecordedData {
 
 /** What a command takes from the configuration of a run. */
 export interface RecordedRun {
+  folder: string;
   preset: string;
   data: RecordedData;
   evaluation?: PretrainConfig['evaluation'];
@@ -42,7 +43,7 @@ export async function recordedRun(path: string): Promise<RecordedRun | undefined
   for (const folder of [path, dirname(path)])
     try {
       const { preset, data, evaluation } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Partial<RecordedRun>;
-      if (typeof preset === 'string' && typeof data?.name === 'string') return { preset, data, evaluation };
+      if (typeof preset === 'string' && typeof data?.name === 'string') return { folder, preset, data, evaluation };
     } catch {
       // No run is there, or it is not ours: then the data has to be named.
     }

@@ -1,4 +1,5 @@
-import { extname } from 'node:path';
+import { statSync } from 'node:fs';
+import { basename, extname } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { AttackName, EvaluateOptions, Model, Score, Split } from '../../index.js';
 import { define, type Context } from '../command.js';
@@ -32,7 +33,7 @@ export const evaluate = define<Options>({
   name: 'evaluate',
   summary: 'measure accuracy, clean and under attack',
   description: 'Measures how many test images a classifier gets right: as they are (clean) and under attack (pgd20: 20 steps of PGD).\n' +
-    'An image counts as right under attack only if it is right without it too.',
+    'An image counts as right under attack only if it is right without it too. Scores of a classifier in the folder of a run are added to its results.jsonl.',
   arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
   options: [
     ...dataOptions("the run's"),
@@ -54,12 +55,21 @@ export const evaluate = define<Options>({
     const recorded = norm === 'l2' || options.epsilon !== undefined ? undefined : run?.evaluation?.pgd20;
     const { epsilon = recorded?.epsilon, stepSize = recorded?.stepSize } = options;
     const scores = await measure(context, model, data.test, { attacks, norm, epsilon, stepSize, restarts, randomStart: recorded?.randomStart, batchSize, limit, seed });
+    if (run) await record(run.folder, path!, data.name, scores);
     context.output.result({ model: path, data: data.name, scores }, table([
       ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
       ...Object.entries(scores).map(([name, { accuracy, correct, total, settings }]) => [name, percent(accuracy), String(correct), String(total), ...columns(settings)]),
     ]));
   },
 });
+
+/** Adds the scores of a classifier in a run's folder to its results.jsonl. */
+export async function record(folder: string, path: string, data: string, scores: Record<string, Score>): Promise<void> {
+  const { recordResult } = await import('../../index.js');
+  const model = statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path);
+  const mode = (/-(alf|aff)\.safetensors$/.exec(model)?.[1] ?? 'slf') as 'slf' | 'alf' | 'aff';
+  for (const [name, { accuracy, correct, total, settings }] of Object.entries(scores)) await recordResult(folder, { model, mode, data, name, accuracy, correct, total, settings });
+}
 
 /** The settings of a score, as the table shows them. */
 function columns(settings: Score['settings']): string[] {

@@ -1,0 +1,101 @@
+/** results.jsonl of a run's folder: one line a measured number, added by whoever measured it. */
+import { open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { check, FileError } from '../runtime/errors.js';
+
+const FILE = 'results.jsonl';
+
+const schema = z.object({
+  time: z.iso.datetime(),
+  model: z.string().min(1),
+  mode: z.enum(['slf', 'alf', 'aff']).optional(),
+  data: z.string(),
+  name: z.string().min(1),
+  accuracy: z.number().min(0).max(1),
+  correct: z.int().min(0),
+  total: z.int().min(1),
+  settings: z.record(z.string(), z.unknown()),
+}).refine(({ accuracy, correct, total }) => correct <= total && Math.abs(accuracy - correct / total) < 1e-9, { path: ['accuracy'], message: 'expected correct / total' });
+
+/** One measured number and everything needed to obtain it again. */
+export interface Result {
+  /** When it was measured, ISO 8601 in UTC. */
+  time: string;
+  /** The classifier's file name in the folder, as `classifier.safetensors`. */
+  model: string;
+  /** How the classifier was fine-tuned. */
+  mode?: 'slf' | 'alf' | 'aff' | undefined;
+  /** The data set that it was measured on. */
+  data: string;
+  /** What was measured: `clean`, `pgd20`, `autoattack`, `gaussian-noise-3`, ... */
+  name: string;
+  /** correct / total. */
+  accuracy: number;
+  correct: number;
+  /** Images. */
+  total: number;
+  /** The attack's or corruption's every value: plain JSON. */
+  settings: Record<string, unknown>;
+}
+
+/**
+ * Adds a number to `<folder>/results.jsonl`, in one write at the end of the file: any number of processes may do so at once. `time` is now unless given.
+ * @throws {@link FileError} when a value cannot be, naming it, or the file cannot be written; it is then what it was, but for a line that
+ * {@link readResults} passes over when no space is left in the middle of it.
+ */
+export async function recordResult(folder: string, line: Omit<Result, 'time'> & { time?: string }): Promise<void> {
+  const path = join(check.string('folder', folder), FILE);
+  const result = parse(path, 'the result', { time: new Date().toISOString(), ...line });
+  try {
+    const file = await open(path, 'a+');
+    try {
+      // A process that was killed in the middle of its line may have left it without an end.
+      const { size } = await file.stat();
+      const torn = size > 0 && (await file.read(Buffer.alloc(1), 0, 1, size - 1)).buffer[0] !== 0x0a;
+      const bytes = Buffer.from(`${torn ? '\n' : ''}${JSON.stringify(result)}\n`);
+      const { bytesWritten } = await file.write(bytes);
+      if (bytesWritten !== bytes.length) throw new Error(`${bytesWritten} of ${bytes.length} bytes were written`);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw new FileError(path, `cannot be written (${(error as Error).message})`, { cause: error });
+  }
+}
+
+/**
+ * The numbers recorded in a run's folder, in the order of the file; none when there is no file. A line that is not JSON (its writer was killed
+ * in the middle of it) is passed over with a warning.
+ * @param options.onWarning hears of such a line; default `process.emitWarning`.
+ * @throws {@link FileError} when the file cannot be read, or a line is JSON but no result, naming line and value.
+ */
+export async function readResults(folder: string, options?: { onWarning?: (message: string) => void }): Promise<Result[]> {
+  const { onWarning = (message: string) => process.emitWarning(message) } = check.options('options', options, ['onWarning']);
+  const path = join(check.string('folder', folder), FILE);
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
+  }
+  return text.split('\n').flatMap((line, at) => {
+    if (line.trim() === '') return [];
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch {
+      onWarning(`${path}: line ${at + 1} is not whole; passed over`);
+      return [];
+    }
+    return [parse(path, `line ${at + 1}`, value)];
+  });
+}
+
+function parse(path: string, what: string, value: unknown): Result {
+  const { data, error } = schema.safeParse(value);
+  if (data) return data;
+  const { path: key, message } = error.issues[0]!;
+  throw new FileError(path, `${what}${key.length > 0 ? `, ${key.join('.')}` : ''}: ${message}`, { cause: error });
+}
