@@ -61,7 +61,7 @@ export interface StepValues {
  * Pre-trains an encoder: an iterable of events, driven by whoever iterates. Everything is a function of the configuration: the same run on the same
  * machine with the same number of threads ends in the same bits, interrupted and resumed or not.
  *
- * Leaves in `out`: config.json, environment.json, metrics.jsonl, checkpoints and, at the end, encoder.safetensors. A checkpoint that an event
+ * Leaves in `out`: config.json, environment.json, metrics.jsonl, TensorBoard events, checkpoints and, at the end, encoder.safetensors. A checkpoint that an event
  * has named is on disk, whole. After a kill at any moment `resume: true` goes on from the newest one.
  *
  * Aborting `signal` stops within an attack step, saves a checkpoint of the steps done, announces it, and throws the signal's reason.
@@ -153,7 +153,7 @@ class Run {
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
 
     const metricsBytes = plan.resume ? await this.restore(warnings) : 0;
-    await folder.openMetrics(metricsBytes);
+    await folder.openMetrics(metricsBytes, this.state.step);
     for (const message of warnings) yield { type: 'warning', message };
     yield { type: 'start', out: folder.path, config, step: this.state.step, steps: this.steps, stepsPerEpoch: this.stepsPerEpoch, parameters: this.encoder.parameterCount };
     try {

@@ -8,6 +8,7 @@ import { ArgumentRangeError, FileError } from '../runtime/errors.js';
 import { atomically, makeFolder } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { differences } from './presets.js';
+import { EventFile } from './tensorboard.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 const CHECKPOINT = /^checkpoint-(\d{8})\.safetensors$/;
@@ -42,6 +43,7 @@ export interface Checkpoint {
  */
 export class RunFolder {
   private metrics: FileHandle | undefined;
+  private events: EventFile | undefined;
   private bytes = 0;
 
   private constructor(readonly path: string, private readonly lock: LockHandle, readonly config: unknown) {}
@@ -97,18 +99,21 @@ export class RunFolder {
     return undefined;
   }
 
-  /** Opens metrics.jsonl and cuts it to the first `bytes` bytes. */
-  async openMetrics(bytes: number): Promise<void> {
+  /** Opens metrics.jsonl and cuts it to the first `bytes` bytes, and the TensorBoard events to the first `step` steps. */
+  async openMetrics(bytes: number, step: number): Promise<void> {
     this.metrics = await open(join(this.path, 'metrics.jsonl'), 'a');
     this.bytes = Math.min(bytes, (await this.metrics.stat()).size);
     await this.metrics.truncate(this.bytes);
+    this.events = await EventFile.open(this.path, 'pretrain', step);
   }
 
-  /** Adds a line to metrics.jsonl. */
-  async record(values: object): Promise<void> {
+  /** Adds a line to metrics.jsonl, and its numbers to the TensorBoard events. */
+  async record(values: { type: string; step: number; epoch: number; secondsLeft?: number }): Promise<void> {
     const line = Buffer.from(`${JSON.stringify(values)}\n`);
     await this.metrics!.appendFile(line);
     this.bytes += line.length;
+    const { type, step, epoch, secondsLeft, ...numbers } = values;
+    await this.events!.add(step, Object.fromEntries(Object.entries(numbers as Record<string, number>).map(([name, value]) => [`${type}/${name}`, value])));
   }
 
   /** Saves a checkpoint after the metrics that it refers to, then removes all but the newest `keep`. Returns its path once it is on disk. */
@@ -124,6 +129,7 @@ export class RunFolder {
 
   async close(): Promise<void> {
     await this.metrics?.close();
+    await this.events?.close();
     native().unlock_file(this.lock);
   }
 

@@ -62,7 +62,8 @@ describe('a run', () => {
 
   it('leaves its configuration, environment, metrics, the last two checkpoints and the encoder', async () => {
     expect(readdirSync(reference).sort()).toEqual([
-      'checkpoint-00000006.safetensors', 'checkpoint-00000008.safetensors', 'config.json', 'encoder.safetensors', 'environment.json', 'metrics.jsonl', 'run.lock',
+      'checkpoint-00000006.safetensors', 'checkpoint-00000008.safetensors', 'config.json', 'encoder.safetensors', 'environment.json',
+      expect.stringMatching(/^events\.out\.tfevents\.\d{10}\.pretrain$/), 'metrics.jsonl', 'run.lock',
     ]);
     const config = JSON.parse(readFileSync(join(reference, 'config.json'), 'utf8'));
     using data = proceduralDataset({ train: 28, test: 10, size: 8 });
