@@ -17,7 +17,9 @@ export { proceduralDataset, PROCEDURAL_CLASSES, type ProceduralOptions } from '.
 export {
   augment, augmentSync, augmentChoices, highFrequency, PIPELINES, type AugmentOptions, type Pipeline, type PipelineName, type Range,
 } from './data/augment.js';
-export { pgd, type AttackModel, type PgdOptions, type ResolvedPgdOptions, type StepProgress } from './attack/pgd.js';
+export type { AttackModel, BallOptions, StepProgress } from './attack/attack.js';
+export { apgd, type ApgdOptions, type ResolvedApgdOptions } from './attack/apgd.js';
+export { pgd, type PgdOptions, type ResolvedPgdOptions } from './attack/pgd.js';
 export { evaluate, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Score } from './evaluation/evaluate.js';
 export { readResults, recordResult, type Result } from './evaluation/results.js';
 export { Model } from './model/model.js';

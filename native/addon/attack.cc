@@ -1,6 +1,7 @@
 // Attacks and predictions as jobs, on native models and on models written in JavaScript.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/clone.h>
+#include "../attack/apgd.h"
 #include "../attack/pgd.h"
 #include "addon.h"
 #include "attack_options.h"
@@ -60,11 +61,11 @@ attack::StepCallback reporter(JobContext& context) {
   };
 }
 
-Napi::Value pgd(const Napi::CallbackInfo& info) {
-  const auto images = tensor_arg(info[1], "images");
-  const Options given(info[2], "options");
+attack::Norm norm_option(const Options& given) { return given.string("norm") == "l2" ? attack::Norm::L2 : attack::Norm::Linf; }
+
+Napi::Value pgd(const Napi::CallbackInfo& info, const at::Tensor& images, const Options& given) {
   attack::PgdOptions options = pgd_options(given);
-  options.norm = given.string("norm") == "l2" ? attack::Norm::L2 : attack::Norm::Linf;
+  options.norm = norm_option(given);
   options.restarts = given.integer("restarts");
   options.early_stop = given.boolean("earlyStop", false);
   options.train_mode = given.boolean("trainMode", false);
@@ -78,6 +79,38 @@ Napi::Value pgd(const Napi::CallbackInfo& info) {
   const bool targeted = given.boolean("targeted", false);
   return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) {
     return tensor_completion(attack::pgd(model, images, labels, targeted, options, reporter(context)));
+  });
+}
+
+attack::ApgdOptions apgd_options(const Options& given) {
+  attack::ApgdOptions options;
+  options.norm = norm_option(given);
+  options.epsilon = given.number("epsilon");
+  const std::string loss = given.string("loss");
+  options.loss = loss == "dlr-targeted" ? attack::ApgdLoss::TargetedDLR : loss == "dlr" ? attack::ApgdLoss::DLR : attack::ApgdLoss::CrossEntropy;
+  options.steps = given.integer("steps");
+  options.restarts = given.integer("restarts");
+  options.targets = given.integer("targets");
+  options.rho = given.number("rho");
+  options.seed = static_cast<uint64_t>(given.integer("seed"));
+  return options;
+}
+
+/// The attack of that name with its options.
+std::shared_ptr<const attack::Attack> make_attack(const std::string& name, const Options& given) {
+  if (name == "apgd") return std::make_shared<attack::Apgd>(apgd_options(given));
+  throw Error(ErrorKind::ArgumentRange, "options.attack", "the name of an attack", "'" + name + "'");
+}
+
+// attack(model, images, options, progress): options.attack names it, options.labels, options.samples and options.batchSize are every attack's.
+Napi::Value attack_images(const Napi::CallbackInfo& info) {
+  const auto images = tensor_arg(info[1], "images");
+  const Options given(info[2], "options");
+  const std::string name = given.string("attack");
+  if (name == "pgd") return pgd(info, images, given);
+  return start_model_job(info[0], info[3], [=, attack = make_attack(name, given), labels = given.tensor("labels").value(), samples = given.tensor("samples"),
+                                            batch_size = given.integer("batchSize")](JobContext& context, nn::Model& model) {
+    return tensor_completion(attack::run(*attack, model, images, labels, samples.value_or(at::Tensor()), batch_size, reporter(context)));
   });
 }
 
@@ -97,7 +130,7 @@ Napi::Value predict(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_attack(Napi::Env env, Napi::Object exports) {
-  export_function(env, exports, "pgd", pgd);
+  export_function(env, exports, "attack", attack_images);
   export_function(env, exports, "predict", predict);
 }
 

@@ -1,18 +1,12 @@
 #include "attack/pgd.h"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/where.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <algorithm>
 #include <cmath>
-#include "describe.h"
-#include "dtype.h"
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
@@ -21,45 +15,24 @@
 namespace a_infonce::attack {
 namespace {
 
-std::string typed_shape(const at::Tensor& tensor) {
-  return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes());
-}
-
-/// Number of the first row with a NaN or an infinity, or -1.
-int64_t first_non_finite(const at::Tensor& rows) {
-  const at::Tensor finite = at::isfinite(rows).reshape({rows.size(0), -1}).all(1);
-  return finite.all().item<bool>() ? -1 : finite.to(at::kByte).argmin(0).item<int64_t>();
-}
-
-void require_unit_range(const at::Tensor& images) {
-  if (images.numel() == 0) return;
-  const auto [low, high] = at::aminmax(images);
-  const double lowest = low.item<double>(), highest = high.item<double>();
-  require_range(lowest >= 0 && highest <= 1, "images", "values in [0, 1] (normalisation belongs inside the model)",
-                std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
-}
-
 void check(const at::Tensor& images, const PgdOptions& options) {
-  require_range((images.scalar_type() == at::kFloat || images.scalar_type() == at::kDouble) && images.dim() >= 2, "images",
-                "float32 or float64 [N, ...]", typed_shape(images));
+  require_images(images);
   require_range(std::isfinite(options.epsilon) && options.epsilon >= 0, "epsilon", "a finite number of at least 0", std::to_string(options.epsilon));
   require_range(std::isfinite(options.step_size) && options.step_size >= 0, "step_size", "a finite number of at least 0",
                 std::to_string(options.step_size));
   require_range(options.steps >= 0, "steps", "an integer of at least 0", std::to_string(options.steps));
   require_range(options.restarts >= 1, "restarts", "an integer of at least 1", std::to_string(options.restarts));
   require_range(options.batch_size >= 0, "batch_size", "an integer of at least 0", std::to_string(options.batch_size));
-  if (options.samples.defined())
-    require_range(options.samples.scalar_type() == at::kLong && options.samples.sizes() == images.sizes().slice(0, 1), "samples",
-                  "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(options.samples));
+  if (options.samples.defined()) require_samples(options.samples, images);
   if (options.start.defined())
     require_range(options.start.scalar_type() == images.scalar_type() && options.start.sizes() == images.sizes(), "start", typed_shape(images),
                   typed_shape(options.start));
 }
 
 /// One batch: the loop over restarts and steps.
-class Batch {
+class Ascent {
  public:
-  Batch(const Objective& objective, const PgdOptions& options, at::Tensor images, at::Tensor samples, at::Tensor start, int64_t first)
+  Ascent(const Objective& objective, const PgdOptions& options, at::Tensor images, at::Tensor samples, at::Tensor start, int64_t first)
       : objective_(objective), options_(options), images_(std::move(images)), samples_(std::move(samples)), given_start_(std::move(start)), first_(first) {}
 
   at::Tensor run(const std::function<void(int64_t)>& stepped) {
@@ -107,11 +80,7 @@ class Batch {
     const at::Tensor leaf = x_adv.detach().requires_grad_(true);
     const Outcome outcome = objective_(leaf, first_);
     check_loss(outcome.loss);
-    require_range(outcome.loss.requires_grad(), "objective", "a loss that depends on the images through autograd",
-                  "one without a graph (computed under noGrad or detached?)");
-    const at::Tensor grad = torch::autograd::grad({outcome.loss.sum()}, {leaf}, {}, std::nullopt, false, /*allow_unused=*/true)[0];
-    require_range(grad.defined(), "objective", "a loss that depends on the images", "one that does not");
-    return {grad, outcome.fooled};
+    return {input_gradient(outcome.loss, leaf), outcome.fooled};
   }
 
   void check_loss(const at::Tensor& loss) const {
@@ -132,9 +101,7 @@ class Batch {
     }
     at::Tensor better = loss.gt(loss_);
     if (fooled_.defined()) better = fooled_.logical_not().logical_and(better.logical_or(outcome.fooled));
-    std::vector<int64_t> rows(static_cast<size_t>(x_adv.dim()), 1);
-    rows[0] = x_adv.size(0);
-    best_ = at::where(better.view(rows), x_adv, best_);
+    best_ = at::where(per_sample(better, x_adv), x_adv, best_);
     loss_ = at::where(better, loss, loss_);
     if (fooled_.defined()) fooled_ = fooled_.logical_or(outcome.fooled);
   }
@@ -145,19 +112,6 @@ class Batch {
   const int64_t first_;
   at::Tensor best_, loss_, fooled_;
 };
-
-/// body(begin, end) for batches of at most `batch_size` (0: one batch).
-void for_batches(int64_t n, int64_t batch_size, const std::function<void(int64_t, int64_t)>& body) {
-  const int64_t size = batch_size == 0 ? n : batch_size;
-  for (int64_t begin = 0; begin < n; begin += size) body(begin, std::min(n, begin + size));
-}
-
-at::Tensor logits_of(nn::Model& model, const at::Tensor& images) {
-  at::Tensor logits = model.forward(images);
-  require_range(logits.dim() == 2 && logits.size(0) == images.size(0) && logits.size(1) > 0 && logits.is_floating_point(), "model",
-                "floating-point logits [" + std::to_string(images.size(0)) + ", classes]", typed_shape(logits));
-  return logits;
-}
 
 }  // namespace
 
@@ -177,7 +131,7 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   for_batches(n, batch, [&](int64_t begin, int64_t end) {
     const at::Tensor start = options.start.defined() ? options.start.detach().slice(0, begin, end).contiguous() : at::Tensor();
     adversaries.slice(0, begin, end).copy_(
-        Batch(objective, options, x.slice(0, begin, end), samples.slice(0, begin, end), start, begin).run(stepped));
+        Ascent(objective, options, x.slice(0, begin, end), samples.slice(0, begin, end), start, begin).run(stepped));
   });
   return adversaries;
 }
@@ -220,12 +174,7 @@ Objective contrastive(nn::Model& model, at::Tensor positives, double temperature
 
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step) {
-  require_range(labels.scalar_type() == at::kLong && labels.dim() == 1 && labels.size(0) == images.size(0), "labels",
-                "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(labels));
-  if (labels.numel() > 0) {
-    const int64_t lowest = labels.min().item<int64_t>();
-    require_range(lowest >= 0, "labels", "classes of at least 0", std::to_string(lowest));
-  }
+  require_labels(labels, images);
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
   return pgd(cross_entropy(model, labels, targeted), images, options, step);
@@ -237,23 +186,6 @@ at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at:
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
   return pgd(contrastive(model, positives, temperature), images, options, step);
-}
-
-Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
-  require_unit_range(images);
-  const at::NoGradGuard no_grad;
-  const nn::ModeGuard mode(model, false);
-  const int64_t n = images.size(0);
-  Predictions result{.predicted = at::empty({n}, at::kLong)};
-  for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
-    const at::Tensor logits = logits_of(model, images.slice(0, begin, end));
-    if (const int64_t row = first_non_finite(logits); row >= 0)
-      throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
-    result.predicted.slice(0, begin, end).copy_(logits.argmax(1));
-    result.classes = logits.size(1);
-    if (step) step(end, n);
-  });
-  return result;
 }
 
 }  // namespace a_infonce::attack

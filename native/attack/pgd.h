@@ -1,15 +1,8 @@
 // Projected gradient descent (Madry et al., ICLR 2018) on the images of a batch: one loop for every norm, objective and model.
-// Parameters are never touched: gradients are taken with respect to the images alone (autograd skips the weights' branches), so neither
-// requires_grad nor grad of a parameter changes and several attacks may share a model.
 #pragma once
-#include <ATen/core/Tensor.h>
-#include <cstdint>
-#include <functional>
-#include "nn/model.h"
+#include "attack.h"
 
 namespace a_infonce::attack {
-
-enum class Norm { Linf, L2 };
 
 struct PgdOptions {
   Norm norm = Norm::Linf;
@@ -38,9 +31,6 @@ struct Outcome {
 /// x_adv [n, ...] holds the adversaries of samples first to first+n-1 of the images given to `pgd`. Runs with grad mode on.
 using Objective = std::function<Outcome(const at::Tensor& x_adv, int64_t first)>;
 
-/// Called after every step; may throw to stop (Error{Cancelled}).
-using StepCallback = std::function<void(int64_t done, int64_t total)>;
-
 /// Adversaries [N, ...] of `images` (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
 /// clamp_start off: the bare start) and within epsilon of the images, exactly in floating point. Over restarts the first fooling adversary of a
 /// sample is kept, else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite gradient.
@@ -60,13 +50,5 @@ at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& lab
                const StepCallback& step = {});
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
                            const StepCallback& step = {});
-
-struct Predictions {
-  at::Tensor predicted;  // int64 [N]
-  int64_t classes = 0;   // how many the model tells apart; 0 for no images
-};
-
-/// The classes that the model in eval mode gives images in [0, 1]; NonFinite naming the sample when logits are NaN or infinite.
-Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
 
 }  // namespace a_infonce::attack

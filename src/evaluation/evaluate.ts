@@ -1,5 +1,6 @@
 /** Clean and robust accuracy over a data set. */
-import { type AttackModel, type ResolvedPgdOptions, checkFunction, checkImages, checkLabels, predict, resolvePgdOptions, runPgd } from '../attack/pgd.js';
+import { type AttackModel, checkFunction, checkImages, checkLabels, predict } from '../attack/attack.js';
+import { type ResolvedPgdOptions, resolvePgdOptions, runPgd } from '../attack/pgd.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';

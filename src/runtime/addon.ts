@@ -85,17 +85,26 @@ export interface ModelAddon {
 }
 /** A model, or a function that gives its output for a batch by calling `give` before it returns (or its Promise resolves). */
 export type NativeModel = ModelHandle | ((images: TensorHandle, give: (output: TensorHandle) => void) => void | Promise<void>);
+/** What every attack takes. `samples`: int64 [N], which name the random streams. */
+export interface NativeAttackInputs {
+  labels?: TensorHandle | undefined;
+  samples?: TensorHandle | undefined;
+  batchSize: number;
+}
+/** One member an attack, with every value decided; see native/attack/*.h. */
+export type NativeAttack = NativeAttackInputs & (
+  | {
+    /** Either `labels`, or `positives` and `temperature` for the contrastive objective. */
+    attack: 'pgd';
+    norm: string; epsilon: number; stepSize: number; steps: number; restarts: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean;
+    earlyStop: boolean; targeted: boolean; trainMode: boolean; seed: number;
+    positives?: TensorHandle | undefined; temperature?: number | undefined;
+  }
+  | { attack: 'apgd'; norm: string; epsilon: number; loss: string; steps: number; restarts: number; targets: number; rho: number; seed: number }
+);
 export interface AttackAddon {
-  /** Either `labels`, or `positives` and `temperature` for the contrastive objective. `samples`: int64 [N], which name the random streams. */
-  pgd(
-    model: NativeModel, images: TensorHandle,
-    options: {
-      norm: string; epsilon: number; stepSize: number; steps: number; restarts: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean;
-      earlyStop: boolean; targeted: boolean; trainMode: boolean; seed: number; batchSize: number;
-      labels?: TensorHandle | undefined; positives?: TensorHandle | undefined; temperature?: number | undefined; samples?: TensorHandle | undefined;
-    },
-    progress: NativeProgress,
-  ): NativeJob<TensorHandle>;
+  /** Adversaries of all images, made by the attack that `options.attack` names. */
+  attack(model: NativeModel, images: TensorHandle, options: NativeAttack, progress: NativeProgress): NativeJob<TensorHandle>;
   /** Predicted classes, int64 [N], and how many the model tells apart. */
   predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<{ predicted: TensorHandle; classes: number }>;
 }

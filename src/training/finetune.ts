@@ -1,4 +1,4 @@
-import { checkFunction } from '../attack/pgd.js';
+import { checkFunction } from '../attack/attack.js';
 import type { Dataset } from '../data/dataset.js';
 import { Classifier } from '../model/classifier.js';
 import { Encoder } from '../model/encoder.js';

@@ -91,7 +91,7 @@ function some(names: string[]): string {
 
 /** Which images the model classifies as labelled. */
 async function right({ output, signal }: Context, model: Model, images: Tensor, labels: Tensor, batchSize: number): Promise<boolean[]> {
-  const { predict } = await import('../../attack/pgd.js');
+  const { predict } = await import('../../attack/attack.js');
   using progress = new Progress(output, { label: 'Classifying' });
   const { predicted } = await predict(model, images, batchSize, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
   using classes = predicted;

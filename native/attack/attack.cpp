@@ -1,0 +1,167 @@
+#include "attack/attack.h"
+#include <ATen/Dispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/isfinite.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <algorithm>
+#include <cmath>
+#include "describe.h"
+#include "dtype.h"
+#include "error.h"
+#include "kernels/random.h"
+#include "ops/perturbation.h"
+
+namespace a_infonce::attack {
+
+std::string typed_shape(const at::Tensor& tensor) { return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes()); }
+
+int64_t first_non_finite(const at::Tensor& rows) {
+  const at::Tensor finite = at::isfinite(rows).reshape({rows.size(0), -1}).all(1);
+  return finite.all().item<bool>() ? -1 : finite.to(at::kByte).argmin(0).item<int64_t>();
+}
+
+at::Tensor per_sample(const at::Tensor& values, const at::Tensor& images) {
+  std::vector<int64_t> shape(static_cast<size_t>(images.dim()), 1);
+  shape[0] = values.size(0);
+  return values.view(shape);
+}
+
+void for_batches(int64_t n, int64_t batch_size, const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t size = batch_size == 0 ? n : batch_size;
+  for (int64_t begin = 0; begin < n; begin += size) body(begin, std::min(n, begin + size));
+}
+
+at::Tensor logits_of(nn::Model& model, const at::Tensor& images) {
+  at::Tensor logits = model.forward(images);
+  require_range(logits.dim() == 2 && logits.size(0) == images.size(0) && logits.size(1) > 0 && logits.is_floating_point(), "model",
+                "floating-point logits [" + std::to_string(images.size(0)) + ", classes]", typed_shape(logits));
+  return logits;
+}
+
+at::Tensor input_gradient(const at::Tensor& loss, const at::Tensor& leaf) {
+  require_range(loss.requires_grad(), "objective", "a loss that depends on the images through autograd",
+                "one without a graph (computed under noGrad or detached?)");
+  const at::Tensor grad = torch::autograd::grad({loss.sum()}, {leaf}, {}, std::nullopt, false, /*allow_unused=*/true)[0];
+  require_range(grad.defined(), "objective", "a loss that depends on the images", "one that does not");
+  return grad;
+}
+
+void require_images(const at::Tensor& images) {
+  require_range((images.scalar_type() == at::kFloat || images.scalar_type() == at::kDouble) && images.dim() >= 2, "images",
+                "float32 or float64 [N, ...]", typed_shape(images));
+}
+
+void require_unit_range(const at::Tensor& images) {
+  if (images.numel() == 0) return;
+  const auto [low, high] = at::aminmax(images);
+  const double lowest = low.item<double>(), highest = high.item<double>();
+  require_range(lowest >= 0 && highest <= 1, "images", "values in [0, 1] (normalisation belongs inside the model)",
+                std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
+}
+
+void require_labels(const at::Tensor& labels, const at::Tensor& images) {
+  require_range(labels.scalar_type() == at::kLong && labels.dim() == 1 && labels.size(0) == images.size(0), "labels",
+                "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(labels));
+  if (labels.numel() == 0) return;
+  const int64_t lowest = labels.min().item<int64_t>();
+  require_range(lowest >= 0, "labels", "classes of at least 0", std::to_string(lowest));
+}
+
+void require_samples(const at::Tensor& samples, const at::Tensor& images) {
+  require_range(samples.scalar_type() == at::kLong && samples.sizes() == images.sizes().slice(0, 1), "samples",
+                "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(samples));
+}
+
+Batch::Batch(Logits model, at::Tensor images, at::Tensor labels, at::Tensor samples)
+    : images(std::move(images)), labels(std::move(labels)), samples(std::move(samples)), model_(std::move(model)) {}
+
+Batch Batch::select(const at::Tensor& rows) const {
+  return {model_, images.index_select(0, rows), labels.index_select(0, rows), samples.index_select(0, rows)};
+}
+
+at::Tensor Batch::logits(const at::Tensor& x_adv) const {
+  at::Tensor logits = model_(x_adv);
+  const int64_t highest = labels.numel() == 0 ? 0 : labels.max().item<int64_t>();
+  require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
+  if (const int64_t row = first_non_finite(logits.detach()); row >= 0)
+    throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(samples[row].item<int64_t>()) + " are NaN or infinite");
+  return logits;
+}
+
+Batch::Gradient Batch::gradient(const at::Tensor& x_adv, const Loss& loss) const {
+  const at::AutoGradMode grad_mode(true);
+  const at::Tensor leaf = x_adv.detach().requires_grad_(true);
+  const at::Tensor output = logits(leaf), losses = loss(output);
+  at::Tensor grad = input_gradient(losses, leaf).contiguous();
+  if (const int64_t row = first_non_finite(grad); row >= 0)
+    throw Error(ErrorKind::NonFinite, "the gradient of sample " + std::to_string(samples[row].item<int64_t>()) + " is NaN or infinite");
+  return {output.detach(), losses.detach(), std::move(grad)};
+}
+
+void Batch::project_(at::Tensor& x_adv, Norm norm, double epsilon) const {
+  const auto step = norm == Norm::Linf ? ops::pgd_step_linf_ : ops::pgd_step_l2_;
+  step(x_adv, /*grad=*/images, images, epsilon, /*step_size=*/0, /*clamp_then_project=*/false);  // a step of no length, along anything finite
+}
+
+at::Tensor Batch::uniform(uint64_t seed, int64_t restart, int64_t step, int64_t count) const {
+  at::Tensor values = at::empty({size(), count}, images.options());
+  const uint64_t key = random::subseed(random::subseed(seed, static_cast<uint64_t>(restart)), static_cast<uint64_t>(step));
+  const at::Tensor numbers = samples.contiguous();
+  const int64_t* number = numbers.const_data_ptr<int64_t>();
+  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "uniform", [&] {
+    scalar_t* out = values.mutable_data_ptr<scalar_t>();
+    for (int64_t row = 0; row < size(); ++row, out += count) random::fill_uniform(out, count, key, static_cast<uint64_t>(number[row]));
+  });
+  return values;
+}
+
+at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
+               const StepCallback& step) {
+  require_images(images);
+  require_unit_range(images);
+  require_labels(labels, images);
+  const int64_t n = images.size(0), batches = n == 0 ? 0 : batch_size == 0 ? 1 : (n + batch_size - 1) / batch_size;
+  const at::Tensor numbers = samples.defined() ? samples : at::arange(n, at::kLong);
+  require_samples(numbers, images);
+  const at::NoGradGuard no_grad;
+  const nn::ModeGuard mode(model, false);
+  const at::Tensor x = images.detach().contiguous();
+  at::Tensor adversaries = at::empty_like(x);
+  const int64_t total = batches * attack.steps();
+  int64_t done = 0, end_of_batch = 0;
+  for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
+    end_of_batch += attack.steps();
+    const Batch batch([&model](const at::Tensor& each) { return logits_of(model, each); }, x.slice(0, begin, end), labels.slice(0, begin, end),
+                      numbers.slice(0, begin, end));
+    adversaries.slice(0, begin, end).copy_(attack.run(batch, [&] {
+      ++done;
+      if (step) step(done, total);
+    }));
+    done = end_of_batch;  // an attack may be done sooner
+    if (step) step(done, total);
+  });
+  return adversaries;
+}
+
+Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
+  require_unit_range(images);
+  const at::NoGradGuard no_grad;
+  const nn::ModeGuard mode(model, false);
+  const int64_t n = images.size(0);
+  Predictions result{.predicted = at::empty({n}, at::kLong)};
+  for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
+    const at::Tensor logits = logits_of(model, images.slice(0, begin, end));
+    if (const int64_t row = first_non_finite(logits); row >= 0)
+      throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
+    result.predicted.slice(0, begin, end).copy_(logits.argmax(1));
+    result.classes = logits.size(1);
+    if (step) step(end, n);
+  });
+  return result;
+}
+
+}  // namespace a_infonce::attack
