@@ -13,6 +13,7 @@ export { openDataset, findDataset, DATASETS, dataCacheFolder, type DatasetName, 
 export type { FolderOptions } from './data/folder.js';
 export { downloadDataset, DOWNLOADABLE, type DownloadOptions, type DownloadProgress } from './data/download.js';
 export { Split, type Dataset, type Indices } from './data/dataset.js';
+export { readNpy, type NpyArray, type NpyOptions } from './data/npy.js';
 export { proceduralDataset, PROCEDURAL_CLASSES, type ProceduralOptions } from './data/procedural.js';
 export {
   augment, augmentSync, augmentChoices, highFrequency, PIPELINES, type AugmentOptions, type Pipeline, type PipelineName, type Range,

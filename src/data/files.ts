@@ -1,6 +1,6 @@
 /** Reading files from outside: sizes are checked before anything is allocated, and every failure names the file. */
 import { createReadStream } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { open, stat, type FileHandle } from 'node:fs/promises';
 import { createGunzip } from 'node:zlib';
 import { FileError } from '../runtime/errors.js';
 
@@ -21,6 +21,15 @@ export async function kindOf(path: string): Promise<'file' | 'folder' | 'other' 
   return found && (found.isFile() ? 'file' : found.isDirectory() ? 'folder' : 'other');
 }
 
+/** Fills `data` from `position` on. */
+export async function readFully(file: FileHandle, path: string, data: Buffer, position: number): Promise<void> {
+  for (let at = 0; at < data.length;) {
+    const { bytesRead } = await file.read(data, at, Math.min(data.length - at, 2 ** 30), position + at);  // one call takes less than 2 GiB
+    if (bytesRead === 0) throw new FileError(path, `expected ${position + data.length} bytes, got ${position + at}`);
+    at += bytesRead;
+  }
+}
+
 /** Reads a file of exactly `records` records of `bytes` bytes, some at a time; `take` gets them with the number of the first, and must not keep them. */
 export async function readRecords(path: string, records: number, bytes: number, take: (data: Buffer, first: number) => void): Promise<void> {
   const expected = records * bytes;
@@ -32,11 +41,7 @@ export async function readRecords(path: string, records: number, bytes: number, 
       if (size !== expected) throw new FileError(path, `expected ${expected} bytes, got ${size}`);
       for (let first = 0; first < records; first += chunk.length / bytes) {
         const data = chunk.subarray(0, Math.min(chunk.length, expected - first * bytes));
-        for (let at = 0; at < data.length;) {
-          const { bytesRead } = await file.read(data, at, data.length - at, first * bytes + at);
-          if (bytesRead === 0) throw new FileError(path, `expected ${expected} bytes, got ${first * bytes + at}`);
-          at += bytesRead;
-        }
+        await readFully(file, path, data, first * bytes);
         take(data, first);
       }
     } finally {
