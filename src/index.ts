@@ -29,6 +29,8 @@ export { Classifier, type ClassifierConfig, type ClassifierOptions } from './mod
 export { loadTorchScript, TorchScriptModel } from './model/torchscript.js';
 export { readSafetensors, writeSafetensors, type Safetensors } from './model/safetensors.js';
 export { pretrain, type PretrainEvent, type PretrainOptions, type StepValues } from './training/pretrain.js';
+export { cluster, type ClusterOptions, type ClusterProgress, type ClusterScore, type Clustering } from './training/cluster.js';
+export { readPseudoLabels, writePseudoLabels, type PseudoLabels, type ReadPseudoLabelsOptions } from './training/pseudo-labels.js';
 export { randomEncoder } from './training/baseline.js';
 export { finetune, type FinetuneOptions } from './training/finetune.js';
 export { presets, resolveConfig, type FinetuneConfig, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';

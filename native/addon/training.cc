@@ -2,6 +2,7 @@
 #include <ATen/ops/empty.h>
 #include <algorithm>
 #include "../error.h"
+#include "../training/kmeans.h"
 #include "../training/probe.h"
 #include "../training/rocl.h"
 #include "../training/sampling.h"
@@ -130,9 +131,36 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   const at::Tensor pixels = tensor_arg(info[1], "pixels");
   const std::string branch = string_arg(info[2], "branch");
   const int64_t batch_size = integer_arg(info[3], "batchSize");
-  return start_job(info.Env(), info.Env().Undefined(), [=, network = network_arg(info[0], "encoder")](JobContext& job) -> Completion {
-    at::Tensor features = training::encode(*network, pixels, branch, batch_size, [&] { job.check(); });
+  return start_job(info.Env(), info[4], [=, model = model_arg(info[0], "encoder")](JobContext& job) -> Completion {
+    int64_t batches = 0;
+    at::Tensor features = training::encode(*model, pixels, branch, batch_size, [&] {
+      job.check();
+      job.progress({{"done", batches++ * batch_size}, {"total", pixels.size(0)}});
+    });
     return [features](Napi::Env env) { return wrap_tensor(env, features); };
+  });
+}
+
+Napi::Value kmeans(const Napi::CallbackInfo& info) {
+  const at::Tensor features = tensor_arg(info[0], "features");
+  const Options given(info[1], "options");
+  const training::KMeansOptions options{
+      .k = given.integer("k"), .mini_batch = given.boolean("miniBatch", true), .batch_size = given.integer("batchSize"), .restarts = given.integer("restarts"),
+      .max_iterations = given.integer("maxIterations"), .tolerance = given.number("tolerance"), .seed = static_cast<uint64_t>(given.integer("seed"))};
+  return start_job(info.Env(), info[2], [=](JobContext& job) -> Completion {
+    auto found = std::make_shared<training::Clusters>(training::kmeans(features, options, [&](int64_t restart, int64_t pass, double inertia) {
+      job.check();
+      job.progress({{"restart", restart}, {"iteration", pass}, {"inertia", inertia}});
+    }));
+    return [found](Napi::Env env) -> Napi::Value {
+      auto object = Napi::Object::New(env), history = Napi::Array::New(env).As<Napi::Object>();
+      for (uint32_t i = 0; i < found->history.size(); ++i) history.Set(i, found->history[i]);
+      object.Set("labels", wrap_tensor(env, found->labels));
+      object.Set("centers", wrap_tensor(env, found->centers));
+      object.Set("inertia", found->inertia);
+      object.Set("history", history);
+      return object;
+    };
   });
 }
 
@@ -199,6 +227,7 @@ void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "load_trainer_state", load_trainer_state);
   export_function(env, exports, "rocl_step", rocl_step);
   export_function(env, exports, "encode", encode);
+  export_function(env, exports, "kmeans", kmeans);
   export_function(env, exports, "estimate_statistics", estimate_statistics);
   export_function(env, exports, "probe_epoch", probe_epoch);
   export_function(env, exports, "permutation", permutation);

@@ -23,25 +23,28 @@ void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) 
                 std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
 }
 
-/// `take(features)` for every batch of the pixels, in the mode that the network is in.
-void for_batches(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check,
+/// `take(features)` for every batch of the pixels, in the mode that the model is in.
+void for_batches(nn::Model& model, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check,
                  const std::function<void(at::Tensor)>& take) {
+  auto* network = dynamic_cast<nn::Network*>(&model);
+  require_range(network || branch.empty(), "branch", "none: the model is a TorchScriptModel", "'" + branch + "'");
   require_range(pixels.scalar_type() == at::kByte && pixels.dim() == 4 && pixels.size(0) > 0, "pixels", "uint8 [N, C, H, W]",
                 dtype_name(pixels.scalar_type()) + (" of " + text(pixels.sizes())));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   const at::NoGradGuard no_grad;
   for (int64_t start = 0; start < pixels.size(0); start += batch_size) {
     check();
-    take(network.features(pixels.slice(0, start, start + batch_size).to(at::kFloat).div_(255), branch));
+    const at::Tensor images = pixels.slice(0, start, start + batch_size).to(at::kFloat).div_(255);
+    take(network ? network->features(images, branch) : model.forward(images));
   }
 }
 
 }  // namespace
 
-at::Tensor encode(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
-  const nn::ModeGuard eval(network, false);
+at::Tensor encode(nn::Model& model, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
+  const nn::ModeGuard eval(model, false);
   std::vector<at::Tensor> features;
-  for_batches(network, pixels, branch, batch_size, check, [&](at::Tensor batch) { features.push_back(std::move(batch)); });
+  for_batches(model, pixels, branch, batch_size, check, [&](at::Tensor batch) { features.push_back(std::move(batch)); });
   return at::cat(features);
 }
 

@@ -4,9 +4,9 @@
 
 namespace a_infonce::training {
 
-/// Features [N, feature_dim] of pixels (uint8 [N, C, H, W], read as k/255) through one BatchNorm branch in eval mode, without gradients; the mode is
-/// restored. `check` is called once a batch.
-at::Tensor encode(nn::Network& network, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check);
+/// Features [N, D] of pixels (uint8 [N, C, H, W], read as k/255) in eval mode, without gradients; the mode is restored. Of a network through one
+/// BatchNorm branch; of another model its output, `branch` being empty. `check` is called once a batch, before it.
+at::Tensor encode(nn::Model& model, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check);
 
 /// Whole train-mode passes over the same pixels without gradients, 64 batches or more: BatchNorm's running statistics become theirs, no weight moves, the
 /// mode is restored.

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Session } from './command.js';
 import { attack } from './commands/attack.js';
+import { cluster } from './commands/cluster.js';
 import { data } from './commands/data.js';
 import { doctor } from './commands/doctor.js';
 import { evaluate } from './commands/evaluate.js';
@@ -31,7 +32,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
       outputError: () => {},  // printed below, like every other failure
     })
     .addHelpText('after', '\nEvery command: a-infonce <command> --help');
-  for (const add of [quickstart, pretrain, finetune, evaluate, attack, data, doctor]) add(program, session);
+  for (const add of [quickstart, pretrain, finetune, evaluate, attack, cluster, data, doctor]) add(program, session);
   try {
     await program.parseAsync(args, { from: 'user' });
     return session.exitCode;

@@ -150,8 +150,12 @@ export interface TrainingAddon {
     };
     attack: { epsilon: number; stepSize: number; steps: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean };
   }): NativeJob<Record<'loss' | 'contrastive' | 'regularizer' | 'gradientNorm' | 'perturbation', number>>;
-  /** Features [N, D] of uint8 pixels [N, C, H, W] in eval mode; `branch` may be '' for the first. */
-  encode(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number): NativeJob<TensorHandle>;
+  /** Features [N, D] of uint8 pixels [N, C, H, W] in eval mode; `branch` may be '' for the first. Progress: `done` of `total` images. */
+  encode(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number, progress?: NativeProgress): NativeJob<TensorHandle>;
+  /** Clusters of the rows of features [N, D]: labels int64 [N], centers float32 [k, D]. Progress: `restart`, `iteration`, `inertia`. */
+  kmeans(features: TensorHandle, options: {
+    k: number; miniBatch: boolean; batchSize: number; restarts: number; maxIterations: number; tolerance: number; seed: number;
+  }, progress: NativeProgress): NativeJob<{ labels: TensorHandle; centers: TensorHandle; inertia: number; history: number[] }>;
   /** Train-mode passes over the same pixels: BatchNorm's running statistics become theirs, no weight moves. */
   estimate_statistics(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number): NativeJob<undefined>;
   /** One pass over features [N, D] and labels [N] in `order`; both and `order` int64 but the features. */

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { augment } from '../data/augment.js';
 import type { Dataset } from '../data/dataset.js';
+import { sha256 } from '../data/hash.js';
 import { openDataset } from '../data/open.js';
 import { Encoder } from '../model/encoder.js';
 import { writeSafetensors } from '../model/safetensors.js';
@@ -338,14 +338,6 @@ class Run {
   private get steps(): number {
     return this.stepsPerEpoch * this.config.epochs;
   }
-}
-
-/** Of the bytes in order, a piece at a time: a data set is not copied for it. */
-function sha256(pixels: Tensor): string {
-  const hash = createHash('sha256');
-  for (let start = 0; start < pixels.shape[0]!; start += 1024)
-    scope(() => hash.update(ops.aten.slice(pixels, 0, start, start + 1024).toTypedArray() as Uint8Array));
-  return hash.digest('hex');
 }
 
 function disposeBatch({ indices, views }: Batch): void {

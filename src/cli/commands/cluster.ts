@@ -1,0 +1,125 @@
+import { existsSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { Argument, InvalidArgumentError, Option } from 'commander';
+import type { ClusterOptions, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
+import { define, type Context } from '../command.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { CommandError, UsageError } from '../failure.js';
+import { integer, list } from '../options.js';
+import { counted, table } from '../output.js';
+import { Progress } from '../progress.js';
+import { checkPlace, typed } from '../run-folder.js';
+import { limited } from './pretrain.js';
+
+interface Options extends DataOptions {
+  check?: string;
+  k?: number[];
+  algorithm?: ClusterOptions['algorithm'];
+  batchSize?: number;
+  restarts?: number;
+  maxIterations?: number;
+  branch?: string;
+  limit?: number;
+  out?: string;
+}
+
+const DEFAULT_OUT = 'labels.safetensors';
+
+export const cluster = define<Options>({
+  name: 'cluster',
+  summary: 'make pseudo-labels from the features of an encoder',
+  description: 'Finds clusters (k-means) among the features of the training images and writes which image is in which to a safetensors file, for the\n' +
+    'methods that learn from pseudo-labels. With --check: looks at a file of labels that others made (.npy, .json, .safetensors), and converts it with --out.',
+  arguments: [new Argument('[encoder]', 'the folder of a run, an encoder as .safetensors, or a TorchScript model that gives features as .pt')],
+  options: [
+    ...dataOptions("the run's"),
+    new Option('--k <numbers>', 'how many clusters, with commas between; default: 2,10,50,100,500').argParser(counts),
+    new Option('--restarts <n>', 'runs of which the best is kept; default: 10').argParser(integer({ min: 1 })),
+    new Option('--algorithm <name>', 'how centres move; default: mini-batch').choices(['mini-batch', 'lloyd']),
+    new Option('--batch-size <n>', 'rows of a mini-batch; default: 1024').argParser(integer({ min: 1 })),
+    new Option('--max-iterations <n>', 'passes over the features, at most; default: 100').argParser(integer({ min: 1 })),
+    new Option('--branch <name>', "the encoder's BatchNorm branch; default: its first"),
+    new Option('--limit <n>', 'so many training images, as pretrain --limit takes them').argParser(integer({ min: 1 })),
+    new Option('--out <file>', `where to write the labels; default: ${DEFAULT_OUT}`),
+    new Option('--check <file>', 'only check the labels in this file; with --out, write them there'),
+  ],
+  examples: [
+    ['a-infonce cluster runs/simclr --data cifar10', "AdvCL's pseudo-labels in labels.safetensors"],
+    ['a-infonce cluster runs/simclr --k 10 --restarts 20 --algorithm lloyd', 'one set of labels, more thoroughly'],
+    ['a-infonce cluster --check labels.npy --data cifar10 --out labels.safetensors', 'labels from elsewhere'],
+  ],
+  async action(context, options, from) {
+    if (options.check !== undefined) return checkLabels(context, options, options.check, from);
+    if (from === undefined) throw new UsageError('which encoder? a-infonce cluster <encoder>, or --check <file> for labels that are there');
+    const { output, signal } = context;
+    const { out = DEFAULT_OUT, k, algorithm, batchSize, restarts, maxIterations, branch, seed } = options;
+    await checkPlace(out, [from, join(from, 'encoder.safetensors')]);
+    const run = await recordedRun(from);
+    using model = await loadEncoder(context, from);
+    using data = limited(await openData(context, options, run?.data), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
+    const { cluster: find, writePseudoLabels } = await import('../../index.js');
+    const bars: { encode?: Progress; cluster?: Progress } = {};
+    const wanted = k ?? [2, 10, 50, 100, 500];
+    try {
+      using found = await find(model, data, {
+        k: wanted, algorithm, batchSize, restarts, maxIterations, branch, seed, signal, encoder: from,
+        onProgress: (event) => {
+          if (event.type === 'encode') {
+            bars.encode ??= new Progress(output, { label: 'Encoding', total: event.total, rate: (images) => `${Math.round(images)} images/s` });
+            return bars.encode.update(event.done);
+          }
+          bars.encode?.stop();
+          bars.cluster ??= new Progress(output, { label: 'Clustering', total: wanted.length * event.restarts });
+          bars.cluster.update(wanted.indexOf(event.k) * event.restarts + event.restart, `k ${event.k}`, `pass ${event.iteration}`);
+        },
+      });
+      bars.cluster?.stop();
+      await writePseudoLabels(out, found);
+      const scores = [...found.scores].map(([k, { inertia, iterations, sizes }]) => ({ k, inertia, iterations, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
+      output.result({ out, data: data.name, images: found.images, clusters: scores }, [
+        ...table([['clusters', 'inertia', 'passes', 'smallest', 'largest'],
+          ...scores.map((each) => [String(each.k), each.inertia.toPrecision(6), String(each.iterations), String(each.smallest), String(each.largest)])]),
+        `labels of ${found.images} images are in ${out}`,
+      ]);
+    } finally {
+      bars.encode?.stop();
+      bars.cluster?.stop();
+    }
+    next(context, out);
+  },
+});
+
+async function checkLabels(context: Context, options: Options, path: string, encoder: string | undefined): Promise<void> {
+  if (encoder !== undefined) throw new UsageError('--check looks at a file of labels: it takes no encoder');
+  if (options.k !== undefined && options.k.length !== 1) throw new UsageError('--k with --check is the number of classes of the one list in the file');
+  const { readPseudoLabels, writePseudoLabels } = await import('../../index.js');
+  const { sizesOf } = await import('../../training/cluster.js');
+  const { sha256: hash } = await import('../../data/hash.js');
+  if (options.out !== undefined) await checkPlace(options.out, [path]);
+  using data = limited(await openData(context, options), options.limit);
+  const sha256 = hash(data.train.pixels);
+  using found: PseudoLabels = await readPseudoLabels(path, { images: data.train.length, sha256, k: options.k?.[0] });
+  const rows = [...found.labels].map(([k, labels]) => ({ k, sizes: sizesOf(labels, k) })).map(({ k, sizes }) => ({ k, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
+  if (options.out !== undefined) await writePseudoLabels(options.out, { ...found, source: { ...found.source, data: data.name, sha256 } });
+  context.output.result({ file: path, out: options.out, data: data.name, images: found.images, clusters: rows }, [
+    ...table([['classes', 'smallest', 'largest'], ...rows.map(({ k, smallest, largest }) => [String(k), String(smallest), String(largest)])]),
+    `${path}: labels of the ${counted(found.images, 'training image')} of ${data.name}${options.out === undefined ? '' : `; written to ${options.out}`}`,
+  ]);
+  next(context, options.out ?? path);
+}
+
+const next = ({ output }: Context, labels: string): void => output.note(`\nNext: a-infonce pretrain --preset advcl-cifar10 --set pseudoLabels=${typed(labels)}`);
+
+async function loadEncoder({ signal }: Context, path: string): Promise<Encoder | TorchScriptModel> {
+  const { Encoder, loadTorchScript } = await import('../../index.js');
+  if (extname(path) === '.pt') return await loadTorchScript(path, { signal });
+  if (existsSync(join(path, 'config.json')) && !existsSync(join(path, 'encoder.safetensors')))
+    throw new CommandError(`the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume`);
+  return await Encoder.load(path);
+}
+
+function counts(text: string): number[] {
+  const values = list()(text).map(integer({ min: 1 }));
+  if (new Set(values).size !== values.length) throw new InvalidArgumentError('Expected each number once.');
+  return values;
+}
