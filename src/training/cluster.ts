@@ -1,5 +1,5 @@
 /** Pseudo-labels: the classes that k-means finds among the features of an encoder, which AdvCL's second adversary is made against. */
-import { checkFunction } from '../attack/pgd.js';
+import { checkFunction } from '../attack/attack.js';
 import type { Dataset } from '../data/dataset.js';
 import { sha256 } from '../data/hash.js';
 import { Encoder } from '../model/encoder.js';

@@ -1,6 +1,7 @@
 /** Files of pseudo-labels: ours, and those that others made. */
 import { readFile } from 'node:fs/promises';
 import { extname } from 'node:path';
+import { readNpy } from '../data/npy.js';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import { check, FileError } from '../runtime/errors.js';
 import { keep } from '../tensor/scope.js';
@@ -102,10 +103,14 @@ async function read(path: string): Promise<{ lists: List[]; source: Source }> {
     case '.safetensors': {
       const { tensors, metadata } = await readSafetensors(path);
       try {
-        return { lists: [...tensors].map(([name, tensor]) => listOf(path, name, tensor)), source: sourceOf(path, metadata[SOURCE]) };
+        return { lists: [...tensors].map(([name, tensor]) => listOf(path, name, tensor, tensor.toTypedArray())), source: sourceOf(path, metadata[SOURCE]) };
       } finally {
         for (const tensor of tensors.values()) tensor.dispose();
       }
+    }
+    case '.npy': {
+      const array = await readNpy(path);
+      return { lists: [listOf(path, 'labels', array, array.data)], source: {} };
     }
     case '.json': {
       const value = await readJson(path);
@@ -123,9 +128,9 @@ async function read(path: string): Promise<{ lists: List[]; source: Source }> {
   }
 }
 
-function listOf(path: string, name: string, tensor: Tensor): List {
-  if (!/^u?int/.test(tensor.dtype)) throw new FileError(path, `${name}: expected integers, got ${tensor.dtype}`);
-  return { name, shape: tensor.shape, values: Array.from(tensor.toTypedArray() as ArrayLike<number | bigint>) };
+function listOf(path: string, name: string, { dtype, shape }: { dtype: string; shape: readonly number[] }, values: ArrayLike<unknown>): List {
+  if (!/^u?int/.test(dtype)) throw new FileError(path, `${name}: expected integers, got ${dtype}`);
+  return { name, shape, values: Array.from(values) };
 }
 
 function sourceOf(path: string, text: string | undefined): Source {
