@@ -28,7 +28,8 @@ export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, typ
 export { Classifier, type ClassifierConfig, type ClassifierOptions } from './model/classifier.js';
 export { loadTorchScript, TorchScriptModel } from './model/torchscript.js';
 export { readSafetensors, writeSafetensors, type Safetensors } from './model/safetensors.js';
-export { pretrain, type PretrainEvent, type PretrainOptions, type StepValues } from './training/pretrain.js';
+export { pretrain, type PretrainEvent, type PretrainOptions } from './training/pretrain.js';
+export type { StepValues } from './training/methods/method.js';
 export { cluster, type ClusterOptions, type ClusterProgress, type ClusterScore, type Clustering } from './training/cluster.js';
 export { readPseudoLabels, writePseudoLabels, type PseudoLabels, type ReadPseudoLabelsOptions } from './training/pseudo-labels.js';
 export { randomEncoder } from './training/baseline.js';

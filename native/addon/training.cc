@@ -4,11 +4,10 @@
 #include "../error.h"
 #include "../training/kmeans.h"
 #include "../training/probe.h"
-#include "../training/rocl.h"
 #include "../training/sampling.h"
 #include "addon.h"
-#include "attack_options.h"
 #include "jobs.h"
+#include "methods.h"
 #include "model_handle.h"
 
 namespace a_infonce::addon {
@@ -73,24 +72,6 @@ Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std
   });
 }
 
-objective::Options objective_options(const Napi::Value& value) {
-  const Options given(value, "objective");
-  objective::Options options;
-  options.views = 3;
-  options.form = objective::Form::RoCL;
-  options.temperature = given.number("temperature");
-  if (given.has("inferiorPositive")) {
-    const Options positive(given.value("inferiorPositive"), "inferiorPositive");
-    options.alpha = positive.number("alpha");
-    options.weight = positive.number("weight");
-  }
-  if (given.has("hardNegative")) {
-    const Options negative(given.value("hardNegative"), "hardNegative");
-    options.hard_negative = objective::HardNegative{.beta = negative.number("beta"), .tau_plus = negative.number("tauPlus")};
-  }
-  return options;
-}
-
 Napi::Value create_trainer(const Napi::CallbackInfo& info) {
   return wrap_handle(info.Env(), std::make_shared<Trainer>(network_arg(info[0], "model"), optimizer_options(info[1]), string_arg(info[2], "prefix")));
 }
@@ -108,22 +89,12 @@ Napi::Value load_trainer_state(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value rocl_step(const Napi::CallbackInfo& info) {
-  const at::Tensor view1 = tensor_arg(info[1], "view1"), view2 = tensor_arg(info[2], "view2");
-  const Options given(info[3], "options");
-  training::RoclOptions options;
-  options.objective = objective_options(given.value("objective"));
-  options.attack = pgd_options(Options(given.value("attack"), "attack"));
-  options.attack.seed = static_cast<uint64_t>(given.integer("seed"));
-  options.attack.samples = given.tensor("samples").value_or(at::Tensor());
-  options.regularizer_weight = given.number("regularizerWeight");
-  options.shared_forward = given.boolean("sharedForward", false);
-  options.groups = given.integer("groups");
-  const double lr = given.number("learningRate");
-  return start_exclusive(info.Env(), handle_arg<Trainer>(info[0], "trainer"), [=](Trainer& trainer, const training::Check& check) {
-    return trainer.step(lr, [&](nn::Network& network, training::Values& values) {
-      return training::rocl_loss(network, view1, view2, options, values, check);
-    });
+Napi::Value training_step(const Napi::CallbackInfo& info) {
+  const Options options(info[3], "options");
+  const double lr = options.number("learningRate");
+  const Step step = read_step(string_arg(info[1], "method"), Options(info[2], "inputs"), options);
+  return start_exclusive(info.Env(), handle_arg<Trainer>(info[0], "trainer"), [lr, step](Trainer& trainer, const training::Check& check) {
+    return trainer.step(lr, [&](nn::Network& network, training::Values& values) { return step.loss(network, values, check); }, step.state);
   });
 }
 
@@ -225,7 +196,7 @@ void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "create_trainer", create_trainer);
   export_function(env, exports, "trainer_state", trainer_state);
   export_function(env, exports, "load_trainer_state", load_trainer_state);
-  export_function(env, exports, "rocl_step", rocl_step);
+  export_function(env, exports, "training_step", training_step);
   export_function(env, exports, "encode", encode);
   export_function(env, exports, "kmeans", kmeans);
   export_function(env, exports, "estimate_statistics", estimate_statistics);

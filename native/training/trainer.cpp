@@ -18,8 +18,8 @@ NamedTensors select(const nn::Network& network, const std::string& prefix) {
 /// Puts running statistics, modes and gradients back unless the step got through.
 class Rollback {
  public:
-  Rollback(nn::Network& network, Optimizer& optimizer, const std::vector<at::Tensor>& buffers)
-      : mode_(network, network.training()), optimizer_(optimizer), buffers_(buffers) {
+  Rollback(nn::Network& network, Optimizer& optimizer, std::vector<at::Tensor> buffers)
+      : mode_(network, network.training()), optimizer_(optimizer), buffers_(std::move(buffers)) {
     for (const auto& buffer : buffers_) before_.push_back(buffer.clone());
   }
   ~Rollback() {
@@ -33,7 +33,7 @@ class Rollback {
  private:
   nn::ModeGuard mode_;
   Optimizer& optimizer_;
-  const std::vector<at::Tensor>& buffers_;
+  const std::vector<at::Tensor> buffers_;
   std::vector<at::Tensor> before_;
 };
 
@@ -49,9 +49,11 @@ Trainer::Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options,
     if (!entry.parameter && entry.name.starts_with(prefix)) buffers_.push_back(entry.tensor);
 }
 
-Values Trainer::step(double lr, const Method& method) {
+Values Trainer::step(double lr, const Method& method, const std::vector<at::Tensor>& state) {
   const at::AutoGradMode grad(true);
-  Rollback rollback(*network_, optimizer_, buffers_);
+  std::vector<at::Tensor> buffers = buffers_;
+  buffers.insert(buffers.end(), state.begin(), state.end());
+  Rollback rollback(*network_, optimizer_, std::move(buffers));
   Values values = {{"loss", 0}};
   const at::Tensor loss = method(*network_, values);
   values[0].second = loss.item<double>();

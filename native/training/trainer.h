@@ -26,8 +26,9 @@ class Trainer {
   using Method = std::function<at::Tensor(nn::Network& network, Values& values)>;
 
   /// Loss, backward, update with learning rate `lr`. A step that throws leaves parameters, momentum, running statistics and modes as they were:
-  /// NonFinite when the loss or a gradient is NaN or infinite, whatever the method throws, Cancelled included.
-  Values step(double lr, const Method& method);
+  /// NonFinite when the loss or a gradient is NaN or infinite, whatever the method throws, Cancelled included. So are the tensors of `state` left,
+  /// which are the method's to change.
+  Values step(double lr, const Method& method, const std::vector<at::Tensor>& state = {});
 
   nn::Network& network() { return *network_; }
   Optimizer& optimizer() { return optimizer_; }

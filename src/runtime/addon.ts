@@ -141,15 +141,12 @@ export interface TrainingAddon {
   /** Momentum by parameter name: the trainer's own tensors, not copies. */
   trainer_state(trainer: TrainerHandle): Record<string, TensorHandle>;
   load_trainer_state(trainer: TrainerHandle, momentum: Record<string, TensorHandle>): void;
-  rocl_step(trainer: TrainerHandle, view1: TensorHandle, view2: TensorHandle, options: {
-    learningRate: number; seed: number; samples: TensorHandle; groups: number; regularizerWeight: number; sharedForward: boolean;
-    objective: {
-      temperature: number;
-      inferiorPositive?: { alpha: number; weight: number } | undefined;
-      hardNegative?: { beta: number; tauPlus: number } | undefined;
-    };
-    attack: { epsilon: number; stepSize: number; steps: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean };
-  }): NativeJob<Record<'loss' | 'contrastive' | 'regularizer' | 'gradientNorm' | 'perturbation', number>>;
+  /**
+   * One step of a method of native/addon/methods.cc over a batch: its inputs by name (`samples`, int64 [B], names the random streams of the attacks),
+   * its options and `learningRate`. Gives `loss`, `gradientNorm` and the method's own numbers.
+   */
+  training_step(trainer: TrainerHandle, method: string, inputs: Record<string, TensorHandle>, options: { learningRate: number }):
+    NativeJob<{ loss: number; gradientNorm: number; [name: string]: number }>;
   /** Features [N, D] of uint8 pixels [N, C, H, W] in eval mode; `branch` may be '' for the first. Progress: `done` of `total` images. */
   encode(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number, progress?: NativeProgress): NativeJob<TensorHandle>;
   /** Clusters of the rows of features [N, D]: labels int64 [N], centers float32 [k, D]. Progress: `restart`, `iteration`, `inertia`. */

@@ -2,7 +2,7 @@ import type { OptimizerHandle, TensorHandle } from '../runtime/addon.js';
 import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { Tensor } from '../tensor/tensor.js';
-import type { PretrainConfig } from './presets.js';
+import type { SharedConfig } from './schema.js';
 
 export interface OptimizerOptions {
   /** Default 0.9. */
@@ -65,7 +65,7 @@ export class Optimizer {
 }
 
 /** What the native optimizer takes, of a configuration's. */
-export function optimizerValues(optimizer: PretrainConfig['optimizer']) {
+export function optimizerValues(optimizer: SharedConfig['optimizer']) {
   const { momentum, weightDecay } = optimizer;
   return { momentum, weightDecay, lars: optimizer.kind === 'lars' ? { trust: optimizer.trust, epsilon: optimizer.epsilon } : undefined };
 }

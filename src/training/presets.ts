@@ -1,92 +1,12 @@
 /** The paper's runs, value for value, and how a caller changes any of them. */
-import { z } from 'zod';
+import type { z } from 'zod';
 import { PIPELINES } from '../data/augment.js';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
+import { pretrainConfig, type PretrainConfig } from './methods/index.js';
+import type { RoclConfig } from './methods/rocl.js';
+import { fineTuning, type FinetuneConfig } from './schema.js';
 
-const positive = z.number().positive();
-const share = z.number().min(0).max(1);
-const count = z.int().positive();
-const rates = { momentum: z.number().min(0).lt(1), weightDecay: z.number().min(0) };
-
-const optimizer = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('sgd'), ...rates }),
-  z.strictObject({ kind: z.literal('lars'), ...rates, trust: positive, epsilon: z.number().min(0) }),
-]);
-const stepSchedule = z.strictObject({ kind: z.literal('steps'), rate: positive, at: z.array(z.int().min(0)), divisor: positive });
-const schedule = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('rocl'), rate: positive, multiplier: positive, warmupEpochs: z.int().min(0) }),
-  z.strictObject({ kind: z.literal('cosine'), rate: positive, final: share, warmupEpochs: z.int().min(0), warmupFrom: z.number().min(0) }),
-  stepSchedule,
-]);
-const pgd = z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), stepSize: positive, steps: z.int().min(0), randomStart: z.boolean() });
-const fineTuning = z.strictObject({
-  epochs: count, batchSize: count, schedule: stepSchedule, optimizer: z.strictObject({ kind: z.literal('sgd'), ...rates }),
-});
-
-const pretrainConfig = z.strictObject({
-  /** The preset this configuration began as. */
-  preset: z.string(),
-  /** The data set by name, what it was made with, and what was found in it (the SHA-256 of its training pixels): another set or order under the same name does not pass for it. */
-  data: z.strictObject({
-    name: z.string(),
-    procedural: z.strictObject({ train: count.optional(), test: count.optional(), size: count.optional(), seed: z.int().min(0).optional() }).optional(),
-    images: count.optional(), channels: count.optional(), size: count.optional(), sha256: z.string().optional(),
-  }),
-  /** The method: one step over a batch. */
-  method: z.literal('rocl'),
-  /** Every random choice of the run is a function of it. */
-  seed: z.int().min(0),
-  epochs: count,
-  /** Images a step, at least two a group; a last batch that is smaller counts too if it has as many. */
-  batchSize: count,
-  /**
-   * How many processes the batch stands for: the attack and the regulariser contrast rows of one group only (the released runs had 2 x 256). Groups
-   * are runs of neighbours whose sizes differ by at most one, the larger ones first.
-   */
-  groups: count,
-  encoder: z.strictObject({
-    architecture: z.enum(['resnet18', 'resnet34', 'resnet50']), stem: z.enum(['cifar', 'imagenet']), width: count, branches: z.array(z.string()).nonempty(),
-    /** First values: `framework` (PyTorch's defaults) or `kaiming` (convolutions normal, fan-out). */
-    initialisation: z.enum(['framework', 'kaiming']),
-  }),
-  projector: z.strictObject({ hidden: z.array(count), output: count, batchNorm: z.boolean() }),
-  optimizer,
-  schedule,
-  /** Both views are drawn by this pipeline (see `augment`); images are floats in [0, 1] and nothing normalises them. */
-  views: z.strictObject({
-    size: count.optional(), resizedCrop: z.strictObject({ scale: z.tuple([share, share]), ratio: z.tuple([positive, positive]) }), flip: share,
-    jitter: z.strictObject({ probability: share, brightness: z.number().min(0), contrast: z.number().min(0), saturation: z.number().min(0), hue: z.number().min(0).max(0.5) }),
-    grayscale: share, colorFirst: z.boolean(),
-  }),
-  attack: pgd.extend({
-    /** Clamp the random start to [0, 1]. */
-    clampStart: z.boolean(),
-    order: z.enum(['clamp-project', 'project-clamp']),
-  }),
-  objective: z.strictObject({
-    form: z.literal('rocl'), temperature: positive,
-    inferiorPositive: z.strictObject({ alpha: share, weight: z.number().min(0) }).optional(),
-    hardNegative: z.strictObject({ beta: z.number().min(0), tauPlus: z.number().min(0).lt(1) }).optional(),
-  }),
-  /** `weight` times NT-Xent(adversary, view 2); `sharedForward` reads it off the one forward instead of the released code's second one. */
-  regularizer: z.strictObject({ weight: z.number().min(0), sharedForward: z.boolean() }),
-  /** What `finetune` takes for this preset's name; the command, for a run's folder, by the name of its preset: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
-  finetuning: z.strictObject({
-    slf: fineTuning,
-    alf: fineTuning.extend({ attack: pgd }),
-    aff: fineTuning.extend({ trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
-  }),
-  /** How the method's published numbers were taken. `a-infonce evaluate` takes `pgd20` for a run's folder; the function `evaluate` has defaults of its own. */
-  evaluation: z.strictObject({
-    pgd20: pgd,
-    autoattack: z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), version: z.literal('standard') }),
-  }),
-}).refine(({ batchSize, groups }) => batchSize >= 2 * groups, { path: ['batchSize'], error: 'expected at least two images a group' });
-
-/** Everything that decides the result of a pre-training run; what `config.json` holds. */
-export type PretrainConfig = z.infer<typeof pretrainConfig>;
-/** The values of one mode of fine-tuning. */
-export type FinetuneConfig = z.infer<typeof fineTuning>;
+export type { FinetuneConfig, PretrainConfig };
 /** A configuration in part: objects merge key by key, anything else (arrays too) replaces; `null` takes an optional key away. */
 export type Overrides<T> = { [K in keyof T]?: (T[K] extends readonly unknown[] ? T[K] : T[K] extends object | undefined ? Overrides<NonNullable<T[K]>> : T[K]) | (undefined extends T[K] ? null : never) };
 
@@ -96,7 +16,7 @@ const sgd = (weightDecay: number) => ({ kind: 'sgd', momentum: 0.9, weightDecay 
 const tenth = (rate: number, ...at: number[]) => ({ kind: 'steps', rate, at, divisor: 10 }) as const;
 
 /** RoCL as released (Asym-RoCL): 2 x 256 images, LARS around SGD, 1,000 epochs. */
-const rocl: PretrainConfig = {
+const rocl: RoclConfig = {
   preset: 'rocl-cifar10',
   data: { name: 'cifar10' },
   method: 'rocl',
@@ -127,11 +47,11 @@ const rocl: PretrainConfig = {
 };
 
 const inferiorPositive = { alpha: 0.2, weight: 1 };
-const variant = (preset: string, rate: number, objective: Overrides<PretrainConfig['objective']> = {}): PretrainConfig =>
-  mergeConfig(rocl, { preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { rate }, objective }) as PretrainConfig;
+const variant = (preset: string, rate: number, objective: Overrides<RoclConfig['objective']> = {}): RoclConfig =>
+  mergeConfig(rocl, { preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { rate }, objective }) as RoclConfig;
 
 /** Small enough for minutes on two cores; its fine-tuning and evaluation are short too. */
-const quickstart: PretrainConfig = mergeConfig(rocl, {
+const quickstart: RoclConfig = mergeConfig(rocl, {
   preset: 'quickstart',
   data: { name: 'procedural', procedural: { train: 5000, test: 1000, size: 16, seed: 0 } },
   epochs: 16,
@@ -146,7 +66,7 @@ const quickstart: PretrainConfig = mergeConfig(rocl, {
   objective: { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } },
   regularizer: { sharedForward: true },
   finetuning: { slf: { epochs: 60, batchSize: 256, schedule: { at: [30, 50] } } },
-}) as PretrainConfig;
+}) as RoclConfig;
 
 /** Presets by name, frozen: {@link resolveConfig} gives a copy to change. `quickstart` is RoCL-IP+HN on procedural images, small enough for minutes on two cores. */
 export const presets = frozen({

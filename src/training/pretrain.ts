@@ -11,12 +11,15 @@ import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { ops } from '../tensor/ops.js';
-import { keep, scope } from '../tensor/scope.js';
+import { keep, noGrad, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
+import { methods } from './methods/index.js';
+import type { Method, MethodRun, StepValues } from './methods/method.js';
 import { optimizerValues } from './optimizer.js';
 import { checkConfig, differences, mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
 import { RunFolder, type RunState } from './run.js';
-import { learningRate } from './schedule.js';
+import { learningRate, type Position } from './schedule.js';
+import type { SharedConfig } from './schema.js';
 import { deriveSeed } from './seeds.js';
 
 export interface PretrainOptions extends JobOptions {
@@ -47,15 +50,6 @@ export type PretrainEvent =
   | { type: 'epoch'; step: number; epoch: number; loss: number; seconds: number }
   | { type: 'checkpoint'; step: number; path: string }
   | { type: 'end'; step: number; path: string };
-
-/** The numbers of one step: the loss and its two terms, the norm of its gradient, and mean |adversary - view| / epsilon. */
-export interface StepValues {
-  loss: number;
-  contrastive: number;
-  regularizer: number;
-  gradientNorm: number;
-  perturbation: number;
-}
 
 /**
  * Pre-trains an encoder: an iterable of events, driven by whoever iterates. Everything is a function of the configuration: the same run on the same
@@ -111,8 +105,10 @@ interface Plan {
 }
 
 interface Batch {
-  indices: Tensor;
-  views: [Tensor, Tensor];
+  /** Rows of the training images, int64. */
+  rows: Tensor;
+  /** What the step takes, by name: the views, and what the method adds. */
+  inputs: Record<string, Tensor>;
 }
 
 class Run {
@@ -120,8 +116,10 @@ class Run {
   private folder!: RunFolder;
   private data!: Dataset;
   private encoder!: Encoder;
+  private method!: Method;
+  private methodRun!: MethodRun;
   private trainer!: TrainerHandle;
-  private state: Omit<RunState, 'metricsBytes'> = { step: 0, epochLoss: 0, epochSeconds: 0 };
+  private state: Omit<RunState, 'metricsBytes' | 'method'> = { step: 0, epochLoss: 0, epochSeconds: 0 };
   /** The order of the epoch that is being loaded. */
   private order: { epoch: number; rows: Tensor } | undefined;
   private saved: { step: number; path: string } | undefined;
@@ -136,6 +134,7 @@ class Run {
       yield* this.run();
     } finally {
       this.order?.rows.dispose();
+      this.methodRun?.dispose?.();
       this.encoder?.dispose();
       if (this.data && this.data !== plan.data) this.data.dispose();
       await this.folder.close();
@@ -151,6 +150,7 @@ class Run {
     const warnings = changed.length === 0 ? [] : [`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`];
     this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, seed: deriveSeed(config.seed, 'initialisation') });
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
+    this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });
 
     const metricsBytes = plan.resume ? await this.restore(warnings) : 0;
     await folder.openMetrics(metricsBytes, this.state.step);
@@ -179,7 +179,8 @@ class Run {
         plan.signal?.throwIfAborted();
         const start = performance.now();
         const epoch = Math.floor(state.step / stepsPerEpoch);
-        const rate = learningRate(config.schedule, { epoch, epochs: config.epochs, step: state.step % stepsPerEpoch, stepsPerEpoch });
+        const position = { epoch, epochs: config.epochs, step: state.step % stepsPerEpoch, stepsPerEpoch };
+        const rate = learningRate(config.schedule, position);
         const batch = await (next ?? this.load(state.step));
         next = undefined;
         let values: StepValues;
@@ -187,8 +188,9 @@ class Run {
         try {
           // The next batch is made while this one is learnt. Whoever awaits it later hears of its failure.
           if (state.step + 1 < steps) (next = this.load(state.step + 1)).catch(() => {});
-          images = batch.indices.shape[0]!;
-          values = await this.step(batch, epoch, rate);
+          images = batch.rows.shape[0]!;
+          values = await this.step(batch, position, rate);
+          this.methodRun.learned?.(values, images, position);
         } finally {
           disposeBatch(batch);
         }
@@ -221,45 +223,43 @@ class Run {
     }
   }
 
-  private async step({ indices, views }: Batch, epoch: number, rate: number): Promise<StepValues> {
-    const { config, plan, state, trainer } = this;
-    const { epsilon, stepSize, steps, randomStart, clampStart, order } = config.attack;
-    const { temperature, inferiorPositive, hardNegative } = config.objective;
+  private async step({ rows, inputs }: Batch, position: Position, rate: number): Promise<StepValues> {
+    const { method, methodRun, plan, state, trainer } = this;
+    const handles = Object.fromEntries(Object.entries({ samples: rows, ...inputs }).map(([name, tensor]) => [name, tensor.handle]));
     try {
-      return await job(() => native().rocl_step(trainer, views[0].handle, views[1].handle, {
-        learningRate: rate, seed: deriveSeed(config.seed, 'attack', epoch), samples: indices.handle, groups: config.groups,
-        regularizerWeight: config.regularizer.weight, sharedForward: config.regularizer.sharedForward,
-        objective: { temperature, inferiorPositive, hardNegative },
-        attack: { epsilon, stepSize, steps, randomStart, clampStart, clampThenProject: order === 'clamp-project' },
-      }), plan.signal);
+      return await job(() => native().training_step(trainer, method.name, handles, { ...methodRun.options(position), learningRate: rate }), plan.signal);
     } catch (error) {
       if (!(error instanceof NonFiniteError)) throw error;
       const path = join(this.folder.path, `failed-${String(state.step).padStart(8, '0')}.safetensors`);
-      await writeSafetensors(path, [['indices', indices], ['view1', views[0]], ['view2', views[1]]], { epoch: String(epoch), step: String(state.step), learningRate: String(rate) });
+      const { epoch } = position;
+      await writeSafetensors(path, [['indices', rows], ...Object.entries(inputs)], { epoch: String(epoch), step: String(state.step), learningRate: String(rate) });
       throw new NonFiniteError(`step ${state.step}, epoch ${epoch}: ${error.message}; the weights are those before the step, its images are in ${path}`, { cause: error });
     }
   }
 
-  /** Batch `step` of the run: rows of the epoch's order, two views of each. */
+  /** Batch `step` of the run: rows of the epoch's order, and what the method learns from. */
   private async load(step: number): Promise<Batch> {
-    const { config, data, plan, stepsPerEpoch } = this;
+    const { config, data, methodRun, plan, stepsPerEpoch } = this;
     const epoch = Math.floor(step / stepsPerEpoch);
     if (this.order?.epoch !== epoch) {
       this.order?.rows.dispose();
       this.order = { epoch, rows: keep(Tensor.wrap(native().permutation(data.train.length, deriveSeed(config.seed, 'order'), epoch))) };
     }
     const start = (step % stepsPerEpoch) * config.batchSize;
-    const indices = keep(scope(() => ops.aten.slice(this.order!.rows, 0, start, start + config.batchSize).clone()));
-    const view = async (which: number) =>
-      keep(await augment(data.train, indices, { pipeline: config.views, seed: deriveSeed(config.seed, 'views'), epoch, view: which, signal: plan.signal }));
-    const views = await Promise.allSettled([view(0), view(1)]);
-    const failed = views.find((result) => result.status === 'rejected');
-    if (failed) {
-      indices.dispose();
-      for (const result of views) if (result.status === 'fulfilled') result.value.dispose();
-      throw failed.reason;
+    const rows = keep(scope(() => ops.aten.slice(this.order!.rows, 0, start, start + config.batchSize).clone()));
+    const batch: Batch = { rows, inputs: {} };
+    const drawn = await Promise.allSettled(Object.entries(methodRun.views(epoch)).map(async ([name, pipeline], view) => {
+      batch.inputs[name] = keep(await augment(data.train, rows, { pipeline, seed: deriveSeed(config.seed, 'views'), epoch, view, signal: plan.signal }));
+    }));
+    try {
+      const failed = drawn.find((result) => result.status === 'rejected');
+      if (failed) throw failed.reason;
+      for (const [name, tensor] of Object.entries(methodRun.inputs?.(rows) ?? {})) batch.inputs[name] = keep(tensor);
+    } catch (error) {
+      disposeBatch(batch);
+      throw error;
     }
-    return { indices, views: views.map((result) => (result as PromiseFulfilledResult<Tensor>).value) as [Tensor, Tensor] };
+    return batch;
   }
 
   /** Saves the steps done, unless that was just done. */
@@ -268,9 +268,9 @@ class Run {
     if (this.saved?.step !== state.step) {
       const tensors = this.tensors();
       try {
-        this.saved = { step: state.step, path: await this.folder.saveCheckpoint(state, tensors, this.plan.keepCheckpoints) };
+        this.saved = { step: state.step, path: await this.folder.saveCheckpoint({ ...state, method: { ...this.methodRun.state?.numbers } }, tensors, this.plan.keepCheckpoints) };
       } finally {
-        for (const [, tensor] of tensors) tensor.dispose();
+        for (const [name, tensor] of tensors) if (!name.startsWith('method.')) tensor.dispose();
       }
     }
     return { type: 'checkpoint', ...this.saved! };
@@ -278,19 +278,25 @@ class Run {
 
   private tensors(): [string, Tensor][] {
     const momentum = Object.entries(native().trainer_state(this.trainer)).map(([name, handle]) => [`momentum.${name}`, keep(Tensor.wrap(handle))] as [string, Tensor]);
-    return [...[...this.encoder.state()].map(([name, tensor]) => [`model.${name}`, keep(tensor)] as [string, Tensor]), ...momentum];
+    const model = [...this.encoder.state()].map(([name, tensor]) => [`model.${name}`, keep(tensor)] as [string, Tensor]);
+    return [...model, ...momentum, ...Object.entries(this.methodRun.state?.tensors ?? {}).map(([name, tensor]) => [`method.${name}`, tensor] as [string, Tensor])];
   }
 
   /** Takes the newest whole checkpoint, if any; returns the length of the metrics that belong to it. */
   private async restore(warnings: string[]): Promise<number> {
     const checkpoint = await this.folder.newestCheckpoint(this.steps, (error) => warnings.push(`${error.message}; set aside, going on from an older checkpoint`));
     if (!checkpoint) return 0;
-    const { tensors, path, state: { metricsBytes, ...state } } = checkpoint;
+    const { tensors, path, state: { metricsBytes, method, ...state } } = checkpoint;
     try {
       const part = (prefix: string) => [...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, tensor]) => [name.slice(prefix.length), tensor.handle] as [string, TensorHandle]);
       const model = part('model.');
       native().model_load_state(this.encoder.handle, model.map(([name]) => name), model.map(([, handle]) => handle), true);
       native().load_trainer_state(this.trainer, Object.fromEntries(part('momentum.')));
+      const { numbers = {}, tensors: own = {} } = this.methodRun.state ?? {};
+      requireNames(Object.keys(numbers), Object.keys(method));
+      Object.assign(numbers, method);
+      requireNames(Object.keys(own), part('method.').map(([name]) => name));
+      noGrad(() => Object.entries(own).forEach(([name, tensor]) => ops.aten.copy_(tensor, tensors.get(`method.${name}`)!)));
     } catch (error) {
       throw new FileError(path, `not a checkpoint of this configuration (${(error as Error).message})`, { cause: error });
     } finally {
@@ -312,8 +318,11 @@ class Run {
     for (const [key, value] of Object.entries(plan.changes.data?.procedural ?? {}))
       if (value !== null && value !== procedural?.[key as keyof typeof procedural])
         throw new ArgumentRangeError(`data.procedural.${key}`, procedural ? `${procedural[key as keyof typeof procedural]}, as the open data set has` : `none: the data are ${this.data.name}`, String(value));
-    this.config = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) } };
-    const differing = recorded ? differences(recorded, this.config) : [];
+    this.method = methods[asked.method];
+    const config: SharedConfig = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) } };
+    this.config = (await this.method.resolve?.(config, this.data) ?? config) as PretrainConfig;
+    // Where a file lies is no part of what a run is: its SHA-256 is.
+    const differing = recorded ? differences(recorded, this.config).filter((key) => !key.endsWith('.path')) : [];
     if (differing.length === 1) throw new ArgumentRangeError(differing[0]!, `${show(recorded, differing[0]!)}, as recorded in ${folder.path}`, show(this.config, differing[0]!));
     if (differing.length > 1) {
       const lines = differing.slice(0, 8).map((key) => `\n  ${key}: ${show(recorded, key)} -> ${show(this.config, key)}`);
@@ -324,9 +333,8 @@ class Run {
       throw new ArgumentRangeError('data', `at least ${this.smallestBatch} training images`, String(train.length));
   }
 
-  /** Each group of a batch needs two images to contrast; a last batch with fewer is left out. */
   private get smallestBatch(): number {
-    return 2 * this.config.groups;
+    return this.method.smallestBatch(this.config);
   }
 
   private get stepsPerEpoch(): number {
@@ -340,9 +348,14 @@ class Run {
   }
 }
 
-function disposeBatch({ indices, views }: Batch): void {
-  indices.dispose();
-  views.forEach((view) => view.dispose());
+function disposeBatch({ rows, inputs }: Batch): void {
+  rows.dispose();
+  Object.values(inputs).forEach((tensor) => tensor.dispose());
+}
+
+function requireNames(expected: string[], received: string[]): void {
+  const text = (names: string[]) => [...names].sort().join(', ') || 'none';
+  if (text(expected) !== text(received)) throw new ArgumentRangeError('method', `the state ${text(expected)}`, text(received));
 }
 
 function show(config: unknown, path: string): string {

@@ -23,6 +23,8 @@ const runState = z.strictObject({
   epochSeconds: z.number().min(0),
   /** The length of metrics.jsonl, to which a resumed run cuts it back. */
   metricsBytes: z.int().min(0),
+  /** The method's own numbers. */
+  method: z.record(z.string(), z.number()),
 });
 
 /** Where a checkpoint stands: all that a run needs besides its tensors and its configuration. */

@@ -61,7 +61,7 @@ describe('presets', () => {
 
 describe('resolveConfig', () => {
   it('gives a copy of its own; presets cannot be changed', () => {
-    const path = (config: PretrainConfig) => [config, config.encoder, config.encoder.branches, config.views.resizedCrop.scale, config.finetuning.slf.schedule.at];
+    const path = (config: PretrainConfig) => [config, config.encoder, config.encoder.branches, config.views.resizedCrop!.scale, config.finetuning.slf.schedule.at];
     for (const name of Object.keys(presets) as PresetName[]) {
       for (const part of path(presets[name])) expect(Object.isFrozen(part)).toBe(true);
       path(resolveConfig(name)).forEach((part, i) => {
@@ -71,8 +71,8 @@ describe('resolveConfig', () => {
     }
     expect(() => { (presets['rocl-cifar10'] as PretrainConfig).attack.steps = 1; }).toThrow(TypeError);
     const config = resolveConfig('rocl-cifar10');
-    config.views.resizedCrop.scale[0] = 0.5;
-    expect(resolveConfig('rocl-cifar10').views.resizedCrop.scale).toEqual([0.08, 1]);
+    config.views.resizedCrop!.scale[0] = 0.5;
+    expect(resolveConfig('rocl-cifar10').views.resizedCrop!.scale).toEqual([0.08, 1]);
   });
 
   it('merges deeply, replaces arrays, takes optional keys away with null', () => {

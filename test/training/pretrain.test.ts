@@ -50,7 +50,7 @@ describe('a run', () => {
     expect(start).toMatchObject({ step: 0, steps: 8, stepsPerEpoch: 4, out: reference });
     expect(steps.map(({ step, epoch }) => [step, epoch])).toEqual([[1, 0], [2, 0], [3, 0], [4, 0], [5, 1], [6, 1], [7, 1], [8, 1]]);
     for (const step of steps) {
-      expect(step.loss).toBeCloseTo(step.contrastive + step.regularizer / 256, 5);
+      expect(step.loss).toBeCloseTo(step.contrastive! + step.regularizer! / 256, 5);
       expect(step.imagesPerSecond).toBeGreaterThan(0);
       expect(step.perturbation).toBeGreaterThan(0);
       expect(step.perturbation).toBeLessThanOrEqual(1.0001);

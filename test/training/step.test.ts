@@ -15,11 +15,12 @@ interface Choices extends Variant { steps?: number; groups?: number[]; sharedFor
 function step(trainer: TrainerHandle, view1: Tensor, view2: Tensor, choices: Choices = {}) {
   const { inferiorPositive, hardNegative, steps = 7, groups = [view1.shape[0]!], sharedForward = false, regularizerWeight = 1 / 256, randomStart = false, seed = 0, learningRate = 1 } = choices;
   using samples = tensor(BigInt64Array.from({ length: view1.shape[0]! }, (_, i) => BigInt(i)));
-  return job(() => native().rocl_step(trainer, view1.handle, view2.handle, {
-    learningRate, seed, samples: samples.handle, groups: groups.length, regularizerWeight, sharedForward,
+  const options = {
+    learningRate, seed, groups: groups.length, regularizerWeight, sharedForward,
     objective: { temperature: 0.5, inferiorPositive, hardNegative },
     attack: { epsilon, stepSize, steps, randomStart, clampStart: true, clampThenProject: true },
-  }));
+  };
+  return job(() => native().training_step(trainer, 'rocl', { view1: view1.handle, view2: view2.handle, samples: samples.handle }, options));
 }
 
 const make = () => Encoder.create({ width: 4, projector: { hidden: [16], output: 8, batchNorm: false }, seed: 3 });
@@ -175,10 +176,11 @@ describe('a step of RoCL', () => {
       const trainer = native().create_trainer(encoder.handle, lars, '');
       const before = state(encoder);
       using samples = tensor(BigInt64Array.of(0n, 1n, 2n, 3n, 4n, 5n));
-      const running = native().rocl_step(trainer, images(1).handle, images(2).handle, {
-        learningRate: 1, seed: 0, samples: samples.handle, groups: 1, regularizerWeight: 0, sharedForward: true, objective: { temperature: 0.5 },
+      const options = {
+        learningRate: 1, seed: 0, groups: 1, regularizerWeight: 0, sharedForward: true, objective: { temperature: 0.5 },
         attack: { epsilon, stepSize, steps: 100_000, randomStart: true, clampStart: true, clampThenProject: true },
-      });
+      };
+      const running = native().training_step(trainer, 'rocl', { view1: images(1).handle, view2: images(2).handle, samples: samples.handle }, options);
       // The trainer is taken: a second step is refused, at once.
       await expect(step(trainer, images(1), images(2))).rejects.toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'trainer' }));
       setTimeout(() => running.cancel(), 30);

@@ -1,0 +1,17 @@
+// The methods of training under their names in JavaScript: what each takes of a batch and of the options, and the loss that it makes of it.
+#pragma once
+#include "../training/trainer.h"
+#include "convert.h"
+
+namespace a_infonce::addon {
+
+/// A step that was read: it holds no JavaScript and runs on a job thread.
+struct Step {
+  std::function<at::Tensor(nn::Network& network, training::Values& values, const training::Check& check)> loss;
+  std::vector<at::Tensor> state;  // tensors of the method's own that the loss changes in place (a queue, say); a step that fails puts them back
+};
+
+/// Reads the step of a method (on the JS thread). Throws ArgumentRange on one that there is not.
+Step read_step(const std::string& method, const Options& inputs, const Options& options);
+
+}  // namespace a_infonce::addon

@@ -1,0 +1,85 @@
+/** The parts that configurations are made of, and the keys that every method shares. */
+import { z } from 'zod';
+
+export const positive = z.number().positive();
+export const share = z.number().min(0).max(1);
+export const count = z.int().positive();
+const rates = { momentum: z.number().min(0).lt(1), weightDecay: z.number().min(0) };
+
+const sgd = z.strictObject({ kind: z.literal('sgd'), ...rates });
+const optimizer = z.discriminatedUnion('kind', [sgd, z.strictObject({ kind: z.literal('lars'), ...rates, trust: positive, epsilon: z.number().min(0) })]);
+const stepSchedule = z.strictObject({ kind: z.literal('steps'), rate: positive, at: z.array(z.int().min(0)), divisor: positive });
+const schedule = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('rocl'), rate: positive, multiplier: positive, warmupEpochs: z.int().min(0) }),
+  z.strictObject({ kind: z.literal('cosine'), rate: positive, final: share, warmupEpochs: z.int().min(0), warmupFrom: z.number().min(0) }),
+  stepSchedule,
+]);
+
+/** A pipeline of `augment`. */
+export const pipeline = z.strictObject({
+  size: count.optional(), resizedCrop: z.strictObject({ scale: z.tuple([share, share]), ratio: z.tuple([positive, positive]) }).optional(),
+  padding: z.int().min(0).optional(), flip: share.optional(),
+  jitter: z.strictObject({
+    probability: share, brightness: z.number().min(0), contrast: z.number().min(0), saturation: z.number().min(0), hue: z.number().min(0).max(0.5),
+  }).optional(),
+  grayscale: share.optional(), colorFirst: z.boolean().optional(),
+});
+
+export const pgd = z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), stepSize: positive, steps: z.int().min(0), randomStart: z.boolean() });
+/** The attack of a training step. */
+export const trainingAttack = pgd.extend({
+  /** Clamp the random start to [0, 1]. */
+  clampStart: z.boolean(),
+  order: z.enum(['clamp-project', 'project-clamp']),
+});
+export const hardNegative = z.strictObject({ beta: z.number().min(0), tauPlus: z.number().min(0).lt(1) });
+
+export const fineTuning = z.strictObject({
+  epochs: count, batchSize: count, schedule: stepSchedule, optimizer: sgd,
+  /** How training images are augmented; left out: not at all. */
+  views: pipeline.optional(),
+  /** The encoder's BatchNorm branch that is used; left out: its first. */
+  branch: z.string().optional(),
+});
+
+/** The keys of every method; each adds its own. */
+export const shared = z.strictObject({
+  /** The preset this configuration began as. */
+  preset: z.string(),
+  /** The data set by name, what it was made with, and what was found in it (the SHA-256 of its training pixels): another set or order under the same name does not pass for it. */
+  data: z.strictObject({
+    name: z.string(),
+    procedural: z.strictObject({ train: count.optional(), test: count.optional(), size: count.optional(), seed: z.int().min(0).optional() }).optional(),
+    images: count.optional(), channels: count.optional(), size: count.optional(), sha256: z.string().optional(),
+  }),
+  /** Every random choice of the run is a function of it. */
+  seed: z.int().min(0),
+  epochs: count,
+  /** Images a step; a last batch that is smaller counts too if the method can learn from it. */
+  batchSize: count,
+  encoder: z.strictObject({
+    architecture: z.enum(['resnet18', 'resnet34', 'resnet50']), stem: z.enum(['cifar', 'imagenet']), width: count, branches: z.array(z.string()).nonempty(),
+    /** First values: `framework` (PyTorch's defaults) or `kaiming` (convolutions normal, fan-out). */
+    initialisation: z.enum(['framework', 'kaiming']),
+  }),
+  projector: z.strictObject({ hidden: z.array(count), output: count, batchNorm: z.boolean() }),
+  optimizer,
+  schedule,
+  /** The pipeline that draws the contrasted views (see `augment`); images are floats in [0, 1] and nothing normalises them. */
+  views: pipeline,
+  /** What `finetune` takes for this preset's name; the command, for a run's folder, by the name of its preset: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
+  finetuning: z.strictObject({
+    slf: fineTuning,
+    alf: fineTuning.extend({ attack: pgd }),
+    aff: fineTuning.extend({ trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
+  }),
+  /** How the method's published numbers were taken. `a-infonce evaluate` takes `pgd20` for a run's folder; the function `evaluate` has defaults of its own. */
+  evaluation: z.strictObject({
+    pgd20: pgd,
+    autoattack: z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), version: z.literal('standard') }),
+  }),
+});
+
+export type SharedConfig = z.infer<typeof shared>;
+/** The values of one mode of fine-tuning. */
+export type FinetuneConfig = z.infer<typeof fineTuning>;
