@@ -2,7 +2,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/clone.h>
 #include "../attack/apgd.h"
+#include "../attack/carlini_wagner.h"
+#include "../attack/fab.h"
 #include "../attack/pgd.h"
+#include "../attack/square.h"
 #include "addon.h"
 #include "attack_options.h"
 #include "jobs.h"
@@ -96,9 +99,51 @@ attack::ApgdOptions apgd_options(const Options& given) {
   return options;
 }
 
+attack::FabOptions fab_options(const Options& given) {
+  attack::FabOptions options;
+  options.norm = norm_option(given);
+  options.epsilon = given.number("epsilon");
+  options.steps = given.integer("steps");
+  options.restarts = given.integer("restarts");
+  options.targets = given.integer("targets");
+  options.alpha_max = given.number("alphaMax");
+  options.eta = given.number("eta");
+  options.beta = given.number("beta");
+  options.seed = static_cast<uint64_t>(given.integer("seed"));
+  return options;
+}
+
+attack::SquareOptions square_options(const Options& given) {
+  attack::SquareOptions options;
+  options.norm = norm_option(given);
+  options.epsilon = given.number("epsilon");
+  options.queries = given.integer("queries");
+  options.p_init = given.number("pInit");
+  options.rescale_schedule = given.boolean("rescaleSchedule", true);
+  options.restarts = given.integer("restarts");
+  options.seed = static_cast<uint64_t>(given.integer("seed"));
+  return options;
+}
+
+attack::CarliniWagnerOptions carlini_wagner_options(const Options& given) {
+  attack::CarliniWagnerOptions options;
+  if (given.has("epsilon")) options.epsilon = given.number("epsilon");
+  options.steps = given.integer("steps");
+  options.search_steps = given.integer("searchSteps");
+  options.initial_c = given.number("initialC");
+  options.learning_rate = given.number("learningRate");
+  options.confidence = given.number("confidence");
+  options.abort_early = given.boolean("abortEarly", true);
+  options.targeted = given.boolean("targeted", false);
+  return options;
+}
+
 /// The attack of that name with its options.
 std::shared_ptr<const attack::Attack> make_attack(const std::string& name, const Options& given) {
   if (name == "apgd") return std::make_shared<attack::Apgd>(apgd_options(given));
+  if (name == "fab") return std::make_shared<attack::Fab>(fab_options(given));
+  if (name == "square") return std::make_shared<attack::Square>(square_options(given));
+  if (name == "carlini-wagner") return std::make_shared<attack::CarliniWagner>(carlini_wagner_options(given));
   throw Error(ErrorKind::ArgumentRange, "options.attack", "the name of an attack", "'" + name + "'");
 }
 

@@ -8,33 +8,14 @@
 #include <torch/library.h>
 #include <atomic>
 #include <cmath>
-#include "describe.h"
-#include "dtype.h"
 #include "error.h"
 #include "kernels/perturbation/perturbation.h"
+#include "ops/image_checks.h"
 
 namespace a_infonce::ops {
 namespace {
 
 constexpr int64_t CHUNK = 16384;  // elements a task: fixed, so that chunks do not depend on the number of threads
-
-std::string describe(const at::Tensor& tensor) {
-  return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes()) + " on " + tensor.device().str();
-}
-
-void require_floating_cpu(const char* name, const at::Tensor& tensor) {
-  const bool floating = tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble;
-  require_range(floating && tensor.device().is_cpu() && tensor.dim() > 0, name, "a float32 or float64 tensor [N, ...] on the CPU", describe(tensor));
-}
-
-void require_radius(const char* name, double value) {
-  require_range(std::isfinite(value) && value >= 0, name, "a finite number of at least 0", std::to_string(value));
-}
-
-void require_like(const char* name, const at::Tensor& tensor, const at::Tensor& x) {
-  require_range(tensor.scalar_type() == x.scalar_type() && tensor.device() == x.device() && tensor.sizes() == x.sizes(), name, describe(x),
-                describe(tensor));
-}
 
 [[noreturn]] void throw_non_finite(const at::Tensor& grad) {
   const auto rows = at::isfinite(grad).reshape({grad.size(0), -1}).all(1);

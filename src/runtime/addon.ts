@@ -101,6 +101,15 @@ export type NativeAttack = NativeAttackInputs & (
     positives?: TensorHandle | undefined; temperature?: number | undefined;
   }
   | { attack: 'apgd'; norm: string; epsilon: number; loss: string; steps: number; restarts: number; targets: number; rho: number; seed: number }
+  | {
+    attack: 'fab';
+    norm: string; epsilon: number; steps: number; restarts: number; targets: number; alphaMax: number; eta: number; beta: number; seed: number;
+  }
+  | { attack: 'square'; norm: string; epsilon: number; queries: number; pInit: number; rescaleSchedule: boolean; restarts: number; seed: number }
+  | {
+    attack: 'carlini-wagner';
+    epsilon: number | null; steps: number; searchSteps: number; initialC: number; learningRate: number; confidence: number; abortEarly: boolean; targeted: boolean;
+  }
 );
 export interface AttackAddon {
   /** Adversaries of all images, made by the attack that `options.attack` names. */

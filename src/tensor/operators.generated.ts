@@ -4600,6 +4600,9 @@ export interface AInfonceOperators extends ByOverload {
   augment(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
   augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
   augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
+  fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, alpha_max: number): Tensor;
+  fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, keywords?: { alpha_max?: number }): Tensor;
+  fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, keywords?: { eta?: number; alpha_max?: number }): Tensor;
   hard_moments(z: Tensor, codes: Tensor, q: Tensor, detached_q: Tensor, shift: Tensor, scale: number, epsilon: number, exponent: number, times_e: boolean): [Tensor, Tensor, Tensor];
   high_frequency(images: Tensor, radius: number): Tensor;
   log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
@@ -4617,6 +4620,10 @@ export interface AInfonceOperators extends ByOverload {
   pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, clamp_then_project: boolean): Tensor;
   pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, keywords?: { clamp_then_project?: boolean }): Tensor;
   procedural_images(seed: Int, split: Int, first: Int, count: Int, size: Int): [Tensor, Tensor];
+  square_start_l2(x: Tensor, u: Tensor, epsilon: number): Tensor;
+  square_start_linf(x: Tensor, u: Tensor, epsilon: number): Tensor;
+  square_step_l2(best: Tensor, x: Tensor, u: Tensor, epsilon: number, side: Int): Tensor;
+  square_step_linf(best: Tensor, x: Tensor, u: Tensor, epsilon: number, side: Int): Tensor;
   view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
   view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, clean_factor: number, keywords?: { adversarial_factor?: number }): [Tensor, Tensor];
   view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, keywords?: { clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
