@@ -1,7 +1,9 @@
 #include "methods.h"
 #include <map>
 #include "../error.h"
+#include "../training/linear.h"
 #include "../training/rocl.h"
+#include "../training/trades.h"
 #include "attack_options.h"
 
 namespace a_infonce::addon {
@@ -46,7 +48,22 @@ Step rocl(const Options& inputs, const Options& given) {
   }, .state = {}};
 }
 
-const std::map<std::string, Step (*)(const Options& inputs, const Options& options)> methods = {{"rocl", rocl}};
+Step linear(const Options& inputs, const Options& given) {
+  std::optional<attack::PgdOptions> attack;
+  if (given.has("attack")) attack = attack_options(inputs, given);
+  return {.loss = [images = input(inputs, "images"), labels = input(inputs, "labels"), attack](nn::Network& network, training::Values& values, const training::Check& check) {
+    return training::linear_loss(network, images, labels, attack, values, check);
+  }, .state = {}};
+}
+
+Step trades(const Options& inputs, const Options& given) {
+  const training::TradesOptions options{.beta = given.number("beta"), .start_noise = given.number("startNoise"), .attack = attack_options(inputs, given)};
+  return {.loss = [images = input(inputs, "images"), labels = input(inputs, "labels"), options](nn::Network& network, training::Values& values, const training::Check& check) {
+    return training::trades_loss(network, images, labels, options, values, check);
+  }, .state = {}};
+}
+
+const std::map<std::string, Step (*)(const Options& inputs, const Options& options)> methods = {{"linear", linear}, {"rocl", rocl}, {"trades", trades}};
 
 }  // namespace
 

@@ -36,28 +36,31 @@ export interface RecordedRun {
   preset: string;
   data: RecordedData;
   evaluation?: PretrainConfig['evaluation'];
+  /** All of it, as it was written. */
+  config: unknown;
 }
 
 /** What the configuration of the run at `path` (its folder, or a file in it) says, if there is one. */
 export async function recordedRun(path: string): Promise<RecordedRun | undefined> {
   for (const folder of [path, dirname(path)])
     try {
-      const { preset, data, evaluation } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Partial<RecordedRun>;
-      if (typeof preset === 'string' && typeof data?.name === 'string') return { folder, preset, data, evaluation };
+      const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Partial<RecordedRun>;
+      const { preset, data, evaluation } = config;
+      if (typeof preset === 'string' && typeof data?.name === 'string') return { folder, preset, data, evaluation, config };
     } catch {
       // No run is there, or it is not ours: then the data has to be named.
     }
   return undefined;
 }
 
-/** Opens what --data names, else `recorded`. */
-export async function openData({ output, signal }: Context, { data, dataRoot, imageSize }: DataOptions, recorded?: RecordedData): Promise<Dataset> {
+/** Opens what --data names, else `recorded`; the images of a folder that is not `recorded` are resized to `fallbackSize`, if any. */
+export async function openData({ output, signal }: Context, { data, dataRoot, imageSize }: DataOptions, recorded?: RecordedData, fallbackSize?: number): Promise<Dataset> {
   const name = data ?? recorded?.name;
   if (name === undefined) throw new UsageError('which data? --data <name|folder>; the names: a-infonce data');
   const { openDataset } = await import('../index.js');
   const { procedural, size } = name === recorded?.name ? recorded : {} as Partial<RecordedData>;
   using progress = new Progress(output, { label: `Reading ${name}`, rate: (images) => `${Math.round(images)} images/s` });
-  const opened = await openDataset(name, { root: dataRoot, size: imageSize ?? size, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const opened = await openDataset(name, { root: dataRoot, size: imageSize ?? size ?? fallbackSize, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
   if (imageSize === undefined || imageSize === opened.size) return opened;
   opened.dispose();
   throw new UsageError(`--image-size: ${name} has images of ${opened.size} x ${opened.size}; only those of a folder of images are resized`);

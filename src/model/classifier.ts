@@ -1,5 +1,5 @@
 import type { ModelHandle } from '../runtime/addon.js';
-import { ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { ops } from '../tensor/ops.js';
 import { noGrad } from '../tensor/scope.js';
@@ -15,6 +15,12 @@ export interface ClassifierConfig {
   branch: string;
 }
 
+/** How a classifier was made, and on what: goes with it into its file. `finetune` records all that decides the result (see FinetuneRun). */
+export interface ClassifierOrigin {
+  mode: 'slf' | 'alf' | 'aff';
+  data: { name: string };
+}
+
 /** Options of {@link Classifier.create}. */
 export interface ClassifierOptions {
   /** Shared, not copied: its weights are the classifier's, and disposing it leaves the classifier whole. */
@@ -28,6 +34,9 @@ export interface ClassifierOptions {
 
 /** An encoder and a linear head: images `[N, channels, height, width]` to logits `[N, classes]`. */
 export class Classifier extends Model {
+  /** How `finetune` made it, or whoever wrote its file; undefined for a classifier of another origin. */
+  finetuning: ClassifierOrigin | undefined;
+
   /** @internal */
   private constructor(handle: ModelHandle, readonly config: Readonly<ClassifierConfig>) {
     super(handle);
@@ -73,7 +82,7 @@ export class Classifier extends Model {
 
   /** A deep copy, in the same mode. */
   clone(): Classifier {
-    return new Classifier(native().model_clone(this.handle), this.config);
+    return Object.assign(new Classifier(native().model_clone(this.handle), this.config), { finetuning: this.finetuning });
   }
 
   /** As {@link Encoder.loadState}; heads may be called `head`, `fc`, `linear` or `classifier`. */
@@ -83,7 +92,7 @@ export class Classifier extends Model {
 
   /** Writes a safetensors file that {@link Classifier.load} needs nothing beside. @throws {@link FileError} */
   async save(path: string): Promise<void> {
-    await saveModel(this, path, { kind: 'classifier', ...this.config.encoder, branch: this.config.branch });
+    await saveModel(this, path, { kind: 'classifier', ...this.config.encoder, branch: this.config.branch }, this.finetuning && { [ORIGIN]: JSON.stringify(this.finetuning) });
   }
 
   /**
@@ -93,12 +102,13 @@ export class Classifier extends Model {
    */
   static async load(path: string, options: { branch?: string } = {}): Promise<Classifier> {
     check.options('options', options, ['branch']);
-    const { path: file, tensors, encoder: found, classes, branch } = await readModel(path, 'classifier.safetensors');
+    const { path: file, tensors, encoder: found, classes, branch, metadata } = await readModel(path, 'classifier.safetensors');
     if (classes === undefined) throw new FileError(file, 'no linear head (head.weight, fc.weight or linear.weight): an encoder, not a classifier');
     return fromFile(file, () => {
       using encoder = Encoder.create({ ...found, projector: undefined, ...(options.branch === undefined ? {} : { branches: [options.branch] }) });
       const classifier = Classifier.create({ encoder, classes, ...(branch === undefined || options.branch !== undefined ? {} : { branch }) }).eval();
       try {
+        classifier.finetuning = metadata[ORIGIN] === undefined ? undefined : origin(JSON.parse(metadata[ORIGIN]));
         withTensors(tensors, (state) => classifier.loadState(state, options));
         return classifier;
       } catch (error) {
@@ -107,4 +117,11 @@ export class Classifier extends Model {
       }
     });
   }
+}
+
+const ORIGIN = 'a_infonce.finetuning';
+
+function origin(value: Partial<ClassifierOrigin> | null): ClassifierOrigin {
+  if (!['slf', 'alf', 'aff'].includes(value?.mode as string) || typeof value?.data?.name !== 'string') throw new ArgumentRangeError(ORIGIN, 'a mode and the name of its data', describe(value));
+  return value as ClassifierOrigin;
 }

@@ -188,10 +188,10 @@ interface Description extends EncoderConfig {
 const DESCRIPTION = 'a_infonce.model';
 
 /** @internal */
-export async function saveModel(model: Model, path: string, description: Description): Promise<void> {
+export async function saveModel(model: Model, path: string, description: Description, more: Record<string, string> = {}): Promise<void> {
   const state = model.state();
   try {
-    await writeSafetensors(path, state, { [DESCRIPTION]: JSON.stringify(description) });
+    await writeSafetensors(path, state, { [DESCRIPTION]: JSON.stringify(description), ...more });
   } finally {
     for (const tensor of state.values()) tensor.dispose();
   }
@@ -214,7 +214,7 @@ export async function readModel(given: string, inFolder: string) {
       if (branches.length === 1) encoder.branches = branches;
       branch = own;
     }
-    return { path, tensors, encoder, classes, branch };
+    return { path, tensors, encoder, classes, branch, metadata };
   });
 }
 

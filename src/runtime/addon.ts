@@ -154,7 +154,7 @@ export interface TrainingAddon {
    * One step of a method of native/addon/methods.cc over a batch: its inputs by name (`samples`, int64 [B], names the random streams of the attacks),
    * its options and `learningRate`. Gives `loss`, `gradientNorm` and the method's own numbers.
    */
-  training_step(trainer: TrainerHandle, method: string, inputs: Record<string, TensorHandle>, options: { learningRate: number }):
+  training_step(trainer: TrainerHandle, method: string, inputs: Record<string, TensorHandle>, options: { learningRate: number; [name: string]: unknown }):
     NativeJob<{ loss: number; gradientNorm: number; [name: string]: number }>;
   /** Features [N, D] of uint8 pixels [N, C, H, W] in eval mode; `branch` may be '' for the first. Progress: `done` of `total` images. */
   encode(model: ModelHandle, pixels: TensorHandle, branch: string, batchSize: number, progress?: NativeProgress): NativeJob<TensorHandle>;

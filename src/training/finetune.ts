@@ -1,73 +1,491 @@
+import { join } from 'node:path';
 import { checkFunction } from '../attack/attack.js';
-import type { Dataset } from '../data/dataset.js';
+import { augment } from '../data/augment.js';
+import type { Dataset, Split } from '../data/dataset.js';
+import { sha256 } from '../data/hash.js';
+import { evaluate } from '../evaluation/evaluate.js';
 import { Classifier } from '../model/classifier.js';
 import { Encoder } from '../model/encoder.js';
-import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import type { TrainerHandle } from '../runtime/addon.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonFiniteError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
-import { keep } from '../tensor/scope.js';
-import { Tensor } from '../tensor/tensor.js';
+import { getThreads, runtimeInfo } from '../runtime/settings.js';
+import { ops } from '../tensor/ops.js';
+import { keep, noGrad, scope } from '../tensor/scope.js';
+import { Tensor, tensor } from '../tensor/tensor.js';
 import { optimizerValues } from './optimizer.js';
-import { checkFinetuneConfig, mergeConfig, presets, type FinetuneConfig, type Overrides, type PresetName } from './presets.js';
+import { checkFinetuneConfig, mergeConfig, presets, type FinetuneConfigs, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
+import { checkInterval, requireRecorded, RunFolder, type SaveInterval } from './run.js';
 import { learningRate } from './schedule.js';
 import { deriveSeed } from './seeds.js';
+import { stratified } from './stratified.js';
 
-export interface FinetuneOptions extends JobOptions {
-  /** `'slf'`, standard linear fine-tuning: a linear head on features of clean images; the encoder stays as it is. */
-  mode: 'slf';
-  /** Whose fine-tuning values to take. Default `'rocl-cifar10'`: 150 epochs of 1,024 images, rate .1, a tenth from epochs 31, 51 and 101, weight decay 5e-4. */
-  preset?: PresetName;
+/**
+ * - `'slf'`, standard linear fine-tuning: a linear head on clean images; the encoder stays as it is.
+ * - `'alf'`, adversarial linear fine-tuning: the same on PGD adversaries of the images.
+ * - `'aff'`, adversarial full fine-tuning: everything, with TRADES.
+ */
+export type FinetuneMode = keyof FinetuneConfigs;
+
+const MODES = ['slf', 'alf', 'aff'] as const satisfies readonly FinetuneMode[];
+const KNOWN = [
+  'mode', 'preset', 'epochs', 'batchSize', 'overrides', 'branch', 'seed', 'labelFraction', 'validation', 'out', 'resume', 'checkpointEvery', 'keepCheckpoints', 'onEvent', 'signal',
+] as const satisfies readonly (keyof FinetuneOptions)[];
+
+export interface FinetuneOptions<Mode extends FinetuneMode = FinetuneMode> extends JobOptions {
+  mode: Mode;
+  /**
+   * Whose fine-tuning values to take: a preset by name, or the configuration of a run (its config.json). Default `'rocl-cifar10'`: batches of 1,024
+   * images as they are, rate .1; SLF 150 epochs, a tenth from epochs 31, 51 and 101, weight decay 5e-4; ALF and AFF 25 epochs, a tenth from 16 and 21.
+   */
+  preset?: PresetName | PretrainConfig;
   epochs?: number;
   batchSize?: number;
   /** Any other value of the preset's. */
-  overrides?: Overrides<FinetuneConfig>;
-  /** The encoder's BatchNorm branch to use; default its first. */
+  overrides?: Overrides<FinetuneConfigs[Mode]>;
+  /** The encoder's BatchNorm branch to use; default the preset's (`'pgd'` for AdvCL), else the encoder's first. */
   branch?: string;
-  /** Of the head's first values and the order of the images. Default 0. */
+  /** Of the head's first values, the order of the images, their views, the attacks, and who is held out. Default 0. */
   seed?: number;
-  /** Hears of every epoch: `epoch` counts those done, `loss` and `accuracy` are means over its training images. */
-  onEpoch?: (event: { epoch: number; epochs: number; loss: number; accuracy: number; learningRate: number }) => void;
+  /** Learn from this share of the training images, above 0 to 1: drawn class by class, at least one a class. Default 1. */
+  labelFraction?: number;
+  /**
+   * Hold out so many of the images learnt from: a share below 1, or a number of images; drawn class by class. After every epoch the classifier is
+   * measured on them, without an attack for SLF and under PGD for ALF and AFF, and the best epoch's is returned, the first of equals. Left out: the last epoch's.
+   */
+  validation?: number;
+  /**
+   * A folder, made if needed, for config.json, metrics.jsonl, checkpoints and, at the end, classifier.safetensors. Left out: nothing is written, and an
+   * interrupted call starts again.
+   */
+  out?: string;
+  /** Go on from the newest checkpoint in `out`; start from the beginning where there is none. Default false: a folder with a run is refused. */
+  resume?: boolean;
+  /** As for `pretrain`: default every 300 seconds, and at the end. */
+  checkpointEvery?: SaveInterval;
+  /** How many checkpoints to keep. Default 2. */
+  keepCheckpoints?: number;
+  /** Hears of what happens, in order, from the thread that called. */
+  onEvent?: (event: FinetuneEvent) => void;
+}
+
+/** What fine-tuning tells. `step` counts the steps done, `epoch` from 0. */
+export type FinetuneEvent =
+  | { type: 'start'; config: FinetuneRun; step: number; steps: number; stepsPerEpoch: number; images: number; validationImages: number; selection: string }
+  | { type: 'warning'; message: string }
+  | ({ type: 'step'; step: number; epoch: number; learningRate: number; imagesPerSecond: number; secondsLeft: number } & FinetuneStepValues)
+  /** `loss` and `accuracy` are means over the images learnt from; `validationAccuracy` is that of the images held out, if any. */
+  | { type: 'epoch'; step: number; epoch: number; epochs: number; loss: number; accuracy: number; learningRate: number; seconds: number; validationAccuracy?: number }
+  | { type: 'checkpoint'; step: number; path: string }
+  /** `epoch` is the one whose classifier is returned. */
+  | { type: 'end'; step: number; epoch: number; validationAccuracy?: number };
+
+/** The numbers of one step of fine-tuning. */
+export interface FinetuneStepValues {
+  loss: number;
+  gradientNorm: number;
+  /** Share of the batch that is right: of clean images, in ALF of the adversaries. */
+  accuracy: number;
+  /** Mean |adversary - image| / epsilon, in ALF and AFF. */
+  perturbation?: number;
+  /** TRADES' cross-entropy of the clean images. */
+  natural?: number;
+  /** TRADES' divergence, before beta. */
+  robust?: number;
+}
+
+/** Everything that decides the result: recorded in `out`, and in the classifier's file. */
+export interface FinetuneRun {
+  mode: FinetuneMode;
+  preset: string;
+  seed: number;
+  branch: string;
+  labelFraction?: number | undefined;
+  validation?: number | undefined;
+  data: PretrainConfig['data'];
+  /** SHA-256 of the encoder's weights and running statistics. */
+  encoder: string;
+  config: FinetuneConfigs[FinetuneMode];
 }
 
 /**
- * Puts a linear classifier on an encoder and trains it on the training images of a data set, as they are (no augmentation), so that features are
- * computed once: the encoder is in eval mode and BatchNorm uses its running statistics. The baseline to compare with is {@link randomEncoder}.
+ * Puts a linear classifier on an encoder and trains it on the training images of a data set: the head alone (`slf`, `alf`) or everything (`aff`). The
+ * data may be other than those of pre-training: other classes and sizes, but as many channels. The baseline to compare with is {@link randomEncoder}.
  *
- * The classifier shares the encoder: its weights, and its mode, which is eval afterwards. Same seed, machine and thread count: the same bits.
- * @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the argument; the reason of `signal` when it is aborted.
+ * With `slf` and `alf` the classifier shares the encoder: its weights, and its mode, which is eval afterwards. With `aff` it has a copy, and the caller's
+ * encoder stays as it is. Same seed, machine and thread count: the same bits, interrupted and resumed (`out`) or not. SLF without augmentation
+ * computes features once, and is told of by epochs alone.
+ *
+ * Aborting `signal` stops within an attack step and, with `out`, saves a checkpoint of the steps done first.
+ * @returns the classifier in eval mode; its `finetuning` says how it was made.
+ * @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the argument; {@link NonFiniteError} when a loss or gradient is NaN or infinite;
+ * {@link FileError} when `out` cannot be written or another process does; the reason of `signal` when it is aborted.
+ * @example
+ * ```ts
+ * using data = await openDataset('procedural', { procedural: { train: 40, test: 20, size: 8 } });
+ * using encoder = Encoder.create({ width: 2 });   // or Encoder.load('runs/...')
+ * const small = { epochs: 1, batchSize: 16, overrides: { trades: { attack: { steps: 1 } } } };   // by default the protocol's
+ * using classifier = await finetune(encoder, data, { mode: 'aff', validation: 0.2, ...small, onEvent: (event) => console.log(event) });
+ * ```
  */
-export async function finetune(encoder: Encoder, data: Dataset, options: FinetuneOptions): Promise<Classifier> {
+export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder, data: Dataset, options: FinetuneOptions<Mode>): Promise<Classifier> {
   if (!(encoder instanceof Encoder)) throw new ArgumentTypeError('encoder', 'an Encoder', describe(encoder));
   if (typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset', describe(data));
   if (options === undefined) throw new ArgumentTypeError('options', 'an object', 'undefined');
-  const { mode, preset = 'rocl-cifar10', epochs, batchSize, overrides = {}, branch, seed = 0, onEpoch, signal } =
-    check.options('options', options, ['mode', 'preset', 'epochs', 'batchSize', 'overrides', 'branch', 'seed', 'onEpoch', 'signal']);
-  check.oneOf('mode', mode, ['slf']);
-  check.oneOf('preset', preset, Object.keys(presets) as PresetName[]);
+  const { mode, preset = 'rocl-cifar10', epochs, batchSize, overrides = {}, seed = 0, labelFraction, validation, out, resume = false, checkpointEvery, keepCheckpoints = 2, onEvent, signal } =
+    check.options<FinetuneOptions>('options', options as FinetuneOptions, KNOWN);
+  check.oneOf('mode', mode, MODES);
+  if (typeof preset === 'string') check.oneOf('preset', preset, Object.keys(presets) as PresetName[]);
+  else if (typeof preset?.finetuning !== 'object') throw new ArgumentTypeError('preset', 'the name of a preset or the configuration of a run', describe(preset));
   check.integer('seed', seed, { min: 0 });
-  checkFunction('onEpoch', onEpoch);
-  const config = checkFinetuneConfig(mergeConfig(mergeConfig(presets[preset].finetuning[mode], overrides), { epochs, batchSize }));
+  checkFunction('onEvent', onEvent);
+  if (labelFraction !== undefined) check.finite('labelFraction', labelFraction, { above: 0, max: 1 });
+  if (validation !== undefined && !(check.finite('validation', validation, { above: 0 }) < 1)) check.integer('validation', validation);
+  if (out !== undefined) check.string('out', out);
+  check.boolean('resume', resume);
+  if (resume && out === undefined) throw new ArgumentTypeError('out', 'the folder to resume from', 'undefined');
+  const every = checkInterval(checkpointEvery);
+  check.integer('keepCheckpoints', keepCheckpoints, { min: 1 });
+  if (data.channels !== encoder.config.channels)
+    throw new ArgumentRangeError('data', `images of ${encoder.config.channels} channels, as the encoder takes`, `${data.name} with ${data.channels}`);
+  const source = typeof preset === 'string' ? presets[preset] : preset;
+  const config = checkFinetuneConfig(mode, mergeConfig(mergeConfig(source.finetuning[mode], overrides), { epochs, batchSize }));
+  const branch = check.oneOf('branch', options.branch ?? config.branch ?? encoder.config.branches[0], encoder.config.branches);
   check.signal('options.signal', signal)?.throwIfAborted();
 
-  const classifier = Classifier.create({ encoder, classes: data.classes.length, branch, seed: deriveSeed(seed, 'head') });
-  const held: Tensor[] = [];
-  const hold = (tensor: Tensor) => (held.push(keep(tensor)), tensor);
+  const { name, procedural, train, channels, size } = data;
+  const run = new Finetuning({
+    encoder, data, signal, out, resume, every, keepCheckpoints, tell: onEvent ?? (() => {}),
+    config: {
+      mode, preset: source.preset, seed, branch, labelFraction, validation, config,
+      data: { name, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) },
+      encoder: scope(() => sha256(...encoder.state().values())),
+    },
+  });
   try {
-    const { train } = data;
-    const features = hold(Tensor.wrap(await job(() => native().encode(encoder.handle, train.pixels.handle, classifier.config.branch, 256), signal)));
-    const labels = hold(train.labels());
-    const trainer = native().create_trainer(classifier.handle, optimizerValues(config.optimizer), 'head.');
-    for (let epoch = 0; epoch < config.epochs; epoch++) {
-      using order = keep(Tensor.wrap(native().permutation(train.length, deriveSeed(seed, 'probe'), epoch)));
-      const rate = learningRate(config.schedule, { epoch, epochs: config.epochs, step: 0, stepsPerEpoch: 1 });
-      const values = await job(() => native().probe_epoch(trainer, features.handle, labels.handle, order.handle, config.batchSize, rate), signal);
-      onEpoch?.({ epoch: epoch + 1, epochs: config.epochs, ...values, learningRate: rate });
-    }
-    return classifier.eval();
-  } catch (error) {
-    classifier.dispose();
-    throw error;
+    return await run.result();
   } finally {
-    held.forEach((tensor) => tensor.dispose());
+    await run.close();
   }
+}
+
+interface Plan {
+  encoder: Encoder;
+  data: Dataset;
+  config: FinetuneRun;
+  out: string | undefined;
+  resume: boolean;
+  every: SaveInterval;
+  keepCheckpoints: number;
+  tell: (event: FinetuneEvent) => void;
+  signal: AbortSignal | undefined;
+}
+
+type Named = readonly [string, Tensor];
+
+class Finetuning {
+  private folder: RunFolder | undefined;
+  private classifier!: Classifier;
+  private trainer!: TrainerHandle;
+  /** The training images learnt from, and those held out. */
+  private readonly rows: number[];
+  private readonly heldOut: Split | undefined;
+  /** What is computed once: features of the images learnt from (SLF without views), and of those held out (SLF). */
+  private features: Tensor | undefined;
+  private heldOutFeatures: Tensor | undefined;
+  private labels: Tensor | undefined;
+  /** The rows of an epoch in its order. */
+  private order: { epoch: number; rows: Tensor } | undefined;
+  private state = { step: 0, epochLoss: 0, epochSeconds: 0 };
+  /** Epochs that are over, their classifier measured; right answers in the one under way; the best epoch and its right answers among those held out. */
+  private progress = { epochs: 0, correct: 0, bestEpoch: -1, bestCorrect: -1 };
+  private best: Named[] = [];
+  private saved: { step: number; epochs: number; path: string } | undefined;
+  private done = false;
+
+  constructor(private readonly plan: Plan) {
+    const { data: { train, classes }, config: { mode, seed, labelFraction = 1, validation } } = plan;
+    const labels = scope(() => train.labels().toTypedArray() as BigInt64Array);
+    let rows = Array.from(labels.keys());
+    if (labelFraction < 1) rows = stratified(labels, rows, Math.round(labelFraction * rows.length), deriveSeed(seed, 'labels'), 1);
+    let heldOut: number[] = [];
+    if (validation !== undefined) {
+      const count = validation < 1 ? Math.round(validation * rows.length) : validation;
+      if (count < 1 || count >= rows.length)
+        throw new ArgumentRangeError('validation', `at least one of the ${rows.length} images learnt from, and not all`, `${validation} (${count} of them)`);
+      heldOut = stratified(labels, rows, count, deriveSeed(seed, 'validation'));
+      const taken = new Set(heldOut);
+      rows = rows.filter((row) => !taken.has(row));
+    }
+    if (rows.length < smallestBatch(mode)) throw new ArgumentRangeError('data', `at least ${smallestBatch(mode)} images of ${classes.length} classes to learn from`, String(rows.length));
+    this.rows = rows;
+    if (heldOut.length > 0) this.heldOut = train.subset(heldOut);
+  }
+
+  async result(): Promise<Classifier> {
+    const { plan, plan: { encoder, data, config, signal, tell } } = this;
+    const warnings: string[] = [];
+    if (plan.out !== undefined) {
+      this.folder = await RunFolder.open(plan.out, plan.resume);
+      if (this.folder.config !== undefined) requireRecorded(plan.out, this.folder.config, config);
+      const environment = { ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}` };
+      const changed = await this.folder.describe(config, environment);
+      if (changed.length > 0) warnings.push(`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`);
+    }
+    using own = config.mode === 'aff' ? encoder.clone() : undefined;
+    this.classifier = Classifier.create({ encoder: own ?? encoder, classes: data.classes.length, branch: config.branch, seed: deriveSeed(config.seed, 'head') });
+    this.classifier.finetuning = config;
+    this.trainer = native().create_trainer(this.classifier.handle, optimizerValues(config.config.optimizer), this.prefix);
+    const metricsBytes = this.folder && plan.resume ? await this.restore(warnings) : 0;
+    await this.folder?.openMetrics(metricsBytes, this.state.step, `finetune-${config.mode}`);
+    for (const message of warnings) tell({ type: 'warning', message });
+    tell({
+      type: 'start', config, step: this.state.step, steps: this.steps, stepsPerEpoch: this.stepsPerEpoch, images: this.rows.length,
+      validationImages: this.heldOut?.length ?? 0, selection: this.heldOut ? this.selection.name : 'last epoch',
+    });
+    try {
+      await this.train();
+    } catch (error) {
+      if (signal?.aborted) await this.save();
+      throw error;
+    }
+    await this.save();
+    const { epochs, bestEpoch, bestCorrect } = this.progress;
+    if (this.heldOut && bestEpoch !== epochs - 1) copyInto(this.trained(), this.best);
+    this.classifier.eval();
+    if (this.folder) await this.classifier.save(join(this.folder.path, 'classifier.safetensors'));
+    tell({
+      type: 'end', step: this.state.step, epoch: this.heldOut ? bestEpoch : epochs - 1,
+      ...(this.heldOut && { validationAccuracy: bestCorrect / this.heldOut.length }),
+    });
+    this.done = true;
+    return this.classifier;
+  }
+
+  async close(): Promise<void> {
+    if (!this.done) this.classifier?.dispose();
+    for (const tensor of [this.features, this.heldOutFeatures, this.labels, this.order?.rows, ...this.best.map(([, tensor]) => tensor)]) tensor?.dispose();
+    this.heldOut?.dispose();
+    await this.folder?.close();
+  }
+
+  private async train(): Promise<void> {
+    const { plan: { every, signal, tell }, state, progress, steps, stepsPerEpoch, folder } = this;
+    const began = performance.now(), first = state.step;
+    let lastSave = began;
+    for (;;) {
+      signal?.throwIfAborted();
+      // Before the next step, so that a run that was stopped while its classifier was measured measures it again.
+      if (state.step > 0 && state.step === (progress.epochs + 1) * stepsPerEpoch) await this.closeEpoch();
+      if (state.step > first && (state.step % (every.steps ?? Infinity) === 0 || performance.now() - lastSave >= (every.seconds ?? Infinity) * 1000)) {
+        await this.save();
+        lastSave = performance.now();
+      }
+      if (state.step === steps) return;
+      const start = performance.now();
+      const epoch = progress.epochs, rate = this.rate(epoch);
+      if (this.epochAtOnce) {
+        const { loss, accuracy } = await this.probe(epoch, rate);
+        state.step += stepsPerEpoch;
+        state.epochLoss = loss * this.learnt;
+        progress.correct = Math.round(accuracy * this.learnt);
+        state.epochSeconds += (performance.now() - start) / 1000;
+        continue;
+      }
+      const { values, images } = await this.step(epoch, rate);
+      const now = performance.now(), seconds = (now - start) / 1000;
+      state.step++;
+      state.epochLoss += values.loss * images;
+      state.epochSeconds += seconds;
+      progress.correct += Math.round(values.accuracy * images);
+      const event = {
+        type: 'step', step: state.step, epoch, ...values, learningRate: rate,
+        imagesPerSecond: images / seconds, secondsLeft: ((now - began) / 1000 / (state.step - first)) * (steps - state.step),
+      } as const;
+      await folder?.record(event);
+      tell(event);
+    }
+  }
+
+  /** One epoch of softmax regression on features that were computed once. */
+  private async probe(epoch: number, rate: number): Promise<{ loss: number; accuracy: number }> {
+    const { plan: { data: { train }, config: { config }, signal } } = this;
+    if (!this.features) {
+      using learnt = train.subset(this.rows);
+      this.features = await this.encode(learnt);
+      this.labels = keep(learnt.labels());
+    }
+    const { features, labels } = this;
+    using order = keep(this.permutation(epoch));
+    return await job(() => native().probe_epoch(this.trainer, features.handle, labels!.handle, order.handle, config.batchSize, rate), signal);
+  }
+
+  private async step(epoch: number, rate: number): Promise<{ values: FinetuneStepValues; images: number }> {
+    const { plan: { data: { train }, config: { mode, config, seed }, signal }, state, stepsPerEpoch } = this;
+    const held: Tensor[] = [];
+    const hold = (made: Tensor) => (held.push(keep(made)), made);
+    try {
+      const at = (state.step % stepsPerEpoch) * config.batchSize;
+      if (this.order?.epoch !== epoch) {
+        this.order?.rows.dispose();
+        const rows = scope(() => ops.aten.index_select(tensor(BigInt64Array.from(this.rows, BigInt)), 0, this.permutation(epoch)));
+        this.order = { epoch, rows: keep(rows) };
+      }
+      const rows = hold(scope(() => ops.aten.slice(this.order!.rows, 0, at, at + config.batchSize).clone()));
+      const images = hold(await augment(train, rows, { pipeline: config.views ?? 'none', seed: deriveSeed(seed, 'views'), epoch, signal }));
+      const labels = hold(train.gatherLabels(rows));
+      const values = await job(() => native().training_step(
+        this.trainer, mode === 'aff' ? 'trades' : 'linear', { samples: rows.handle, images: images.handle, labels: labels.handle },
+        { ...stepOptions(config), seed: deriveSeed(seed, 'attack', epoch), learningRate: rate },
+      ), signal);
+      return { values: values as FinetuneStepValues & typeof values, images: labels.shape[0]! };
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      throw new NonFiniteError(`step ${state.step}, epoch ${epoch}: ${error.message}`, { cause: error });
+    } finally {
+      held.forEach((each) => each.dispose());
+    }
+  }
+
+  private async closeEpoch(): Promise<void> {
+    const { plan: { config: { config }, tell }, state, progress, heldOut } = this;
+    const epoch = progress.epochs, start = performance.now();
+    const correct = heldOut && (await this.measure(heldOut));
+    const event = {
+      type: 'epoch', step: state.step, epoch, epochs: config.epochs, loss: state.epochLoss / this.learnt, accuracy: progress.correct / this.learnt,
+      learningRate: this.rate(epoch), seconds: state.epochSeconds + (performance.now() - start) / 1000, ...(heldOut && { validationAccuracy: correct! / heldOut.length }),
+    } as const;
+    if (correct !== undefined && correct > progress.bestCorrect) {
+      this.best.forEach(([, tensor]) => tensor.dispose());
+      this.best = scope(() => [...this.trained()].map(([name, value]) => [name, keep(value.detach().clone())] as const));
+      Object.assign(progress, { bestEpoch: epoch, bestCorrect: correct });
+    }
+    Object.assign(progress, { epochs: epoch + 1, correct: 0 });
+    Object.assign(state, { epochLoss: 0, epochSeconds: 0 });
+    await this.folder?.record(event);
+    tell(event);
+  }
+
+  /** How many of the images held out the classifier gets right: as they are (SLF), or without and under PGD. */
+  private async measure(split: Split): Promise<number> {
+    const { plan: { config: { mode, seed }, signal }, classifier } = this;
+    if (mode === 'slf') {
+      const features = (this.heldOutFeatures ??= await this.encode(split));
+      return scope(() => noGrad(() => {
+        const state = classifier.state();
+        const logits = ops.aten.linear(features, state.get('head.weight')!, state.get('head.bias')!);
+        return ops.aten.sum(ops.aten.eq(ops.aten.argmax(logits, 1), split.labels())).item();
+      }));
+    }
+    const { name, epsilon, stepSize, randomStart } = this.selection;
+    const scores = await evaluate(classifier, split, { attacks: [name], epsilon, stepSize, randomStart, seed: deriveSeed(seed, 'validation'), signal });
+    return scores[name]!.correct;
+  }
+
+  /** What checkpoints are selected by: SLF clean, ALF its attack, AFF the protocol's PGD-20 in the ball and with the steps of its TRADES. */
+  private get selection() {
+    const { config } = this.plan.config;
+    const attack = 'trades' in config ? { ...config.trades.attack, steps: 20, randomStart: true } : 'attack' in config ? config.attack : undefined;
+    return { ...attack, name: attack && attack.steps > 0 ? (`pgd${attack.steps}` as const) : ('clean' as const) };
+  }
+
+  private async encode(split: Split): Promise<Tensor> {
+    const { plan: { encoder, config: { branch }, signal } } = this;
+    return keep(Tensor.wrap(await job(() => native().encode(encoder.handle, split.pixels.handle, branch, 256), signal)));
+  }
+
+  /** The order in which an epoch takes the images learnt from. */
+  private permutation(epoch: number): Tensor {
+    return Tensor.wrap(native().permutation(this.rows.length, deriveSeed(this.plan.config.seed, 'probe'), epoch));
+  }
+
+  private get prefix(): string {
+    return this.plan.config.mode === 'aff' ? '' : 'head.';
+  }
+
+  /** The classifier's own tensors that training changes. */
+  private trained(): Map<string, Tensor> {
+    return new Map([...this.classifier.state()].filter(([name]) => name.startsWith(this.prefix)));
+  }
+
+  private async save(): Promise<void> {
+    const { folder, plan, state, progress } = this;
+    if (!folder || (this.saved?.step === state.step && this.saved.epochs === progress.epochs)) return;
+    const own: Named[] = [
+      ...[...this.trained()].map(([name, value]) => [`model.${name}`, keep(value)] as const),
+      ...Object.entries(native().trainer_state(this.trainer)).map(([name, handle]) => [`momentum.${name}`, keep(Tensor.wrap(handle))] as const),
+    ];
+    try {
+      const tensors = [...own, ...this.best.map(([name, value]) => [`best.${name}`, value] as const)];
+      const path = await folder.saveCheckpoint({ ...state, method: progress }, tensors, plan.keepCheckpoints);
+      this.saved = { step: state.step, epochs: progress.epochs, path };
+    } finally {
+      for (const [, value] of own) value.dispose();
+    }
+    plan.tell({ type: 'checkpoint', step: state.step, path: this.saved.path });
+  }
+
+  /** Takes the newest whole checkpoint, if any; returns the length of the metrics that belong to it. */
+  private async restore(warnings: string[]): Promise<number> {
+    const checkpoint = await this.folder!.newestCheckpoint(this.steps, (error) => warnings.push(`${error.message}; set aside, going on from an older checkpoint`));
+    if (!checkpoint) return 0;
+    const { tensors, path, state: { metricsBytes, method, ...state } } = checkpoint;
+    try {
+      const part = (prefix: string): Named[] => [...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]);
+      copyInto(this.trained(), part('model.'));
+      native().load_trainer_state(this.trainer, Object.fromEntries(part('momentum.').map(([name, value]) => [name, value.handle])));
+      this.progress = Object.assign(this.progress, method);
+      this.best = part('best.').map(([name, value]) => [name, keep(value.clone())] as const);
+    } catch (error) {
+      throw new FileError(path, `not a checkpoint of this configuration (${(error as Error).message})`, { cause: error });
+    } finally {
+      for (const value of tensors.values()) value.dispose();
+    }
+    Object.assign(this.state, state);
+    this.saved = { step: state.step, epochs: this.progress.epochs, path };
+    return metricsBytes;
+  }
+
+  private rate(epoch: number): number {
+    const { config } = this.plan.config;
+    return learningRate(config.schedule, { epoch, epochs: config.epochs, step: 0, stepsPerEpoch: 1 });
+  }
+
+  /** Features of images that stay as they are are computed once, and an epoch on them is one job. */
+  private get epochAtOnce(): boolean {
+    const { mode, config } = this.plan.config;
+    return mode === 'slf' && config.views === undefined;
+  }
+
+  private get stepsPerEpoch(): number {
+    return Math.ceil(this.learnt / this.plan.config.config.batchSize);
+  }
+
+  /** Images of an epoch: all, but for a last batch that is too small. */
+  private get learnt(): number {
+    const { mode, config: { batchSize } } = this.plan.config;
+    const last = this.rows.length % batchSize;
+    return last < smallestBatch(mode) ? this.rows.length - last : this.rows.length;
+  }
+
+  private get steps(): number {
+    return this.stepsPerEpoch * this.plan.config.config.epochs;
+  }
+}
+
+/** In train mode BatchNorm may see single values a channel, of which it needs two. */
+const smallestBatch = (mode: FinetuneMode): number => (mode === 'aff' ? 2 : 1);
+
+/** What the native step takes of a configuration. */
+function stepOptions(config: FinetuneConfigs[FinetuneMode]) {
+  if ('trades' in config) return config.trades;
+  return 'attack' in config ? { attack: config.attack } : {};
+}
+
+/** Copies values into tensors of the same names, which must all be there. */
+function copyInto(target: ReadonlyMap<string, Tensor>, source: readonly Named[]): void {
+  const missing = [...target.keys()].find((name) => !source.some(([other]) => other === name)) ?? source.find(([name]) => !target.has(name))?.[0];
+  if (missing !== undefined) throw new ArgumentRangeError('state', `the tensors ${[...target.keys()].join(', ')}`, `${missing} missing or unexpected`);
+  noGrad(() => scope(() => source.forEach(([name, value]) => void ops.aten.copy_(target.get(name)!, value))));
 }

@@ -4,9 +4,9 @@ import { PIPELINES } from '../data/augment.js';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
 import { pretrainConfig, type PretrainConfig } from './methods/index.js';
 import type { RoclConfig } from './methods/rocl.js';
-import { fineTuning, type FinetuneConfig } from './schema.js';
+import { fineTunings, type FinetuneConfigs } from './schema.js';
 
-export type { FinetuneConfig, PretrainConfig };
+export type { FinetuneConfigs, PretrainConfig };
 /** A configuration in part: objects merge key by key, anything else (arrays too) replaces; `null` takes an optional key away. */
 export type Overrides<T> = { [K in keyof T]?: (T[K] extends readonly unknown[] ? T[K] : T[K] extends object | undefined ? Overrides<NonNullable<T[K]>> : T[K]) | (undefined extends T[K] ? null : never) };
 
@@ -98,9 +98,9 @@ export function checkConfig(value: unknown): PretrainConfig {
   return parse(pretrainConfig, value);
 }
 
-/** The same for the values of fine-tuning. */
-export function checkFinetuneConfig(value: unknown): FinetuneConfig {
-  return parse(fineTuning, value);
+/** The same for the values of one mode of fine-tuning. */
+export function checkFinetuneConfig<Mode extends keyof FinetuneConfigs>(mode: Mode, value: unknown): FinetuneConfigs[Mode] {
+  return parse(fineTunings.shape[mode] as unknown as z.ZodType<FinetuneConfigs[Mode]>, value);
 }
 
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {

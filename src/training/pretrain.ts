@@ -16,8 +16,8 @@ import { Tensor } from '../tensor/tensor.js';
 import { methods } from './methods/index.js';
 import type { Method, MethodRun, StepValues } from './methods/method.js';
 import { optimizerValues } from './optimizer.js';
-import { checkConfig, differences, mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
-import { RunFolder, type RunState } from './run.js';
+import { checkConfig, mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
+import { checkInterval, requireRecorded, RunFolder, type RunState, type SaveInterval } from './run.js';
 import { learningRate, type Position } from './schedule.js';
 import type { SharedConfig } from './schema.js';
 import { deriveSeed } from './seeds.js';
@@ -37,7 +37,7 @@ export interface PretrainOptions extends JobOptions {
   /** Any other value of the configuration. */
   overrides?: Overrides<PretrainConfig>;
   /** Save a checkpoint after so many steps or seconds, whichever comes first. Default every 300 seconds; one is always saved at the end. */
-  checkpointEvery?: { steps?: number; seconds?: number };
+  checkpointEvery?: SaveInterval;
   /** How many checkpoints to keep. Default 2. */
   keepCheckpoints?: number;
 }
@@ -78,9 +78,7 @@ export function pretrain(options: PretrainOptions): AsyncIterableIterator<Pretra
   check.signal('options.signal', signal);
   check.boolean('resume', resume);
   check.integer('keepCheckpoints', keepCheckpoints, { min: 1 });
-  const every = check.options('checkpointEvery', checkpointEvery ?? { seconds: 300 }, ['steps', 'seconds']);
-  if (every.steps !== undefined) check.integer('checkpointEvery.steps', every.steps, { min: 1 });
-  if (every.seconds !== undefined) check.finite('checkpointEvery.seconds', every.seconds, { above: 0 });
+  const every = checkInterval(checkpointEvery);
   if (data !== undefined && typeof data !== 'string' && typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset or the name of one', describe(data));
   const changes = mergeConfig(overrides, {
     seed, epochs, batchSize,
@@ -99,7 +97,7 @@ interface Plan {
   data: Dataset | undefined;
   out: string;
   resume: boolean;
-  every: { steps?: number; seconds?: number };
+  every: SaveInterval;
   keepCheckpoints: number;
   signal: AbortSignal | undefined;
 }
@@ -322,13 +320,7 @@ class Run {
     const config: SharedConfig = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) } };
     this.config = (await this.method.resolve?.(config, this.data) ?? config) as PretrainConfig;
     // Where a file lies is no part of what a run is: its SHA-256 is.
-    const differing = recorded ? differences(recorded, this.config).filter((key) => !key.endsWith('.path')) : [];
-    if (differing.length === 1) throw new ArgumentRangeError(differing[0]!, `${show(recorded, differing[0]!)}, as recorded in ${folder.path}`, show(this.config, differing[0]!));
-    if (differing.length > 1) {
-      const lines = differing.slice(0, 8).map((key) => `\n  ${key}: ${show(recorded, key)} -> ${show(this.config, key)}`);
-      const more = differing.length > 8 ? `\n  and ${differing.length - 8} more` : '';
-      throw new ArgumentRangeError('config', `as recorded in ${folder.path}`, `another (recorded -> asked):${lines.join('')}${more}`);
-    }
+    if (recorded) requireRecorded(folder.path, recorded, this.config);
     if (this.stepsPerEpoch === 0)
       throw new ArgumentRangeError('data', `at least ${this.smallestBatch} training images`, String(train.length));
   }
@@ -356,8 +348,4 @@ function disposeBatch({ rows, inputs }: Batch): void {
 function requireNames(expected: string[], received: string[]): void {
   const text = (names: string[]) => [...names].sort().join(', ') || 'none';
   if (text(expected) !== text(received)) throw new ArgumentRangeError('method', `the state ${text(expected)}`, text(received));
-}
-
-function show(config: unknown, path: string): string {
-  return JSON.stringify(path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config)) ?? 'none';
 }

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import type { LockHandle } from '../runtime/addon.js';
-import { ArgumentRangeError, FileError } from '../runtime/errors.js';
+import { ArgumentRangeError, check, FileError } from '../runtime/errors.js';
 import { atomically, makeFolder } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { differences } from './presets.js';
@@ -12,7 +12,7 @@ import { EventFile } from './tensorboard.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 const CHECKPOINT = /^checkpoint-(\d{8})\.safetensors$/;
-const TEMPORARY = /^\.(?:(?:checkpoint|failed)-\d{8}\.safetensors|encoder\.safetensors|config\.json|environment\.json)\.\d+/;
+const TEMPORARY = /^\.(?:(?:checkpoint|failed)-\d{8}\.safetensors|encoder\.safetensors|classifier\.safetensors|config\.json|environment\.json)\.\d+/;
 const STATE = 'a_infonce.run';
 
 const runState = z.strictObject({
@@ -29,6 +29,20 @@ const runState = z.strictObject({
 
 /** Where a checkpoint stands: all that a run needs besides its tensors and its configuration. */
 export type RunState = z.infer<typeof runState>;
+
+/** When to save a checkpoint: after so many steps or seconds, whichever comes first. */
+export interface SaveInterval {
+  steps?: number;
+  seconds?: number;
+}
+
+/** Checks when to save, with its default. */
+export function checkInterval(given: SaveInterval | undefined): SaveInterval {
+  const every = check.options('checkpointEvery', given ?? { seconds: 300 }, ['steps', 'seconds']);
+  if (every.steps !== undefined) check.integer('checkpointEvery.steps', every.steps, { min: 1 });
+  if (every.seconds !== undefined) check.finite('checkpointEvery.seconds', every.seconds, { above: 0 });
+  return every;
+}
 
 /** A checkpoint that was read and found whole. */
 export interface Checkpoint {
@@ -102,11 +116,11 @@ export class RunFolder {
   }
 
   /** Opens metrics.jsonl and cuts it to the first `bytes` bytes, and the TensorBoard events to the first `step` steps. */
-  async openMetrics(bytes: number, step: number): Promise<void> {
+  async openMetrics(bytes: number, step: number, kind = 'pretrain'): Promise<void> {
     this.metrics = await open(join(this.path, 'metrics.jsonl'), 'a');
     this.bytes = Math.min(bytes, (await this.metrics.stat()).size);
     await this.metrics.truncate(this.bytes);
-    this.events = await EventFile.open(this.path, 'pretrain', step);
+    this.events = await EventFile.open(this.path, kind, step);
   }
 
   /** Adds a line to metrics.jsonl, and its numbers to the TensorBoard events. */
@@ -164,4 +178,22 @@ async function readJson(path: string): Promise<unknown> {
   } catch (error) {
     throw new FileError(path, `not valid JSON (${(error as Error).message})`, { cause: error });
   }
+}
+
+/**
+ * That a run is resumed as what it was.
+ * @throws {@link ArgumentRangeError} naming the keys at which the configurations differ; those that end in `.path` say where, not what.
+ */
+export function requireRecorded(folder: string, recorded: unknown, asked: unknown): void {
+  const differing = differences(recorded, asked).filter((key) => !key.endsWith('.path'));
+  if (differing.length === 1) throw new ArgumentRangeError(differing[0]!, `${show(recorded, differing[0]!)}, as recorded in ${folder}`, show(asked, differing[0]!));
+  if (differing.length > 1) {
+    const lines = differing.slice(0, 8).map((key) => `\n  ${key}: ${show(recorded, key)} -> ${show(asked, key)}`);
+    const more = differing.length > 8 ? `\n  and ${differing.length - 8} more` : '';
+    throw new ArgumentRangeError('config', `as recorded in ${folder}`, `another (recorded -> asked):${lines.join('')}${more}`);
+  }
+}
+
+function show(config: unknown, path: string): string {
+  return JSON.stringify(path.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config)) ?? 'none';
 }

@@ -34,12 +34,19 @@ export const trainingAttack = pgd.extend({
 });
 export const hardNegative = z.strictObject({ beta: z.number().min(0), tauPlus: z.number().min(0).lt(1) });
 
-export const fineTuning = z.strictObject({
+const fineTuning = z.strictObject({
   epochs: count, batchSize: count, schedule: stepSchedule, optimizer: sgd,
   /** How training images are augmented; left out: not at all. */
   views: pipeline.optional(),
   /** The encoder's BatchNorm branch that is used; left out: its first. */
   branch: z.string().optional(),
+});
+
+/** The modes of fine-tuning: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
+export const fineTunings = z.strictObject({
+  slf: fineTuning,
+  alf: fineTuning.extend({ attack: pgd }),
+  aff: fineTuning.extend({ trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
 });
 
 /** The keys of every method; each adds its own. */
@@ -67,12 +74,8 @@ export const shared = z.strictObject({
   schedule,
   /** The pipeline that draws the contrasted views (see `augment`); images are floats in [0, 1] and nothing normalises them. */
   views: pipeline,
-  /** What `finetune` takes for this preset's name; the command, for a run's folder, by the name of its preset: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
-  finetuning: z.strictObject({
-    slf: fineTuning,
-    alf: fineTuning.extend({ attack: pgd }),
-    aff: fineTuning.extend({ trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
-  }),
+  /** What `finetune` takes for this preset's name, and the command for a run's folder. */
+  finetuning: fineTunings,
   /** How the method's published numbers were taken. `a-infonce evaluate` takes `pgd20` for a run's folder; the function `evaluate` has defaults of its own. */
   evaluation: z.strictObject({
     pgd20: pgd,
@@ -81,5 +84,5 @@ export const shared = z.strictObject({
 });
 
 export type SharedConfig = z.infer<typeof shared>;
-/** The values of one mode of fine-tuning. */
-export type FinetuneConfig = z.infer<typeof fineTuning>;
+/** The values of fine-tuning, mode by mode. */
+export type FinetuneConfigs = z.infer<typeof fineTunings>;

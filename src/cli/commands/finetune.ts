@@ -1,84 +1,155 @@
 import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { Classifier, Dataset, Encoder, FinetuneOptions, PresetName } from '../../index.js';
+import type { Classifier, Dataset, Encoder, FinetuneMode, FinetuneOptions, PresetName, PretrainConfig } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
-import { CommandError } from '../failure.js';
-import { integer, setting } from '../options.js';
+import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
+import { CommandError, UsageError } from '../failure.js';
+import { Interrupted } from '../interrupt.js';
+import { real } from '../options.js';
 import { counted, duration, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { beside, checkPlace, typed } from '../run-folder.js';
-import { limited } from './pretrain.js';
+import { limited, trainingOptions } from './pretrain.js';
 
 interface Options extends DataOptions {
-  mode: 'slf';
+  mode: FinetuneMode;
   preset?: string;
   out?: string;
+  resume?: boolean;
   randomEncoder?: boolean;
+  labelFraction?: number;
+  validation?: number;
   epochs?: number;
   batchSize?: number;
   limit?: number;
   branch?: string;
   set?: Record<string, unknown>;
+  checkpointEvery?: FinetuneOptions['checkpointEvery'];
 }
+
+/** The name of a classifier's file in the folder of its run. */
+export const classifierFile = (mode: FinetuneMode): string => (mode === 'slf' ? 'classifier.safetensors' : `classifier-${mode}.safetensors`);
 
 export const finetune = define<Options>({
   name: 'finetune',
   summary: 'put a classifier on an encoder',
-  description: 'Trains a linear classifier on the features of an encoder (slf: the encoder stays as it is, images are clean).',
+  description: 'Trains a classifier on an encoder with labelled images. Mode slf: a linear one on features of clean images; alf: the same on adversarial\n' +
+    'images; aff: encoder and classifier together, by TRADES. The data may be others than those of pre-training.',
   arguments: [new Argument('<encoder>', 'the folder of a run, or an encoder as .safetensors')],
   options: [
     ...dataOptions("the run's"),
-    new Option('--mode <name>', 'what is trained, on what').choices(['slf']).default('slf'),
-    new Option('--out <file>', 'the classifier; default: classifier.safetensors in the folder of the run'),
+    new Option('--mode <name>', 'what is trained, on what').choices(['slf', 'alf', 'aff']).default('slf'),
+    new Option('--label-fraction <share>', 'learn from this share of the labels: .1, .01').argParser(real({ above: 0, max: 1 })),
+    new Option('--validation <amount>', 'hold out a share (.1) or a number of the training images, and keep the epoch that is best on them').argParser(real({ above: 0 })),
+    new Option('--out <file>', 'the classifier; default: classifier.safetensors, classifier-alf... or classifier-aff... in the folder of the run'),
+    new Option('--resume', 'go on after an interruption'),
     new Option('--random-encoder', 'a baseline: an encoder of the same shape with random weights (default file: random-classifier.safetensors)'),
     new Option('--preset <name>', "whose values of fine-tuning to take; default: the run's, else rocl-cifar10"),
-    new Option('--epochs <n>', 'passes over the training images').argParser(integer({ min: 1 })),
-    new Option('--batch-size <n>', 'images a step').argParser(integer({ min: 1 })),
-    new Option('--limit <n>', 'train on so many images, classes balanced').argParser(integer({ min: 1 })),
-    new Option('--branch <name>', "the encoder's BatchNorm branch; default: its first"),
-    new Option('--set <key=value>', 'any other value, as schedule.rate=0.01; may be repeated').argParser(setting),
+    new Option('--branch <name>', "the encoder's BatchNorm branch; default: pgd for AdvCL, else its first"),
+    ...trainingOptions('schedule.rate=0.01'),
   ],
   examples: [
     ['a-infonce finetune runs/iphn', 'a linear classifier in runs/iphn/classifier.safetensors'],
+    ['a-infonce finetune runs/iphn --mode aff --validation .1', 'everything, adversarially; the best epoch on held-out images'],
+    ['a-infonce finetune runs/iphn --mode aff --validation .1 --resume', 'go on after an interruption'],
+    ['a-infonce finetune runs/iphn --label-fraction .01', 'from one label in a hundred'],
+    ['a-infonce finetune runs/iphn --data cifar100 --out transfer.safetensors', 'other data than it was trained on'],
     ['a-infonce finetune runs/iphn --random-encoder', 'the baseline to compare with'],
   ],
   async action(context, options, from) {
-    const out = options.out ?? beside(from!, options.randomEncoder ? 'random-classifier.safetensors' : 'classifier.safetensors');
+    const { preset, mode, epochs, batchSize, branch, seed, labelFraction, validation, resume, checkpointEvery } = options;
+    const out = options.out ?? beside(from!, `${options.randomEncoder ? 'random-' : ''}${classifierFile(mode)}`);
     await checkPlace(out, [from!, join(from!, 'encoder.safetensors')]);
     if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
       throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
+    const work = `${out.replace(/\.safetensors$/, '')}.run`;
+    if (!resume) {
+      if (existsSync(join(work, 'config.json')) && !existsSync(join(work, 'classifier.safetensors')))
+        throw new UsageError(`an interrupted fine-tuning is in ${work}. Go on with it (the same command with --resume), or remove that folder`);
+      await rm(work, { recursive: true, force: true });
+    }
     const run = await recordedRun(from!);
     const { Encoder, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
-    using data = limited(await openData(context, options, run?.data), options.limit);
+    using data = limited(await openTransfer(context, options, run), options.limit);
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
-    const { preset, mode, epochs, batchSize, branch, seed, set } = options;
-    const fitted = await fitHead(context, encoder ?? loaded, data, { mode, preset: (preset ?? run?.preset) as PresetName, epochs, batchSize, branch, seed, overrides: set });
+    const fitted = await fitHead(context, encoder ?? loaded, data, {
+      mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,
+      overrides: options.set, out: work, resume, checkpointEvery,
+    });
     using classifier = fitted.classifier;
     await classifier.save(out);
-    context.output.result({ classifier: out, mode, ...fitted.last }, [
-      `${out}: ${percent(fitted.last.accuracy)} of the training images right, after ${counted(fitted.last.epochs, 'epoch')} (${duration(fitted.seconds)})`,
+    const { last, seconds } = fitted;
+    context.output.result({ classifier: out, mode, ...last }, last.epochs === 0 ? [`${out}: all of it was done already`] : [
+      `${out}: ${percent(last.accuracy)} of the ${mode === 'alf' ? 'adversaries of the ' : ''}training images right, after ${counted(last.epochs, 'epoch')} (${duration(seconds)})`,
+      ...(last.validationAccuracy === undefined ? [] : [`Of epoch ${last.epoch + 1}, whose classifier got ${percent(last.validationAccuracy)} of the held-out images right ${mode === 'slf' ? 'without' : 'under'} attack`]),
     ]);
-    context.output.note(`\nNext: a-infonce evaluate ${typed(options.out === undefined && !options.randomEncoder ? from! : out)}`);
+    context.output.note(`\nNext: a-infonce evaluate ${typed(options.out === undefined && !options.randomEncoder && mode === 'slf' ? from! : out)}`);
   },
 });
+
+/** The data of a fine-tuning: by default the run's, and images of the size that it saw, unless --image-size says otherwise. */
+async function openTransfer(context: Context, options: DataOptions, run: RecordedRun | undefined): Promise<Dataset> {
+  const size = run?.data.size;
+  const data = await openData(context, options, run?.data, size);
+  if (size === undefined || data.size === size || options.imageSize === data.size) return data;
+  data.dispose();
+  throw new UsageError(`--data: the encoder was trained on images of ${size} x ${size}, ${data.name} has ${data.size} x ${data.size}. It takes any size: --image-size ${data.size} to go on`);
+}
+
+/** What came out of a fine-tuning: the epochs done, numbers of the one that was kept. */
+interface Outcome {
+  epochs: number;
+  epoch: number;
+  loss: number;
+  accuracy: number;
+  validationAccuracy?: number;
+}
 
 /** Fine-tunes and shows it. */
 export async function fitHead(
   { output, signal }: Context, encoder: Encoder, data: Dataset, options: FinetuneOptions, label = 'Fine-tuning',
-): Promise<{ classifier: Classifier; last: { epochs: number; loss: number; accuracy: number }; seconds: number }> {
+): Promise<{ classifier: Classifier; last: Outcome; seconds: number }> {
   const { finetune: run } = await import('../../index.js');
   const began = performance.now();
-  let last = { epochs: 0, loss: NaN, accuracy: NaN };
-  using progress = new Progress(output, { label });
-  const classifier = await run(encoder, data, {
-    ...options, signal,
-    onEpoch: ({ epoch, epochs, loss, accuracy }) => {
-      last = { epochs: epoch, loss, accuracy };
-      progress.outOf(epochs).update(epoch, `epoch ${epoch}/${epochs}`, `loss ${loss.toFixed(4)}`, `accuracy ${percent(accuracy)}`);
-    },
-  });
-  return { classifier, last, seconds: (performance.now() - began) / 1000 };
+  let last: Outcome = { epochs: 0, epoch: -1, loss: NaN, accuracy: NaN };
+  let saved: number | undefined;
+  let progress: Progress | undefined;
+  let place = '';
+  try {
+    const classifier = await run(encoder, data, {
+      ...options, signal,
+      onEvent: (event) => {
+        switch (event.type) {
+          case 'start': {
+            const { epochs, batchSize } = event.config.config;
+            place = `/${epochs}`;
+            if (event.step > 0) output.note(`Going on after step ${event.step} of ${event.steps}.`);
+            progress = new Progress(output, { label, total: event.steps, from: event.step, rate: (steps) => `${Math.round(steps * batchSize)} images/s` });
+            break;
+          }
+          case 'warning': output.note(`Warning: ${event.message}`); break;
+          case 'step': progress!.update(event.step, `epoch ${event.epoch + 1}${place}`, `loss ${event.loss.toFixed(4)}`, `accuracy ${percent(event.accuracy)}`); break;
+          case 'epoch': {
+            const { epoch, loss, accuracy, validationAccuracy: held } = event;
+            if (last.validationAccuracy === undefined || held! > last.validationAccuracy) last = { ...last, epoch, loss, accuracy, ...(held !== undefined && { validationAccuracy: held }) };
+            last.epochs = epoch + 1;
+            progress!.update(event.step, `epoch ${epoch + 1}${place}`, `loss ${loss.toFixed(4)}`, `accuracy ${percent(accuracy)}`, ...(held === undefined ? [] : [`held out ${percent(held)}`]));
+            if (options.mode === 'aff') progress!.print();
+            break;
+          }
+          case 'checkpoint': saved = event.step; break;
+          case 'end': last = { ...last, epoch: event.epoch };
+        }
+      },
+    });
+    return { classifier, last, seconds: (performance.now() - began) / 1000 };
+  } catch (error) {
+    if (error instanceof Interrupted && saved !== undefined) error.message = `stopped after step ${saved}, which is saved. Go on with the same command and --resume`;
+    throw error;
+  } finally {
+    progress?.stop();
+  }
 }

@@ -26,14 +26,18 @@ interface Options extends DataOptions, TrainingOptions {
   resume?: boolean;
 }
 
-/** What both pretrain and quickstart let one change. */
-export const trainingOptions = (): Option[] => [
+/** What every command that trains lets one change. */
+export const trainingOptions = (example = 'attack.steps=3'): Option[] => [
   new Option('--epochs <n>', 'passes over the training images').argParser(integer({ min: 1 })),
   new Option('--batch-size <n>', 'images a step').argParser(integer({ min: 1 })),
   new Option('--limit <n>', 'train on so many images, classes balanced').argParser(integer({ min: 1 })),
-  new Option('--set <key=value>', 'any other value of the preset, as attack.steps=3; may be repeated').argParser(setting),
+  new Option('--set <key=value>', `any other value of the preset, as ${example}; may be repeated`).argParser(setting),
   new Option('--checkpoint-every <n>', 'save after so many steps (500) or seconds (300s); default: 300s').argParser(interval),
 ];
+
+/** The changes of a configuration that were typed. */
+export const changesOf = ({ set, epochs, batchSize }: TrainingOptions): Record<string, unknown> =>
+  ({ ...set, ...(epochs !== undefined && { epochs }), ...(batchSize !== undefined && { batchSize }) });
 
 function interval(text: string): PretrainOptions['checkpointEvery'] {
   const [, count, unit] = /^([1-9]\d*)(s?)$/.exec(text) ?? [];
@@ -67,8 +71,7 @@ export const pretrain = define<Options>({
     if (options.resume && options.out === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const preset = options.preset ?? (options.resume ? undefined : DEFAULT_PRESET);
     const { resolveConfig } = await import('../../index.js');
-    const changes = { ...options.set, ...(options.epochs !== undefined && { epochs: options.epochs }), ...(options.batchSize !== undefined && { batchSize: options.batchSize }) };
-    const asked = preset === undefined ? undefined : resolveConfig(preset as PresetName, changes).data;  // before the data is read
+    const asked = preset === undefined ? undefined : resolveConfig(preset as PresetName, changesOf(options)).data;  // before the data is read
     const out = options.out ?? join('runs', preset!);
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
     const planned: RecordedData | undefined = recorded ?? (asked && { ...asked, name: options.data ?? asked.name });

@@ -8,7 +8,7 @@ import { duration, percent, table } from '../output.js';
 import { freshFolder, typed } from '../run-folder.js';
 import { measure } from './evaluate.js';
 import { fitHead } from './finetune.js';
-import { limited, train, trainingOptions, type TrainingOptions } from './pretrain.js';
+import { changesOf, limited, train, trainingOptions, type TrainingOptions } from './pretrain.js';
 
 interface Options extends TrainingOptions {
   out?: string;
@@ -30,7 +30,7 @@ export const quickstart = define<Options>({
     const { Encoder, randomEncoder, resolveConfig } = await import('../../index.js');
     const { output } = context;
     const began = performance.now();
-    const config = resolveConfig(PRESET, { ...set, ...(epochs !== undefined && { epochs }), ...(batchSize !== undefined && { batchSize }) });
+    const config = resolveConfig(PRESET, changesOf({ set, epochs, batchSize }));
     const out = wanted ?? freshFolder(join('runs', PRESET));
     using data = limited(await openData(context, {}, config.data), limit);
     const again = `a-infonce pretrain --out ${typed(out)} --resume`;
