@@ -87,6 +87,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   export_attack(env, exports);
   export_data(env, exports);
   export_training(env, exports);
+  export_analysis(env, exports);
   export_files(env, exports);
   return exports;
 }

@@ -14,6 +14,7 @@ void export_model(Napi::Env env, Napi::Object exports);      // encoders, classi
 void export_attack(Napi::Env env, Napi::Object exports);     // pgd
 void export_data(Napi::Env env, Napi::Object exports);       // augmentation, procedural images
 void export_training(Napi::Env env, Napi::Object exports);   // training steps, optimizers
+void export_analysis(Napi::Env env, Napi::Object exports);   // embeddings and their similarities
 void export_files(Napi::Env env, Napi::Object exports);      // the lock on a run folder
 
 using NativeFunction = Napi::Value (*)(const Napi::CallbackInfo&);

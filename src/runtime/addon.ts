@@ -179,4 +179,14 @@ export interface TrainingAddon {
   unlock_file(lock: LockHandle): void;
 }
 
-export interface Addon extends RuntimeAddon, TensorAddon, OperatorAddon, ModelAddon, AttackAddon, DataAddon, TrainingAddon {}
+export interface AnalysisAddon {
+  /** The model's output in eval mode, [N, D]. */
+  embed(model: ModelHandle, images: TensorHandle, batchSize: number): NativeJob<TensorHandle>;
+  /** Cosine similarities of rows [n, d] with gallery [n, d]; see native/analysis/similarity.h. */
+  similarity_pairs(rows: TensorHandle, gallery: TensorHandle, k: number, bins: number, excludeOwn: boolean): NativeJob<
+    Record<'own' | 'nearest' | 'nearestSimilarity' | 'counts', TensorHandle> & Record<'mean' | 'uniformity', number>>;
+  /** Points [m, d] along the first k principal axes of fitted [n, d]. */
+  principal_axes(fitted: TensorHandle, points: TensorHandle, k: number): NativeJob<Record<'coordinates' | 'explained', TensorHandle>>;
+}
+
+export interface Addon extends RuntimeAddon, TensorAddon, OperatorAddon, ModelAddon, AttackAddon, DataAddon, TrainingAddon, AnalysisAddon {}

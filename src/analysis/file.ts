@@ -1,0 +1,53 @@
+/** What an analysis leaves in a run's folder: analysis.json and analysis.safetensors. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeSafetensors } from '../model/safetensors.js';
+import { check, FileError } from '../runtime/errors.js';
+import { atomically } from '../runtime/files.js';
+import { analysisSchema, type AnalysisResult } from './analyze.js';
+
+const FILE = 'analysis.json';
+
+const recorded = analysisSchema.extend({
+  time: z.iso.datetime(),
+  /** The data set, and the names of its classes. */
+  data: z.string(),
+  classes: z.array(z.string()),
+  /** File names in the folder. */
+  encoder: z.string(),
+  classifierFile: z.string().optional(),
+});
+/** An {@link Analysis} and what it was made of. */
+export type RecordedAnalysis = z.infer<typeof recorded>;
+
+/** Writes `<folder>/analysis.json` and the tensors into `<folder>/analysis.safetensors`, in place of earlier ones. @throws {@link FileError} */
+export async function saveAnalysis(
+  folder: string, { values, tensors }: AnalysisResult, of: Pick<RecordedAnalysis, 'data' | 'classes' | 'encoder' | 'classifierFile'>,
+): Promise<void> {
+  const time = new Date().toISOString();
+  await writeSafetensors(join(check.string('folder', folder), 'analysis.safetensors'), Object.entries(tensors), { time });
+  await atomically(join(folder, FILE), (file) => file.writeFile(`${JSON.stringify({ time, ...of, ...values } satisfies RecordedAnalysis)}\n`));
+}
+
+/** The analysis in a run's folder, if there is one. @throws {@link FileError} when it is not one of ours, naming the value at fault. */
+export async function readAnalysis(folder: string): Promise<RecordedAnalysis | undefined> {
+  const path = join(check.string('folder', folder), FILE);
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new FileError(path, `not valid JSON (${(error as Error).message})`, { cause: error });
+  }
+  const { data, error } = recorded.safeParse(value);
+  if (data) return data;
+  const { path: key, message } = error.issues[0]!;
+  throw new FileError(path, `not an analysis of this version (${[key.join('.'), message].filter(Boolean).join(': ')}); type: a-infonce analyze`, { cause: error });
+}
