@@ -29,6 +29,7 @@ export { readResults, recordResult, type Result } from './evaluation/results.js'
 export { analyze, type Analysis, type AnalysisResult, type AnalyzeOptions, type AnalyzeProgress } from './analysis/analyze.js';
 export { readAnalysis, saveAnalysis, type RecordedAnalysis } from './analysis/file.js';
 export type { Distribution } from './analysis/distribution.js';
+export { report, type ReportOptions } from './report/report.js';
 export { Model } from './model/model.js';
 export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, type LoadStateOptions, type ProjectorConfig } from './model/encoder.js';
 export { Classifier, type ClassifierConfig, type ClassifierOrigin, type ClassifierOptions } from './model/classifier.js';

@@ -11,6 +11,7 @@
 #include "cancellation.h"
 #include "describe.h"
 #include "error.h"
+#include "nn/network.h"
 #include "ops/similarity.h"
 
 namespace a_infonce::analysis {
@@ -39,7 +40,7 @@ at::Tensor embed(nn::Model& model, const at::Tensor& images, int64_t batch_size)
   for (int64_t start = 0; start < images.size(0); start += batch_size) {
     check_cancelled();
     const at::Tensor batch = images.slice(0, start, start + batch_size);
-    embeddings.push_back(model.forward(batch));
+    embeddings.push_back(nn::embedding(model, batch));
     require_range(embeddings.back().dim() == 2 && embeddings.back().size(0) == batch.size(0), "model's output", "[" + std::to_string(batch.size(0)) + ", D]",
                   shape_text(embeddings.back().sizes()));
   }
@@ -94,13 +95,13 @@ Principal principal(const at::Tensor& fitted, const at::Tensor& points, int64_t 
   require_range(points.dim() == 2 && points.size(1) == fitted.size(1), "points", "[m, " + std::to_string(fitted.size(1)) + "]", shape_text(points.sizes()));
   require_range(k >= 1 && k <= fitted.size(1), "k", "from 1 to " + std::to_string(fitted.size(1)), std::to_string(k));
   const at::NoGradGuard no_grad;
-  const at::Tensor x = fitted.to(at::kDouble), mean = x.mean(0, true), centred = x - mean;
+  const at::Tensor x = fitted.to(at::kDouble), mean = x.mean(0, true), centred = x.sub(mean);
   const auto [variances, axes] = at::linalg_eigh(at::matmul(centred.t(), centred));  // ascending
   at::Tensor chosen = axes.narrow(1, axes.size(1) - k, k).flip({1});
   const at::Tensor largest = chosen.gather(0, chosen.abs().argmax(0, true));
-  chosen = chosen * largest.sign();
-  const at::Tensor share = variances.narrow(0, variances.size(0) - k, k).flip({0}).clamp_min(0) / variances.sum().clamp_min(std::numeric_limits<double>::min());
-  return {at::matmul(points.to(at::kDouble) - mean, chosen), share};
+  chosen = chosen.mul(largest.sign());
+  const at::Tensor share = variances.narrow(0, variances.size(0) - k, k).flip({0}).clamp_min(0).div(variances.sum().clamp_min(std::numeric_limits<double>::min()));
+  return {at::matmul(points.to(at::kDouble).sub(mean), chosen), share};
 }
 
 }  // namespace a_infonce::analysis

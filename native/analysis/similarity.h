@@ -6,7 +6,7 @@
 
 namespace a_infonce::analysis {
 
-/// The model's output for images [N, C, H, W] in eval mode and without recording, [N, D]. NonFinite naming the first row that holds NaN or infinity.
+/// nn::embedding of images [N, C, H, W] in eval mode and without recording, [N, D]. NonFinite naming the first row that holds NaN or infinity.
 at::Tensor embed(nn::Model& model, const at::Tensor& images, int64_t batch_size);
 
 /// Cosine similarities s_ij between row i of one set and row j of another of the same size; i = j is the row's own pair, the others are negatives.

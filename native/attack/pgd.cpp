@@ -150,10 +150,7 @@ Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
 
 Objective contrastive(nn::Model& model, at::Tensor positives, double temperature) {
   const auto embed = [&model](const at::Tensor& images) {
-    auto* network = dynamic_cast<nn::Network*>(&model);
-    const at::Tensor output = network && network->projector && network->output == nn::Network::Output::Features
-                                  ? network->forward(images, network->branch, nn::Network::Output::Projection)
-                                  : model.forward(images);
+    const at::Tensor output = nn::embedding(model, images);
     require_range(output.dim() == 2 && output.size(0) == images.size(0) && output.is_floating_point(), "model",
                   "floating-point embeddings [" + std::to_string(images.size(0)) + ", length]", typed_shape(output));
     return output;

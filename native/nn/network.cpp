@@ -111,4 +111,10 @@ std::shared_ptr<Network> Network::clone() const {
   return copy;
 }
 
+at::Tensor embedding(Model& model, const at::Tensor& images) {
+  auto* network = dynamic_cast<Network*>(&model);
+  const bool project = network && network->projector && network->output == Network::Output::Features;
+  return project ? network->forward(images, network->branch, Network::Output::Projection) : model.forward(images);
+}
+
 }  // namespace a_infonce::nn

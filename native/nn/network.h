@@ -55,4 +55,7 @@ class Network : public Model {
   void visit(const Visitor& visitor) const;
 };
 
+/// What contrastive losses compare: the model's output, of an encoder with a projector its projection.
+at::Tensor embedding(Model& model, const at::Tensor& images);
+
 }  // namespace a_infonce::nn

@@ -1,6 +1,7 @@
 /** What an encoder makes of images, other views of them and their adversaries: the quantities that the paper argues with. */
 import { z } from 'zod';
-import { checkFunction, predict, resolvePgdOptions, runPgd, type AttackModel, type ResolvedPgdOptions } from '../attack/pgd.js';
+import { checkFunction, predict, type AttackModel } from '../attack/attack.js';
+import { resolvePgdOptions, runPgd, type ResolvedPgdOptions } from '../attack/pgd.js';
 import { augment, type Pipeline, type PipelineName } from '../data/augment.js';
 import { Split } from '../data/dataset.js';
 import { Encoder } from '../model/encoder.js';
@@ -38,8 +39,11 @@ export const analysisSchema = z.object({
   alignment: both(z.number().min(0)),
   /** log mean exp(-2 squared distance) over pairs of images, mean of both views; `adversarial`: over the adversaries. */
   uniformity: both(z.number()),
-  /** Of view 1 and of its adversary, the nearest neighbour among view 2 of all images (`views`), and among the images as they are (`images`). */
-  confusion: z.object({ views: both(confusion), images: both(confusion) }),
+  /**
+   * `views`: of view 1 and of its adversary, the nearest neighbour among view 2 of all images. `images`: of the contrastive adversary of an image as it is
+   * (raised against view 2), among the images as they are; without an attack nothing would be confused.
+   */
+  confusion: z.object({ views: both(confusion), images: confusion }),
   /** Of the classifier's adversaries, made of the images as they are. */
   classifier: z.object({
     /** Accuracy on the images, and on those that are right and stay so. */
@@ -49,7 +53,7 @@ export const analysisSchema = z.object({
     /** Between an adversary and its image. */
     similarity: distribution,
   }).optional(),
-  /** Images and adversaries (the classifier's, else view 1's) in two dimensions; row i of each is image i. */
+  /** Images and their contrastive adversaries in two dimensions; row i of each is image i. */
   map: z.object({
     labels: z.array(z.int().min(0)),
     pca: z.object({ explained: z.tuple([share, share]), images: points, adversaries: points }),
@@ -66,8 +70,9 @@ export type Analysis = z.infer<typeof analysisSchema>;
 export interface AnalysisResult extends Disposable {
   values: Analysis;
   /**
-   * `embeddings` of the images as they are, `view1`, `view2`, `view1Adversarial` and, with a classifier, `adversarial` [images, dimensions] float32;
-   * `examples` and `examplesAdversarial` [examples, C, H, W].
+   * Embeddings [images, dimensions] float32 of the images as they are, `images`, their contrastive adversaries, `imagesAdversarial`, of `view1`, `view2`,
+   * `view1Adversarial` and, with a classifier, of its adversaries, `classifierAdversarial`. `examples` and `examplesAdversarial` (the classifier's
+   * adversaries, else the contrastive ones) [examples, C, H, W].
    */
   tensors: Record<string, Tensor>;
 }
@@ -113,8 +118,8 @@ const EXAMPLES = 10;
  * Measures what the method's argument rests on: how similar two views of an image, an adversary and its other view, and different images are; how
  * often an adversary's nearest neighbour is another image (identity confusion); alignment and uniformity; and maps of the embeddings.
  *
- * Each image has two random views. The contrastive adversary moves view 1 up the two-view NT-Xent against view 2, which is the method's own attack;
- * with a classifier, adversaries of the image itself are made against that. Similarities are cosines of the encoder's output in eval mode, of
+ * Each image has two random views. The contrastive adversary moves view 1, and another the image itself, up the two-view NT-Xent against view 2, which is the
+ * method's own attack; with a classifier, adversaries of the image are made against that too. Similarities are cosines of the encoder's output in eval mode, of
  * all pairs, without an n x n matrix. The same seed, machine and number of threads give the same numbers. Runs off the main thread, except UMAP.
  * @param encoder an Encoder, or any model whose output is an embedding `[N, D]`.
  * @param data the images: `[n, C, H, W]` of a split, at least 20.
@@ -146,7 +151,7 @@ export async function analyze(encoder: Model, data: Split, options?: AnalyzeOpti
   return scope(async () => {
     // The contrastive attack ascends the loss of the model's own output: for features, of an encoder that ends there.
     using bare = space === 'features' && projects ? withoutProjector(encoder) : undefined;
-    const plan: Plan = { model: bare ?? encoder, attack, temperature, views, seed, limit, mapLimit, signal, report: progressOf(onProgress, classifier ? 2 : 1) };
+    const plan: Plan = { model: bare ?? encoder, attack, temperature, views, seed, limit, mapLimit, signal, report: progressOf(onProgress, classifier ? 3 : 2) };
     const { values, tensors } = await measure(plan, data, classifier);
     for (const each of Object.values(tensors)) keep(each);
     const dispose = () => { for (const each of Object.values(tensors)) each.dispose(); };
@@ -180,14 +185,18 @@ async function measure(plan: Plan, data: Split, classifier: AttackModel | undefi
   const [view1, view2] = [await draw(0), await draw(1)];
   const { batchSize } = attack;
 
-  const moved = await runPgd(plan.model, view1, null, attack, { signal, objective: { contrastive: view2, temperature }, onProgress: (part) => plan.report(0, part) });
+  const contrastive = (from: Tensor, at: number) =>
+    runPgd(plan.model, from, null, attack, { signal, objective: { contrastive: view2, temperature }, onProgress: (part) => plan.report(at, part) });
+  const view1Moved = await contrastive(view1, 0), moved = await contrastive(images, 1);
   const embed = async (from: Tensor) => Tensor.wrap(await job<TensorHandle>(() => native().embed(plan.model.handle, from.handle, batchSize), signal));
-  const embeddings = { embeddings: await embed(images), view1: await embed(view1), view2: await embed(view2), view1Adversarial: await embed(moved) };
+  const embeddings = {
+    images: await embed(images), imagesAdversarial: await embed(moved), view1: await embed(view1), view2: await embed(view2), view1Adversarial: await embed(view1Moved),
+  };
   const own = await attackClassifier(plan, classifier, images, labelled, labels);
   const ownEmbedded = own && await embed(own.adversaries);
 
   const confused = ({ nearest }: Pairs) => ({ identity: shareOf(nearest, (other, i) => other !== i), class: shareOf(nearest, (other, i) => labels[other] !== labels[i]) });
-  const { embeddings: plain, view1: first, view2: second, view1Adversarial: adversary } = embeddings;
+  const { images: plain, imagesAdversarial, view1: first, view2: second, view1Adversarial: adversary } = embeddings;
   const clean = await pairs(first, second, signal), adversarial = await pairs(adversary, second, signal);
   const uniformity = async (of: Tensor) => (await pairs(of, of, signal, 1, true)).uniformity;
   const classified = own && await pairs(ownEmbedded!, plain, signal);
@@ -202,10 +211,10 @@ async function measure(plan: Plan, data: Split, classifier: AttackModel | undefi
     uniformity: { clean: (await uniformity(first) + await uniformity(second)) / 2, adversarial: await uniformity(adversary) },
     confusion: {
       views: { clean: confused(clean), adversarial: confused(adversarial) },
-      images: { clean: confused(await pairs(first, plain, signal)), adversarial: confused(await pairs(adversary, plain, signal)) },
+      images: confused(await pairs(imagesAdversarial, plain, signal)),
     },
     ...(classified && { classifier: { accuracy: own.accuracy, confusion: confused(classified), similarity: fromValues(classified.own) } }),
-    map: { labels: labels.slice(0, mapLimit), ...(await maps(plain, ownEmbedded ?? adversary, mapLimit, deriveSeed(seed, 'probe'), signal)) },
+    map: { labels: labels.slice(0, mapLimit), ...(await maps(plain, imagesAdversarial, mapLimit, deriveSeed(seed, 'probe'), signal)) },
     examples: [],
   };
 
@@ -215,8 +224,8 @@ async function measure(plan: Plan, data: Split, classifier: AttackModel | undefi
   return {
     values,
     tensors: {
-      ...embeddings, ...(ownEmbedded && { adversarial: ownEmbedded }),
-      examples: ops.aten.index_select(own ? images : view1, 0, index), examplesAdversarial: ops.aten.index_select(own ? own.adversaries : moved, 0, index),
+      ...embeddings, ...(ownEmbedded && { classifierAdversarial: ownEmbedded }),
+      examples: ops.aten.index_select(images, 0, index), examplesAdversarial: ops.aten.index_select(own?.adversaries ?? moved, 0, index),
     },
   };
 }
@@ -224,7 +233,7 @@ async function measure(plan: Plan, data: Split, classifier: AttackModel | undefi
 /** Adversaries of the classifier, and what it makes of images and adversaries. */
 async function attackClassifier({ attack, signal, report }: Plan, classifier: AttackModel | undefined, images: Tensor, labelled: Tensor, labels: number[]) {
   if (classifier === undefined) return undefined;
-  const adversaries = await runPgd(classifier, images, labelled, attack, { signal, onProgress: (part) => report(1, part) });
+  const adversaries = await runPgd(classifier, images, labelled, attack, { signal, onProgress: (part) => report(2, part) });
   const classes = async (of: Tensor) => Array.from((await predict(classifier, of, attack.batchSize, { signal })).predicted.toTypedArray(), Number);
   const before = await classes(images), after = await classes(adversaries);
   const accuracy = { clean: shareOf(before, (found, i) => found === labels[i]), adversarial: shareOf(before, (found, i) => found === labels[i] && after[i] === labels[i]) };

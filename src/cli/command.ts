@@ -28,7 +28,7 @@ export interface Definition<Options> {
   options?: Option[];
   /** Calls that one could type, and what they do. */
   examples: [call: string, effect: string][];
-  /** Runs it; the result is the exit code (nothing: 0). */
+  /** Runs it; the result is the exit code (nothing: 0). An argument that takes several comes as several. */
   action(context: Context, options: Options & CommonOptions, ...args: (string | undefined)[]): Promise<number | void>;
 }
 
@@ -53,7 +53,7 @@ export function define<Options extends object>({ name, summary, description, arg
       const code = await interruptible(async (signal) => {
         try {
           await applyThreads(name, values);
-          return await action({ output, signal }, values, ...(given.slice(0, positional.length) as (string | undefined)[]));
+          return await action({ output, signal }, values, ...(given.slice(0, positional.length).flat() as (string | undefined)[]));
         } catch (error) {
           throw signal.aborted && !(error instanceof Interrupted) && isAbort(error) ? signal.reason : error;
         }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Session } from './command.js';
+import { analyze } from './commands/analyze.js';
 import { attack } from './commands/attack.js';
 import { cluster } from './commands/cluster.js';
 import { data } from './commands/data.js';
@@ -10,6 +11,7 @@ import { evaluate } from './commands/evaluate.js';
 import { finetune } from './commands/finetune.js';
 import { pretrain } from './commands/pretrain.js';
 import { quickstart } from './commands/quickstart.js';
+import { report } from './commands/report.js';
 import { exitCodeOf, printFailure } from './failure.js';
 import { Output, type Streams } from './output.js';
 
@@ -32,7 +34,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
       outputError: () => {},  // printed below, like every other failure
     })
     .addHelpText('after', '\nEvery command: a-infonce <command> --help');
-  for (const add of [quickstart, pretrain, finetune, evaluate, attack, cluster, data, doctor]) add(program, session);
+  for (const add of [quickstart, pretrain, cluster, finetune, evaluate, attack, analyze, report, data, doctor]) add(program, session);
   try {
     await program.parseAsync(args, { from: 'user' });
     return session.exitCode;

@@ -1,0 +1,118 @@
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { Argument, Option } from 'commander';
+import type { Analysis, Encoder, EvaluateOptions } from '../../index.js';
+import { define, type Context } from '../command.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { CommandError } from '../failure.js';
+import { integer, real, type CommonOptions } from '../options.js';
+import { percent, table } from '../output.js';
+import { Progress } from '../progress.js';
+import { typed } from '../run-folder.js';
+import { attackOptions, loadModel, measure, record } from './evaluate.js';
+
+interface Options extends DataOptions {
+  classifier?: string;
+  branch?: string;
+  space?: 'projection' | 'features';
+  norm?: 'linf' | 'l2';
+  epsilon?: number;
+  stepSize?: number;
+  steps?: number;
+  temperature?: number;
+  batchSize?: number;
+  limit: number;
+  curves?: boolean;
+}
+
+/** The curves' points: radii with 20 steps, and steps at the radius of --epsilon. */
+const EPSILONS = [0, 1, 2, 4, 6, 8, 12, 16, 32, 64].map((each) => each / 255);
+const STEPS = [1, 2, 5, 10, 20, 50];
+
+export const analyze = define<Options>({
+  name: 'analyze',
+  summary: 'measure what encoders make of adversaries: similarities, identity confusion, maps',
+  description: "Attacks an encoder with the method's own contrastive attack, and its classifier if there is one, on test images, and measures how often an " +
+    "adversary's nearest neighbour in embedding space is another image, how similar positives, negatives and adversaries are, alignment and uniformity. " +
+    'Leaves analysis.json and analysis.safetensors in each folder; report shows them.',
+  arguments: [new Argument('<runs...>', 'folders of runs')],
+  options: [
+    ...dataOptions("each run's"),
+    new Option('--limit <n>', 'the first images of the test set').argParser(integer({ min: 20 })).default(1000),
+    new Option('--classifier <file>', "the classifier's name in each folder; default: classifier.safetensors where it is"),
+    new Option('--branch <name>', "the encoder's BatchNorm branch; default: pgd where there is one, else the first"),
+    new Option('--space <name>', 'where to compare; default: projection, where the objective acts').choices(['projection', 'features']),
+    ...attackOptions().filter(({ long }) => long !== '--restarts'),
+    new Option('--steps <n>', 'steps of the attacks; default: 20').argParser(integer({ min: 0, max: 1e6 })),
+    new Option('--temperature <number>', 'of the contrastive attack; default: 0.5').argParser(real({ above: 0 })),
+    new Option('--curves', "also measure the classifier's accuracy against epsilon and against steps, into results.jsonl"),
+  ],
+  examples: [
+    ['a-infonce analyze runs/* --limit 1000', 'a table of runs side by side'],
+    ['a-infonce analyze runs/iphn --curves --limit 200', 'and accuracy against epsilon and steps'],
+  ],
+  async action(context, options, ...paths) {
+    const found: [string, Analysis][] = [];
+    for (const path of paths as string[]) found.push([path, await analyzeRun(context, options, path)]);
+    context.output.result(Object.fromEntries(found), lines(found));
+    context.output.note(`\nNext: a-infonce report ${paths.map((path) => typed(path!)).join(' ')}`);
+  },
+});
+
+async function analyzeRun(context: Context, options: Options & CommonOptions, path: string): Promise<Analysis> {
+  const { output, signal } = context;
+  const run = await recordedRun(path);
+  if (run?.folder !== path) throw new CommandError(`${path}: there is no run in it (no config.json of ours). Name folders that pretrain has made`);
+  if (!existsSync(join(path, 'encoder.safetensors'))) throw new CommandError(`the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume`);
+  const { analyze: measureEmbeddings, saveAnalysis } = await import('../../index.js');
+  const { norm, epsilon, stepSize, steps, temperature, batchSize, limit, space, seed } = options;
+  const file = options.classifier ?? 'classifier.safetensors';
+  const there = existsSync(join(path, file));
+  if (!there && (options.classifier !== undefined || options.curves)) throw new CommandError(`${path}: there is no ${file}. Type: a-infonce finetune ${typed(path)}`);
+  using encoder = await loadEncoder(path, options.branch);
+  using classifier = there ? await loadModel(context, join(path, file)) : undefined;
+  using data = await openData(context, options, run.data);
+  using progress = new Progress(output, { label: `Attacking ${basename(path)}`, rate: (each) => `${each.toFixed(1)} steps/s` });
+  using result = await measureEmbeddings(encoder, data.test, {
+    classifier, limit, space, norm, epsilon, stepSize, steps, temperature, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
+  });
+  progress.stop();
+  await saveAnalysis(path, result, { data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', ...(there && { classifierFile: file }) });
+  if (classifier && options.curves) {
+    const add = async (settings: EvaluateOptions, what: string) =>
+      record(path, join(path, file), data.name, await measure(context, classifier, data.test, { norm, batchSize, limit, seed, ...settings }, `${basename(path)}, ${what}`));
+    for (const each of EPSILONS) {
+      const radius = each * (norm === 'l2' ? 16 : 1); // by which the default radii differ, nearly
+      await add({ attacks: ['pgd20'], epsilon: radius, stepSize: radius / 4 }, `epsilon ${radius.toPrecision(3)}`);
+    }
+    await add({ attacks: STEPS.map((each) => `pgd${each}` as const), epsilon, stepSize }, 'steps');
+  }
+  return result.values;
+}
+
+async function loadEncoder(path: string, branch: string | undefined): Promise<Encoder> {
+  const { Encoder } = await import('../../index.js');
+  const whole = await Encoder.load(path);
+  const wanted = branch ?? (whole.config.branches.length > 1 && whole.config.branches.includes('pgd') ? 'pgd' : undefined);
+  if (wanted === undefined) return whole;
+  whole.dispose();
+  return Encoder.load(path, { branch: wanted });
+}
+
+/** One row a run. */
+function lines(found: [string, Analysis][]): string[] {
+  const [, { attack: { norm, epsilon, steps } }] = found[0]!;
+  const ball = `${norm} ${Number(epsilon.toPrecision(4))}, ${steps} steps`;
+  return [
+    `Adversaries within ${ball}. The first four columns of shares are identity confusion: how often the nearest neighbour is another image, of a view or its`,
+    'adversary among the other views, of the adversary of an image (contrastive, or of the classifier) among the images. Then mean cosine similarities.', '',
+    ...table([
+      ['run', 'images', 'view', 'its adversary', 'image, contrastive', 'image, classifier', 'positive', 'adversarial', 'negative', 'alignment', 'uniformity'],
+      ...found.map(([path, { images, confusion, classifier, similarity, alignment, uniformity }]) => [
+        path, String(images), percent(confusion.views.clean.identity), percent(confusion.views.adversarial.identity), percent(confusion.images.identity),
+        classifier ? percent(classifier.confusion.identity) : '-',
+        ...[similarity.positive, similarity.adversarialPositive, similarity.negative].map(({ mean }) => mean.toFixed(3)), alignment.clean.toFixed(3), uniformity.clean.toFixed(3),
+      ]),
+    ]),
+  ];
+}

@@ -1,0 +1,33 @@
+import { stat } from 'node:fs/promises';
+import { Argument, Option } from 'commander';
+import { define } from '../command.js';
+import { bytes, counted } from '../output.js';
+import { checkPlace } from '../run-folder.js';
+
+interface Options {
+  out: string;
+  title?: string;
+}
+
+export const report = define<Options>({
+  name: 'report',
+  summary: 'write one HTML page about runs, side by side',
+  description: 'Writes a page with everything that the folders hold: configuration, training curves, accuracy with its protocol, curves over epsilon and steps, ' +
+    'adversarial images, similarities, maps, corruptions. It needs nothing beside it, runs no scripts, prints, and says what to type for what is missing.',
+  arguments: [new Argument('<runs...>', 'folders of runs')],
+  options: [
+    new Option('--out <file>', 'the page').default('report.html'),
+    new Option('--title <text>', 'its heading; default: the names of the runs'),
+  ],
+  examples: [
+    ['a-infonce report runs/*', 'every run, in report.html'],
+    ['a-infonce report runs/iphn --out runs/iphn/report.html', 'one run'],
+  ],
+  async action({ output }, { out, title }, ...runs) {
+    const { report: write } = await import('../../index.js');
+    await checkPlace(out);
+    const path = await write(runs as string[], { out, title, onWarning: (message) => output.note(`Warning: ${message}`) });
+    const { size } = await stat(path);
+    output.result({ out: path, runs: runs.length, bytes: size }, [`${path}: ${counted(runs.length, 'run')}, ${bytes(size)}`]);
+  },
+});

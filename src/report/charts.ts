@@ -1,0 +1,102 @@
+/** Charts as SVG: drawn by Observable Plot, in the text's own colour, so that they follow light and dark. */
+import * as Plot from '@observablehq/plot';
+import { parseHTML } from 'linkedom';
+import { Html, html, type Part } from './html.js';
+
+const { document } = parseHTML('<html></html>');
+
+/** Colours that stand out from white and from black, told apart by the colour-blind too (Okabe and Ito, the light ones darker). */
+export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#b8860b', '#56a0d3', '#8c6bb1', '#7a7a7a', '#a6761d', '#e7298a'];
+const DASHES = ['', '6 3', '2 2', '8 3 2 3', '1 3'];
+
+/** How run `at` is drawn, everywhere on the page. */
+export const colourOf = (at: number): string => COLOURS[at % COLOURS.length]!;
+export const dashOf = (at: number): string => DASHES[at % DASHES.length]!;
+
+export interface Series {
+  name: string;
+  /** Which colour and dash. */
+  style: number;
+  points: readonly (readonly [x: number, y: number])[];
+}
+
+interface Axes {
+  x: string;
+  y: string;
+  /** Where the axes begin and end, if not with the data. */
+  xDomain?: [number, number];
+  yDomain?: [number, number];
+  percent?: boolean;
+  logX?: boolean;
+}
+
+/** A figure with its caption; a label for readers who do not see it. */
+export function figure(caption: Part, label: string, chart: Plot.PlotOptions): Html {
+  const svg = Plot.plot({ ...chart, document: document as never, style: { overflow: 'visible' } }) as unknown as Element & { prepend(node: unknown): void };
+  svg.setAttribute('role', 'img');
+  svg.setAttribute('aria-label', label);
+  return html`<figure><figcaption>${caption}</figcaption>${new Html(short(svg.outerHTML))}</figure>`;
+}
+
+interface Element {
+  outerHTML: string;
+  setAttribute(name: string, value: string): void;
+}
+
+/** Coordinates to a hundredth of a pixel: a third of the size. */
+function short(svg: string): string {
+  return svg.replace(/ (?:d|transform|x|y|x1|x2|y1|y2|width|height|cx|cy)="[^"]*"/g, (attribute) => attribute.replace(/(\.\d\d)\d+/g, '$1'));
+}
+
+/** One line a series; dots too where there are few points. */
+export function lineChart(caption: Part, label: string, series: readonly Series[], { x, y, xDomain, yDomain, percent = false, logX = false }: Axes): Html {
+  const few = series.every(({ points }) => points.length <= 30);
+  return figure(caption, label, {
+    width: 460, height: 270, marginLeft: 56, marginBottom: 40,
+    x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX && { type: 'log' as const, tickFormat: '~s' }) },
+    y: { label: y, labelArrow: 'none', grid: true, nice: true, ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
+    marks: [
+      ...series.map(({ points, style }) => Plot.line(points, { x: '0', y: '1', stroke: colourOf(style), strokeWidth: 1.8, strokeDasharray: dashOf(style), ...(few && { marker: 'dot' as const }) })),
+    ],
+  });
+}
+
+/** Densities over [-1, 1], one outline a distribution. */
+export function densityChart(caption: Part, label: string, distributions: readonly { name: string; style: number; counts: readonly number[] }[]): Html {
+  return figure(caption, label, {
+    width: 460, height: 230, marginLeft: 44, marginBottom: 40,
+    x: { label: 'cosine similarity', labelAnchor: 'center', labelArrow: 'none', domain: [-1, 1] },
+    y: { label: 'density', labelArrow: 'none', grid: true, nice: true },
+    marks: distributions.flatMap(({ counts, style }) => {
+      const total = counts.reduce((sum, each) => sum + each, 0), width = 2 / counts.length;
+      const points = counts.map((count, bin) => [(bin + 0.5) * width - 1, count / total / width]);
+      const common = { x: '0', y: '1', curve: 'step' as const };
+      return [Plot.areaY(points, { ...common, fill: colourOf(style), fillOpacity: 0.15 }), Plot.lineY(points, { ...common, stroke: colourOf(style), strokeDasharray: dashOf(style) })];
+    }),
+  });
+}
+
+/** Points in two dimensions, a colour a class: filled for images, crosses for adversaries. */
+export function mapChart(caption: Part, label: string, labels: readonly number[], images: readonly (readonly [number, number])[], adversaries: readonly (readonly [number, number])[]): Html {
+  const point = (of: readonly (readonly [number, number])[]) => of.map(([x, y], row) => ({ x, y, colour: colourOf(labels[row]!) }));
+  return figure(caption, label, {
+    width: 460, height: 380, margin: 8, axis: null,
+    marks: [
+      Plot.dot(point(adversaries), { x: 'x', y: 'y', stroke: 'colour', symbol: 'times', r: 2.5, strokeWidth: 1, strokeOpacity: 0.75 }),
+      Plot.dot(point(images), { x: 'x', y: 'y', fill: 'colour', r: 2.2, fillOpacity: 0.85 }),
+    ],
+    color: { type: 'identity' },
+  });
+}
+
+/** What the colours mean. */
+export function legend(names: readonly { name: Part; style: number; kind?: 'line' | 'dot' }[]): Html {
+  return html`<ul class="legend">${names.map(({ name, style, kind = 'line' }) => html`<li>${swatch(style, kind)} ${name}</li>`)}</ul>`;
+}
+
+export function swatch(style: number, kind: 'line' | 'dot' = 'line'): Html {
+  const mark = kind === 'dot'
+    ? html`<circle cx="5" cy="6" r="4" fill="${colourOf(style)}"/>`
+    : html`<line x1="0" x2="28" y1="6" y2="6" stroke="${colourOf(style)}" stroke-width="3" stroke-dasharray="${dashOf(style)}"/>`;
+  return html`<svg class="swatch" aria-hidden="true" width="${kind === 'dot' ? 10 : 28}" height="12">${mark}</svg>`;
+}

@@ -1,0 +1,123 @@
+/** What a run's folder holds for the report: everything from files, checked; what is missing is left out. */
+import { readFile, stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { readAnalysis, type RecordedAnalysis } from '../analysis/file.js';
+import { readResults, type Result } from '../evaluation/results.js';
+import { readSafetensors } from '../model/safetensors.js';
+import { FileError } from '../runtime/errors.js';
+
+/** Of config.json, what the report reads; it shows the rest as it is, whatever the method. */
+const config = z.looseObject({
+  preset: z.string(), method: z.string(), epochs: z.int().min(1), batchSize: z.int().min(1),
+  data: z.looseObject({ name: z.string(), images: z.int().min(1).optional() }),
+});
+
+const metric = z.looseObject({ type: z.string(), step: z.int().min(0), epoch: z.int().min(0) });
+export type Metric = z.infer<typeof metric>;
+
+export interface Examples {
+  /** uint8 RGB, `size * size * 3` bytes an image. */
+  clean: Uint8Array[];
+  adversarial: Uint8Array[];
+  /** 128 + 127 times the change over the largest allowed one. */
+  difference: Uint8Array[];
+  size: number;
+}
+
+export interface RunFiles {
+  /** As it was given, and absolute. */
+  given: string;
+  path: string;
+  /** A name for people: unlike those of the other runs. */
+  name: string;
+  config: z.infer<typeof config>;
+  environment: Record<string, unknown> | undefined;
+  metrics: Metric[];
+  finished: boolean;
+  results: Result[];
+  analysis: RecordedAnalysis | undefined;
+  examples: Examples | undefined;
+}
+
+/** @throws {@link FileError} when the folder holds no run, or a file in it is not what it should be */
+export async function readRun(given: string, onWarning: (message: string) => void): Promise<RunFiles> {
+  const path = resolve(given);
+  const entry = await stat(path).catch(() => undefined);
+  if (!entry) throw new FileError(given, 'there is no such folder');
+  if (!entry.isDirectory()) throw new FileError(given, 'a file, not the folder of a run');
+  const found = await json(path, 'config.json');
+  if (found === undefined) throw new FileError(given, 'there is no run in it (no config.json). Type: a-infonce pretrain --out <folder>');
+  const analysis = await readAnalysis(path);
+  return {
+    given, path, name: basename(path), config: parsed(config, found, join(path, 'config.json')),
+    environment: parsed(z.record(z.string(), z.unknown()).optional(), await json(path, 'environment.json'), join(path, 'environment.json')),
+    metrics: await readMetrics(join(path, 'metrics.jsonl'), onWarning), finished: await stat(join(path, 'encoder.safetensors')).then(() => true, () => false),
+    results: await readResults(path, { onWarning }), analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
+  };
+}
+
+/** Names of runs: the last part of the path, or as much of it as tells them apart. */
+export function nameRuns(runs: RunFiles[]): void {
+  for (const run of runs) if (runs.some((other) => other !== run && basename(other.path) === basename(run.path))) run.name = run.given;
+}
+
+async function text(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
+  }
+}
+
+async function json(folder: string, name: string): Promise<unknown> {
+  const path = join(folder, name), found = await text(path);
+  try {
+    return found === undefined ? undefined : JSON.parse(found) as unknown;
+  } catch (error) {
+    throw new FileError(path, `not valid JSON (${(error as Error).message})`, { cause: error });
+  }
+}
+
+function parsed<T>(schema: z.ZodType<T>, value: unknown, path: string): T {
+  const { data, error } = schema.safeParse(value);
+  if (!error) return data;
+  throw new FileError(path, [error.issues[0]!.path.join('.'), error.issues[0]!.message].filter(Boolean).join(': '), { cause: error });
+}
+
+async function readMetrics(path: string, onWarning: (message: string) => void): Promise<Metric[]> {
+  const lines = ((await text(path)) ?? '').split('\n');
+  return lines.flatMap((line, at) => {
+    if (line.trim() === '') return [];
+    let value: unknown;
+    try {
+      value = JSON.parse(line);
+    } catch {
+      onWarning(`${path}: line ${at + 1} is not whole; passed over`);
+      return [];
+    }
+    return [parsed(metric, value, `${path}, line ${at + 1}`)];
+  });
+}
+
+async function readExamples(path: string, { attack, examples }: RecordedAnalysis): Promise<Examples | undefined> {
+  if (!(await stat(path).catch(() => undefined))) return undefined;
+  const { tensors } = await readSafetensors(path);
+  try {
+    const [clean, adversarial] = ['examples', 'examplesAdversarial'].map((name) => tensors.get(name));
+    const [n, channels, size] = clean?.shape ?? [];
+    if (n !== examples.length || clean!.shape.length !== 4 || clean!.shape[3] !== size || (channels !== 1 && channels !== 3) || clean!.dtype !== 'float32' ||
+        adversarial?.dtype !== 'float32' || String(clean!.shape) !== String(adversarial.shape))
+      throw new FileError(path, `expected examples and examplesAdversarial, float32 [${examples.length}, channels, size, size]; type: a-infonce analyze`);
+    const [before, after] = [clean!.toTypedArray() as Float32Array, adversarial.toTypedArray() as Float32Array];
+    const pixels = size! * size!, each = channels * pixels;
+    // Channels last, gray three times; the largest change that an L-inf ball allows becomes black or white.
+    const scale = 127 / Math.max(attack.norm === 'linf' ? attack.epsilon : before.reduce((most, value, i) => Math.max(most, Math.abs(after[i]! - value)), 0), 1e-12);
+    const take = (value: (at: number) => number) => Array.from({ length: n! }, (_, row) => Uint8Array.from({ length: 3 * pixels }, (_, i) =>
+      Math.max(0, Math.min(255, Math.round(value(row * each + (channels === 3 ? i % 3 : 0) * pixels + Math.floor(i / 3)))))));
+    return { size: size!, clean: take((i) => 255 * before[i]!), adversarial: take((i) => 255 * after[i]!), difference: take((i) => 128 + scale * (after[i]! - before[i]!)) };
+  } finally {
+    for (const tensor of tensors.values()) tensor.dispose();
+  }
+}

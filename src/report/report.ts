@@ -1,0 +1,71 @@
+/** A page about runs, side by side. */
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { atomically } from '../runtime/files.js';
+import { Html, html } from './html.js';
+import { nameRuns, readRun, type RunFiles } from './read.js';
+import { sections } from './sections.js';
+import { STYLE } from './style.js';
+
+export interface ReportOptions {
+  /** The file to write. Default `report.html`. */
+  out?: string | undefined;
+  /** Default: the names of the runs. */
+  title?: string | undefined;
+  /** Hears of lines that were not whole. Default `process.emitWarning`. */
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+/**
+ * Writes one HTML page about runs: configuration, training curves, accuracy with the protocol of every number, accuracy against epsilon and steps, images
+ * with their adversaries, similarities, maps, corruptions, environment. The page needs nothing beside it and runs no scripts; it follows light and
+ * dark, prints, and says what to type for what is missing. Everything from files is escaped.
+ * @param runs folders that {@link pretrain} has made, finished or not; what `evaluate`, `analyze` and the others left in them is shown.
+ * @returns the absolute path of the page.
+ * @throws {@link ArgumentTypeError}, {@link ArgumentRangeError} naming the argument; {@link FileError} when a folder holds no run, a file in it is
+ * damaged, or the page cannot be written.
+ * @example
+ * ```ts
+ * const small = { data: { procedural: { train: 16, test: 8, size: 8 } }, encoder: { width: 2 }, attack: { steps: 1 } };
+ * for await (const event of pretrain({ preset: 'quickstart', out: 'runs/reported', epochs: 1, batchSize: 8, overrides: small }));
+ * console.log(await report(['runs/reported'], { out: 'runs/report.html' }));
+ * ```
+ */
+export async function report(runs: readonly string[], options?: ReportOptions): Promise<string> {
+  if (!Array.isArray(runs)) throw new ArgumentTypeError('runs', 'an array of folders', describe(runs));
+  if (runs.length === 0) throw new ArgumentRangeError('runs', 'at least one folder', '[]');
+  const { out = 'report.html', title, onWarning = (message: string) => process.emitWarning(message) } = check.options('options', options, ['out', 'title', 'onWarning']);
+  check.string('options.out', out);
+  if (title !== undefined) check.string('options.title', title);
+  const read: RunFiles[] = [];
+  for (const [at, run] of runs.entries()) read.push(await readRun(check.string(`runs[${at}]`, run), onWarning));
+  nameRuns(read);
+  const path = resolve(out);
+  const text = await page(read, title ?? `Report: ${read.map(({ name }) => name).join(', ')}`);
+  await atomically(path, (file) => file.writeFile(text));
+  return path;
+}
+
+async function page(runs: RunFiles[], title: string): Promise<string> {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  const parts = await sections(runs);
+  return `<!doctype html>\n${html`<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="color-scheme" content="light dark">
+<title>${title}</title>
+<style>${new Html(STYLE)}</style>
+</head>
+<body>
+<header><h1>${title}</h1><p class="soft">Written by a-infonce ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' at ')} UTC</p></header>
+<nav aria-label="Parts of this page"><ul>${parts.map(({ id, title: name }) => html`<li><a href="#${id}">${name}</a></li>`)}</ul></nav>
+<main>
+${parts.map(({ id, title: name, body }) => html`<section id="${id}" aria-labelledby="${id}-title"><h2 id="${id}-title">${name}</h2>
+${body}</section>
+`)}</main>
+</body>
+</html>`.text}\n`;
+}
