@@ -6,7 +6,7 @@ import { Html, html, type Part } from './html.js';
 const { document } = parseHTML('<html></html>');
 
 /** Colours that stand out from white and from black, told apart by the colour-blind too (Okabe and Ito, the light ones darker). */
-export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#b8860b', '#56a0d3', '#8c6bb1', '#7a7a7a', '#a6761d', '#e7298a'];
+export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#b8860b', '#56a0d3', '#8c6bb1', '#7a7a7a', '#6a9a00', '#e7298a'];
 const DASHES = ['', '6 3', '2 2', '8 3 2 3', '1 3'];
 
 /** How run `at` is drawn, everywhere on the page. */
@@ -52,7 +52,7 @@ function short(svg: string): string {
 export function lineChart(caption: Part, label: string, series: readonly Series[], { x, y, xDomain, yDomain, percent = false, logX = false }: Axes): Html {
   const few = series.every(({ points }) => points.length <= 30);
   return figure(caption, label, {
-    width: 460, height: 270, marginLeft: 56, marginBottom: 40,
+    width: 400, height: 245, marginLeft: 50, marginBottom: 38,
     x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX && { type: 'log' as const, tickFormat: '~s' }) },
     y: { label: y, labelArrow: 'none', grid: true, nice: true, ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
     marks: [
@@ -64,12 +64,15 @@ export function lineChart(caption: Part, label: string, series: readonly Series[
 /** Densities over [-1, 1], one outline a distribution. */
 export function densityChart(caption: Part, label: string, distributions: readonly { name: string; style: number; counts: readonly number[] }[]): Html {
   return figure(caption, label, {
-    width: 460, height: 230, marginLeft: 44, marginBottom: 40,
+    width: 400, height: 215, marginLeft: 42, marginBottom: 38,
     x: { label: 'cosine similarity', labelAnchor: 'center', labelArrow: 'none', domain: [-1, 1] },
     y: { label: 'density', labelArrow: 'none', grid: true, nice: true },
-    marks: distributions.flatMap(({ counts, style }) => {
-      const total = counts.reduce((sum, each) => sum + each, 0), width = 2 / counts.length;
-      const points = counts.map((count, bin) => [(bin + 0.5) * width - 1, count / total / width]);
+    marks: distributions.flatMap(({ counts: fine, style }) => {
+      const total = fine.reduce((sum, each) => sum + each, 0);
+      // Few pairs: wider bins, or noise is all that shows.
+      const merged = total < 2000 ? 4 : 1, width = (2 / fine.length) * merged;
+      const points = Array.from({ length: fine.length / merged }, (_, bin) =>
+        [(bin + 0.5) * width - 1, fine.slice(bin * merged, (bin + 1) * merged).reduce((sum, each) => sum + each, 0) / total / width]);
       const common = { x: '0', y: '1', curve: 'step' as const };
       return [Plot.areaY(points, { ...common, fill: colourOf(style), fillOpacity: 0.15 }), Plot.lineY(points, { ...common, stroke: colourOf(style), strokeDasharray: dashOf(style) })];
     }),
@@ -80,7 +83,7 @@ export function densityChart(caption: Part, label: string, distributions: readon
 export function mapChart(caption: Part, label: string, labels: readonly number[], images: readonly (readonly [number, number])[], adversaries: readonly (readonly [number, number])[]): Html {
   const point = (of: readonly (readonly [number, number])[]) => of.map(([x, y], row) => ({ x, y, colour: colourOf(labels[row]!) }));
   return figure(caption, label, {
-    width: 460, height: 380, margin: 8, axis: null,
+    width: 400, height: 340, margin: 8, axis: null,
     marks: [
       Plot.dot(point(adversaries), { x: 'x', y: 'y', stroke: 'colour', symbol: 'times', r: 2.5, strokeWidth: 1, strokeOpacity: 0.75 }),
       Plot.dot(point(images), { x: 'x', y: 'y', fill: 'colour', r: 2.2, fillOpacity: 0.85 }),

@@ -24,7 +24,7 @@ function render(part: Part): string {
 /** A table with a heading a column; the first cell of a row heads it. `caption` says what it shows. */
 export function dataTable(caption: Part, head: readonly Part[], rows: readonly (readonly Part[])[], { text = 1 }: { text?: number } = {}): Html {
   const kind = (column: number) => (column < text ? 'text' : 'number');
-  return html`<div class="scroll" tabindex="0"><table><caption>${caption}</caption>
+  return html`<div class="scroll" tabindex="0"><table><caption><span>${caption}</span></caption>
 <thead><tr>${head.map((cell, column) => html`<th scope="col" class="${kind(column)}">${cell}</th>`)}</tr></thead>
 <tbody>${rows.map((row) => html`<tr>${row.map((cell, column) => (column === 0 ? html`<th scope="row" class="text">${cell}</th>` : html`<td class="${kind(column)}">${cell}</td>`))}</tr>
 `)}</tbody></table></div>`;
@@ -32,5 +32,5 @@ export function dataTable(caption: Part, head: readonly Part[], rows: readonly (
 
 /** What is not there, and what to type to get it. */
 export function missing(what: string, type: string): Html {
-  return html`<p class="missing">${what} To get it, type: <code>${type}</code></p>`;
+  return html`<p class="missing">${what} Type: <code>${type}</code></p>`;
 }

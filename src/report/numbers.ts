@@ -25,10 +25,10 @@ export function halfInterval({ accuracy: p, total: n }: Pick<Result, 'accuracy' 
   return (z / (1 + (z * z) / n)) * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
 }
 
-/** A value of a configuration. */
+/** A value of a configuration; fractions to six digits. */
 export function value(of: unknown): string {
-  if (of === undefined) return '–';
-  return typeof of === 'number' ? String(Number(of.toPrecision(6))) : typeof of === 'string' ? of : JSON.stringify(of);
+  const short = (_: string, each: unknown): unknown => (typeof each === 'number' && !Number.isInteger(each) ? Number(each.toPrecision(6)) : each);
+  return of === undefined ? '–' : typeof of === 'string' ? of : JSON.stringify(of, short);
 }
 
 /** Nested objects as paths and values: `schedule.rate` to 0.1. */

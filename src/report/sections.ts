@@ -17,7 +17,7 @@ export interface Section {
 /** Shell quoting of the folders, as one types them. */
 const typed = (runs: readonly RunFiles[]): string => runs.map(({ given }) => (/^[\w./+=:@%-]+$/.test(given) ? given : `'${given.replaceAll("'", `'\\''`)}'`)).join(' ');
 
-const named = (run: RunFiles, style: number): Html => html`${swatch(style)} ${run.name}`;
+const named = ({ name }: { name: string }, style: number): Html => html`<span class="run">${swatch(style)} ${name}</span>`;
 
 export function overview(runs: readonly RunFiles[]): Section {
   const rows = runs.map((run, style) => {
@@ -48,15 +48,19 @@ function variant(at: Map<string, unknown>): string {
   return parts.join(' + ') || 'plain';
 }
 
-/** Of a protocol's settings, columns that every attack has; the rest goes into one. */
-const SHOWN = ['attack', 'norm', 'epsilon', 'stepSize', 'steps', 'randomStart', 'restarts', 'batchSize', 'limit', 'clampStart'];
+/** Settings that are put into words; the others follow by name. */
+const SPOKEN = ['attack', 'norm', 'epsilon', 'stepSize', 'steps', 'randomStart', 'restarts', 'batchSize', 'limit', 'clampStart'];
 
-function protocolCells({ data, name, total, settings }: Result): Part[] {
-  const number = (key: string, show: (each: number) => string) => (typeof settings[key] === 'number' ? show(settings[key]) : '–');
-  const rest = Object.entries(settings).filter(([key, each]) => !SHOWN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(each)}`));
-  const start = settings['randomStart'] === undefined ? '–' : settings['randomStart'] ? 'random' : 'image';
-  return [name, data, grouped(total), settings['norm'] === undefined ? '–' : value(settings['norm']), number('epsilon', ball), number('stepSize', ball), number('steps', String), start,
-    number('restarts', String), name === 'clean' ? '–' : rest.join(', ') || '–'];
+/** How a number was measured. */
+function protocol({ data, total, settings }: Result): string {
+  const { norm, epsilon, stepSize, steps, randomStart, restarts } = settings;
+  return [
+    `${grouped(total)} images of ${data}`, ...(norm === undefined ? [] : [value(norm)]),
+    ...(typeof epsilon === 'number' ? [`epsilon ${ball(epsilon)}`] : []), ...(typeof stepSize === 'number' ? [`step ${ball(stepSize)}`] : []),
+    ...(steps === undefined ? [] : [`${value(steps)} step${steps === 1 ? '' : 's'}`]), ...(randomStart === undefined ? [] : [randomStart ? 'random start' : 'start at the image']),
+    ...(restarts === undefined || restarts === 1 ? [] : [`${value(restarts)} restarts`]),
+    ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(each)}`)),
+  ].join(', ');
 }
 
 const accuracyCell = (result: Result | undefined, best: boolean): Part =>
@@ -66,12 +70,12 @@ export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]
   const rows = rowsOf(subjects, curves);
   const without = runs.filter((run) => run.results.length === 0);
   const table = rows.length > 0 && dataTable(
-    'Share of test images classified right; an image counts as right under attack only if it is right without it too. Each row is one protocol, the best of a row in bold; ± is half the 95 % interval of the sample (Wilson). Epsilon and step: in units of pixels in [0, 1].',
-    ['measure', 'data', 'images', 'norm', 'epsilon', 'step', 'steps', 'start', 'restarts', 'other settings', ...subjects.map(({ name, style }) => html`${swatch(style)} ${name}`)],
-    rows.map(({ protocol, results }) => {
+    'Share of test images classified right; an image counts as right under attack only if it is right without it too. Each row is one protocol, its best in bold; ± is half the 95 % interval of the sample (Wilson). Epsilon and step: in units of pixels in [0, 1].',
+    ['measure and protocol', ...subjects.map((subject) => named(subject, subject.style))],
+    rows.map(({ protocol: measured, results }) => {
       const most = Math.max(...results.map((each) => each?.accuracy ?? -1));
-      return [...protocolCells(protocol), ...results.map((each) => accuracyCell(each, each?.accuracy === most && results.filter(Boolean).length > 1))];
-    }), { text: 2 });
+      return [html`<strong>${measured.name}</strong><span class="soft protocol">${protocol(measured)}</span>`, ...results.map((each) => accuracyCell(each, each?.accuracy === most && results.filter(Boolean).length > 1))];
+    }));
   return {
     id: 'accuracy', title: 'Accuracy, clean and under attack',
     body: html`${table}${without.map((run) => missing(`No numbers were recorded of ${run.name}.`, `a-infonce finetune ${typed([run])} && a-infonce evaluate ${typed([run])} --attacks clean,pgd20`))}`,
@@ -88,7 +92,7 @@ export function curveSection(runs: readonly RunFiles[], curves: readonly Curve[]
     return {
       chart: lineChart(html`${title}. ${same}`, `${title}: ${same}. The table below holds the numbers.`, series,
         { x: of === 'epsilon' ? (linf ? 'epsilon (1/255)' : 'epsilon') : 'steps', y: 'accuracy (%)', percent: true, logX: of === 'steps' && all[0]! > 0 }),
-      table: dataTable(`${title}. ${same}`, [of, ...lines.map(({ subject: { style, name } }) => html`${swatch(style)} ${name}`)],
+      table: dataTable(`${title}. ${same}`, [of, ...lines.map(({ subject }) => named(subject, subject.style))],
         all.map((at) => [of === 'epsilon' ? ball(at) : at, ...lines.map(({ points }) => accuracyCell(points.get(at), false))])),
     };
   });
@@ -107,7 +111,7 @@ const METRICS: Record<string, string> = {
   perturbation: 'mean change of a pixel / epsilon', learningRate: 'learning rate', imagesPerSecond: 'images per second',
 };
 const UNDRAWN = ['step', 'epoch', 'secondsLeft'];
-const POINTS = 240;
+const POINTS = 180;
 
 export function training(runs: readonly RunFiles[]): Section {
   const keys = [...new Set(runs.flatMap(({ metrics }) => metrics.filter(({ type }) => type === 'step').flatMap((each) => Object.entries(each).filter(([, v]) => typeof v === 'number').map(([key]) => key))))]
@@ -120,7 +124,7 @@ export function training(runs: readonly RunFiles[]): Section {
   const without = runs.filter(({ metrics }) => metrics.length === 0);
   return {
     id: 'training', title: 'Training',
-    body: html`${charts.length > 0 && html`<p class="soft">Over the epochs; where there are many steps a point is the mean of neighbours. Losses of different objectives are not to be compared.</p>
+    body: html`${charts.length > 0 && html`<p class="soft">Over the epochs; where there are many steps a point is the median of neighbours. Losses of different objectives are not to be compared.</p>
 ${legend(runs.map((run, style) => ({ name: run.name, style })))}<div class="charts">${charts}</div>`}
 ${without.map((run) => missing(`There is no metrics.jsonl in ${run.name}.`, `a-infonce pretrain --out ${typed([run])} --resume`))}`,
   };
@@ -132,11 +136,12 @@ function thinned(metrics: readonly Metric[], key: string): [number, number][] {
   // Steps of an epoch: from the first epoch that ended, else those that were done.
   const end = metrics.find(({ type }) => type === 'epoch');
   const each = end ? end.step / (end.epoch + 1) : Math.max(1, steps.at(-1)?.step ?? 1);
-  const bin = Math.max(1, Math.ceil(steps.length / POINTS));
-  return Array.from({ length: Math.ceil(steps.length / bin) }, (_, at) => {
-    const some = steps.slice(at * bin, (at + 1) * bin);
-    const mean = (of: (metric: Metric) => number) => some.reduce((sum, metric) => sum + of(metric), 0) / some.length;
-    return [mean(({ step }) => step) / each, mean((metric) => metric[key] as number)];
+  // The median, so that a short last batch of an epoch does not stand out.
+  const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]!;
+  const count = Math.min(POINTS, steps.length), edge = (at: number) => Math.round((at * steps.length) / count);
+  return Array.from({ length: count }, (_, at) => {
+    const some = steps.slice(edge(at), edge(at + 1));
+    return [median(some.map(({ step }) => step)) / each, median(some.map((metric) => metric[key] as number))];
   });
 }
 
@@ -162,7 +167,7 @@ export async function images(runs: readonly RunFiles[]): Promise<Section> {
       await row('difference', examples.difference, (at) => `change of the ${label(at)}, amplified`)];
     const says = (title: string, key: 'predicted' | 'adversarial') => html`<tr><th scope="row">${title}</th>${analysis.examples.map((each) => html`<td>${each[key] === each.label ? name(each[key]) : html`<strong>${name(each[key])}</strong>`}</td>`)}</tr>\n`;
     grids.push(html`<h3>${named(run, style)}</h3><div class="scroll" tabindex="0"><table class="grid">
-<caption>The first test image of each class, its adversary against ${of} (${norm}, epsilon ${ball(epsilon)}, ${attack.steps} steps), and the change, amplified: gray is none, ${gray}.${classifier ? ' Wrong predictions in bold.' : ''}</caption>
+<caption><span>The first test image of each class, its adversary against ${of} (${norm}, epsilon ${ball(epsilon)}, ${attack.steps} steps), and the change, amplified: gray is none, ${gray}.${classifier ? ' Wrong predictions in bold.' : ''}</span></caption>
 <thead><tr><td></td>${analysis.examples.map((each) => html`<th scope="col">${name(each.label)}</th>`)}</tr></thead>
 <tbody>${clean}${classifier && says('predicted', 'predicted')}${adversarial}${classifier && says('predicted', 'adversarial')}${difference}</tbody></table></div>`);
   }
@@ -224,7 +229,8 @@ export function corruptions(runs: readonly RunFiles[], subjects: readonly Subjec
     for (const result of results.values()) {
       const corruption = corruptionOf(result);
       if (!corruption) continue;
-      const key = `${result.data}, ${grouped(result.total)} images`;
+      const { source } = result.settings;
+      const key = `${result.data}, ${grouped(result.total)} images${source === undefined ? '' : `, ${value(source)}`}`;
       const table = found.get(key) ?? found.set(key, new Map()).get(key)!;
       (table.get(corruption.type) ?? table.set(corruption.type, Array<Result | undefined>(5).fill(undefined)).get(corruption.type)!)[corruption.severity - 1] = result;
     }
@@ -239,7 +245,7 @@ export function corruptions(runs: readonly RunFiles[], subjects: readonly Subjec
   });
   return {
     id: 'corruptions', title: 'Common corruptions',
-    body: tables.length > 0 ? tables : missing('No corruptions were measured.', `a-infonce evaluate ${typed(runs.slice(0, 1))} --corruptions all`),
+    body: tables.length > 0 ? tables : missing('No corruptions were measured.', `a-infonce corruptions ${typed(runs.slice(0, 1))}`),
   };
 }
 
@@ -250,7 +256,7 @@ export function settings(runs: readonly RunFiles[]): Section {
     const cells = keys.map((key) => ({ key, values: flat.map((one) => value(one.get(key))) }));
     const differs = ({ values }: { values: string[] }) => new Set(values).size > 1;
     const line = (row: { key: string; values: string[] }) => html`<tr${differs(row) ? html` class="differs"` : ''}><th scope="row" class="text"><code>${row.key}</code></th>${row.values.map((one) => html`<td>${one}</td>`)}</tr>\n`;
-    return html`<div class="scroll" tabindex="0"><table><caption>${caption}</caption><thead><tr><th scope="col">key</th>${runs.map((run, style) => html`<th scope="col">${named(run, style)}</th>`)}</tr></thead>
+    return html`<div class="scroll" tabindex="0"><table><caption><span>${caption}</span></caption><thead><tr><th scope="col">key</th>${runs.map((run, style) => html`<th scope="col">${named(run, style)}</th>`)}</tr></thead>
 <tbody>${[...cells.filter(differs), ...cells.filter((row) => !differs(row))].map(line)}</tbody></table></div>`;
   };
   const marked = runs.length > 1 ? ' What differs comes first and is marked.' : '';

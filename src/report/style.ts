@@ -13,18 +13,23 @@ p { margin: .5rem 0; max-width: 72ch; }
 nav ul, .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .75rem 0; padding: 0; }
 a { color: inherit; text-underline-offset: .2em; }
 .legend { font-size: .9rem; }
+.run { white-space: nowrap; }
 .swatch { vertical-align: baseline; margin-right: .25rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem 1.5rem; margin: .75rem 0; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figcaption { font-size: .9rem; }
-figure svg { display: block; width: 100%; height: auto; font-size: 11px; --plot-background: var(--page); }
+figure > svg { display: block; width: 100%; height: auto; font-size: 12px; --plot-background: var(--page); }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .35rem; font-size: .9rem; }
+caption span { display: inline-block; max-width: min(80ch, 90vw); }
+tbody th { max-width: 34ch; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; }
+thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; white-space: normal; }
 tbody th { font-weight: 500; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
+.protocol { display: block; min-width: 13rem; }
 .best { font-weight: 700; }
 .differs th, .differs td { background: var(--markback); }
 .missing { border-left: 3px solid var(--mark); background: var(--markback); padding: .5rem .75rem; max-width: none; }

@@ -1,0 +1,209 @@
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Writable } from 'node:stream';
+import { parseHTML } from 'linkedom';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ArgumentRangeError, ArgumentTypeError, FileError, memory, pretrain, readAnalysis, recordResult, report, type Result } from 'a-infonce';
+import { run } from '../../src/cli/run.js';
+import { html } from '../../src/report/html.js';
+import { ball, flatten, halfInterval, value } from '../../src/report/numbers.js';
+import { curvesOf, rowsOf, subjectsOf } from '../../src/report/results.js';
+import type { RunFiles } from '../../src/report/read.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'report-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const HOSTILE = '<script>alert(1)</script>&"\'';
+const hostile = join(folder, HOSTILE.replace('/', '∕')), plain = join(folder, 'plain');
+const pgd = (epsilon: number, steps: number) => ({ attack: 'pgd', norm: 'linf', epsilon, stepSize: epsilon / 4, steps, restarts: 1, randomStart: true, clampStart: true, seed: 0 });
+const result = (name: string, correct: number, total: number, settings: Record<string, unknown>, more: Partial<Result> = {}): Omit<Result, 'time'> =>
+  ({ model: 'classifier.safetensors', mode: 'slf', data: 'procedural', name, accuracy: correct / total, correct, total, settings, ...more });
+
+async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const text = { stdout: '', stderr: '' };
+  const kept = (name: 'stdout' | 'stderr') => new Writable({ write: (chunk: Buffer, _, done) => { text[name] += String(chunk); done(); } });
+  return { code: await run(args, { stdout: kept('stdout'), stderr: kept('stderr') }), ...text };
+}
+
+let page: string, document: Document;
+interface Document {
+  querySelector(selector: string): Element | null;
+  querySelectorAll(selector: string): Element[];
+  documentElement: Element;
+}
+interface Element {
+  textContent: string;
+  getAttribute(name: string): string | null;
+  querySelectorAll(selector: string): Element[];
+  parentNode: Element;
+}
+
+beforeAll(async () => {
+  for await (const event of pretrain({
+    preset: 'quickstart', out: plain, epochs: 2, batchSize: 8,
+    overrides: { data: { procedural: { train: 16, test: 24, size: 8 } }, encoder: { width: 2 }, projector: { hidden: [8], output: 4 }, attack: { steps: 1 } },
+  })) void event;
+  expect((await cli('finetune', plain, '--epochs', '1')).code).toBe(0);
+  expect((await cli('evaluate', plain, '--attacks', 'clean,pgd1', '--limit', '20')).code).toBe(0);
+  expect((await cli('analyze', plain, '--limit', '20', '--steps', '1')).code).toBe(0);
+  for (const [i, epsilon] of [0, 0.01, 8 / 255].entries()) await recordResult(plain, result('pgd20', 18 - 4 * i, 24, pgd(epsilon, 20)));
+  for (const severity of [1, 2, 3, 4, 5]) await recordResult(plain, result(`gaussian-noise-${severity}`, 20 - severity, 24, {}));
+  cpSync(plain, hostile, { recursive: true });
+  await recordResult(hostile, result(HOSTILE, 1, 24, { [HOSTILE]: HOSTILE }, { data: HOSTILE }));
+  const config = JSON.parse(readFileSync(join(hostile, 'config.json'), 'utf8')) as { data: { name: string }; preset: string };
+  writeFileSync(join(hostile, 'config.json'), JSON.stringify({ ...config, preset: HOSTILE, [HOSTILE]: HOSTILE, data: { ...config.data, name: HOSTILE } }));
+  writeFileSync(join(hostile, 'environment.json'), JSON.stringify({ cpu: HOSTILE }));
+  const analysis = JSON.parse(readFileSync(join(hostile, 'analysis.json'), 'utf8')) as { classes: string[] };
+  writeFileSync(join(hostile, 'analysis.json'), JSON.stringify({ ...analysis, classes: analysis.classes.map(() => HOSTILE) }));
+  writeFileSync(join(hostile, 'metrics.jsonl'), `${readFileSync(join(hostile, 'metrics.jsonl'), 'utf8')}{"type":"step","step":5,"epoch":2,"loss":1,${JSON.stringify(HOSTILE)}:2}\n{"type":"st`);
+  const warnings: string[] = [];
+  await report([plain, hostile], { out: join(folder, 'report.html'), title: HOSTILE, onWarning: (message) => warnings.push(message) });
+  expect(warnings).toEqual([expect.stringMatching(/metrics\.jsonl: line \d+ is not whole/)]);
+  page = readFileSync(join(folder, 'report.html'), 'utf8');
+  document = parseHTML(page).document as unknown as Document;
+});
+
+describe('the page', () => {
+  it('needs nothing beside it and runs nothing', () => {
+    expect(document.querySelectorAll('script, iframe, object, embed, link, base, form')).toHaveLength(0);
+    for (const element of document.querySelectorAll('*')) for (const name of ['src', 'href', 'action', 'srcset', 'data', 'xlink:href', 'poster']) {
+      const target = element.getAttribute(name);
+      if (target !== null) expect(target).toMatch(/^(#[a-z]+$|data:image\/png;base64,)/);
+    }
+    expect(page).not.toMatch(/\son[a-z]+="/);
+    expect(page.match(/url\(|@import|https?:/g)?.filter((found) => !found.startsWith('http')) ?? []).toEqual([]);
+    expect([...page.matchAll(/https?:\/\/[^\s"'<]+/g)].map(([url]) => url).filter((url) => url !== 'http://www.w3.org/2000/svg' && url !== 'http://www.w3.org/1999/xlink')).toEqual([]);
+    expect(document.querySelector('meta[http-equiv="Content-Security-Policy"]')!.getAttribute('content')).toMatch(/^default-src 'none'/);
+  });
+
+  it('escapes all that comes from files and names', () => {
+    expect(page).not.toContain('<script');
+    expect(document.querySelector('h1')!.textContent).toBe(HOSTILE);
+    const cells = document.querySelectorAll('th, td, li, figcaption, img').map((each) => each.getAttribute('alt') ?? each.textContent);
+    expect(cells.filter((text) => text.includes(HOSTILE)).length).toBeGreaterThan(10);
+    expect(document.querySelectorAll('svg').some((each) => each.getAttribute('aria-label')?.includes(HOSTILE.replace('/', '∕')))).toBe(true);
+  });
+
+  it('is well-formed: elements are closed where they should be', () => {
+    const VOID = new Set(['meta', 'br', 'img']), open: string[] = [];
+    for (const [, close, name, self] of page.replace(/<!doctype html>|<style>[\s\S]*?<\/style>/g, '').matchAll(/<(\/?)([a-zA-Z][\w-]*)(?:\s+[^\s=>"']+(?:="[^"]*")?)*\s*(\/?)>/g)) {
+      if (close) expect(open.pop()).toBe(name);
+      else if (!self && !VOID.has(name!)) open.push(name!);
+    }
+    expect(open).toEqual([]);
+    const ids = document.querySelectorAll('[id]').map((each) => each.getAttribute('id'));
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const link of document.querySelectorAll('nav a')) expect(ids).toContain(link.getAttribute('href')!.slice(1));
+  });
+
+  it('is accessible: tables have captions and heads, images and charts say what they show', () => {
+    expect(document.documentElement.getAttribute('lang')).toBe('en');
+    for (const table of document.querySelectorAll('table')) {
+      expect(table.querySelectorAll('caption')).toHaveLength(1);
+      expect(table.querySelectorAll('thead th[scope=col]').length).toBeGreaterThan(0);
+      expect(table.querySelectorAll('tbody tr').length).toBe(table.querySelectorAll('tbody th[scope=row]').length);
+    }
+    for (const image of document.querySelectorAll('img')) expect(image.getAttribute('alt')).toBeTruthy();
+    for (const chart of document.querySelectorAll('figure svg')) expect([chart.getAttribute('role'), Boolean(chart.getAttribute('aria-label'))]).toEqual(['img', true]);
+    expect(document.querySelectorAll('figure svg').length).toBeGreaterThan(10);
+  });
+
+  it('shows the numbers that were recorded, each with its protocol', () => {
+    const text = document.querySelector('#accuracy')!.textContent;
+    const lines = readFileSync(join(plain, 'results.jsonl'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as Result);
+    for (const { name, accuracy } of lines.filter((line) => line.name === 'clean' || line.name === 'pgd1')) {
+      expect(text).toContain(name);
+      expect(text).toContain(`${(100 * accuracy).toFixed(1)} %`);
+    }
+    expect(text).toContain('20 images of procedural, linf, epsilon 0.0314, step 0.00314, 1 step, random start');
+    expect(document.querySelector('#curves')!.textContent).toMatch(/8\/255\s*41\.7 % ±/);
+    expect(document.querySelectorAll('#corruptions tbody tr')[0]!.textContent).toMatch(/gaussian-noise79\.2 %75\.0 %70\.8 %66\.7 %62\.5 %70\.8 %/);
+  });
+
+  it('shows the analysis, and images as they are', async () => {
+    const { confusion, similarity, examples } = (await readAnalysis(plain))!;
+    const text = document.querySelector('#similarity')!.textContent;
+    expect(text).toContain(`${(100 * confusion.views.adversarial.identity).toFixed(1)} %`);
+    expect(text).toContain(similarity.positive.mean.toFixed(3));
+    const images = document.querySelectorAll('#images table')[0]!.querySelectorAll('img');
+    expect(images).toHaveLength(3 * examples.length);
+    const { readSafetensors } = await import('a-infonce');
+    const { tensors } = await readSafetensors(join(plain, 'analysis.safetensors'));
+    const wanted = tensors.get('examples')!.toTypedArray() as Float32Array;
+    const { data, info } = await sharp(Buffer.from(images[0]!.getAttribute('src')!.replace(/^.*,/, ''), 'base64')).raw().toBuffer({ resolveWithObject: true });
+    expect([info.width, info.height, info.channels]).toEqual([8, 8, 3]);
+    data.forEach((byte, i) => expect(byte).toBe(Math.round(255 * wanted[(i % 3) * 64 + Math.floor(i / 3)]!)));
+    for (const each of tensors.values()) each.dispose();
+  });
+});
+
+describe('folders that are not whole', () => {
+  it('are reported as far as they go, with what to type', async () => {
+    const bare = join(folder, 'bare');
+    mkdirSync(bare);
+    cpSync(join(plain, 'config.json'), join(bare, 'config.json'));
+    const text = readFileSync(await report([bare], { out: join(folder, 'bare.html') }), 'utf8');
+    for (const type of [`pretrain --out ${bare} --resume`, `evaluate ${bare} --attacks`, `analyze ${bare} --limit 1000`, `analyze ${bare} --curves`]) expect(text).toContain(`a-infonce ${type}`);
+  });
+
+  it.each<[string, (at: string) => void, RegExp]>([
+    ['no folder', () => {}, /there is no such folder/],
+    ['a file', (at) => writeFileSync(at, 'x'), /a file, not the folder of a run/],
+    ['no run', (at) => mkdirSync(at), /no config\.json/],
+    ['a config that is no JSON', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{'); }, /config\.json: not valid JSON/],
+    ['a config of something else', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{"preset":1}'); }, /config\.json: preset: /],
+    ['metrics of something else', (at) => { cpSync(plain, at, { recursive: true }); writeFileSync(join(at, 'metrics.jsonl'), '{"type":"step","step":"x"}\n'); }, /metrics\.jsonl, line 1: step: /],
+    ['an analysis whose tensors are others', (at) => { cpSync(plain, at, { recursive: true }); cpSync(join(at, 'encoder.safetensors'), join(at, 'analysis.safetensors')); }, /expected examples and examplesAdversarial/],
+  ])('%s is a clear error', async (what, make, says) => {
+    const at = join(folder, what.replaceAll(' ', '-')), out = join(folder, 'none.html');
+    make(at);
+    const error: unknown = await report([at], { out }).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(FileError);
+    expect((error as Error).message).toMatch(says);
+    expect(existsSync(out)).toBe(false);
+  });
+
+  it('bad arguments are named', async () => {
+    await expect(report([])).rejects.toBeInstanceOf(ArgumentRangeError);
+    await expect(report('runs' as never)).rejects.toBeInstanceOf(ArgumentTypeError);
+    await expect(report([plain], { file: 'x' } as never)).rejects.toMatchObject({ argument: 'options.file' });
+    expect(await cli('report', plain, '--out', join(folder, 'nowhere', 'r.html'))).toMatchObject({ code: 1, stderr: expect.stringContaining('mkdir -p') });
+    expect(await cli('report')).toMatchObject({ code: 2 });
+    expect(await cli('analyze', folder)).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no run in it') });
+  });
+});
+
+it('the commands print a table, or JSON', async () => {
+  const out = join(folder, 'again.html');
+  expect(JSON.parse((await cli('report', plain, '--out', out, '--json')).stdout)).toEqual({ out, runs: 1, bytes: readFileSync(out).length });
+  const { stdout } = await cli('analyze', plain, '--limit', '20', '--steps', '1', '--json');
+  const { time, data, classes, encoder, classifierFile, ...values } = (await readAnalysis(plain))!;
+  expect(JSON.parse(stdout)).toEqual({ [plain]: values });
+  expect([data, encoder, classifierFile, classes.length]).toEqual(['procedural', 'encoder.safetensors', 'classifier.safetensors', 10]);
+  expect(memory().tensors).toBe(0);
+});
+
+it('numbers: three or more that differ in one value are a curve, the newest of a protocol counts, corruptions are apart', () => {
+  const at = (of: Omit<Result, 'time'>): Result => ({ time: '2026-01-01T00:00:00Z', ...of });
+  const of = (name: string, results: Omit<Result, 'time'>[]) => ({ name, results: results.map(at) }) as RunFiles;
+  const subjects = subjectsOf([
+    of('a', [result('clean', 1, 4, { attack: 'clean' }), ...[0, 0.1, 0.2].map((e) => result('pgd20', 2, 4, pgd(e, 20))), ...[1, 5].map((s) => result('pgd', 1, 4, pgd(0.3, s))), result('snow-3', 1, 4, {})]),
+    of('b', [result('clean', 3, 4, { attack: 'clean' }), result('clean', 2, 4, { attack: 'clean', batchSize: 9 }), result('clean', 1, 2, { attack: 'clean' }, { model: 'random-classifier.safetensors' })]),
+  ]);
+  expect(subjects.map(({ name }) => name)).toEqual(['a (SLF)', 'b (SLF)', 'b (random-classifier, SLF)']);
+  const curves = curvesOf(subjects);
+  expect(curves.map(({ of: kind, fixed, lines }) => [kind, fixed, lines.map(({ subject, points }) => [subject.name, [...points.keys()]])])).toEqual([['epsilon', 20, [['a (SLF)', [0, 0.1, 0.2]]]]]);
+  expect(rowsOf(subjects, curves).map(({ protocol, results }) => [protocol.name, protocol.total, results.map((each) => each?.accuracy)])).toEqual([
+    ['clean', 4, [0.25, 0.5, undefined]], ['clean', 2, [undefined, undefined, 0.5]], ['pgd', 4, [0.25, undefined, undefined]], ['pgd', 4, [0.25, undefined, undefined]],
+  ]);
+});
+
+it('numbers as people read them', () => {
+  expect([8 / 255, 0.0314, 0, 0.5, 2].map(ball)).toEqual(['8/255', '0.0314', '0', '0.5', '2']);
+  expect([3713047268, 4 / 3, [0.75, 4 / 3], 'x', undefined, null].map(value)).toEqual(['3713047268', '1.33333', '[0.75,1.33333]', 'x', '–', 'null']);
+  expect([...flatten({ a: { b: 1, c: [2] }, d: null })]).toEqual([['a.b', 1], ['a.c', [2]], ['d', null]]);
+  // Wilson, 1927: of 10 successes in 20, centre 1/2, limits .2993 and .7007
+  expect(halfInterval({ accuracy: 0.5, total: 20 })).toBeCloseTo((0.7007 - 0.2993) / 2, 4);
+  expect(html`<p title="${'"<'}">${[html`<b>1</b>`, '&\u0001', null, false, 0]}</p>`.text).toBe('<p title="&quot;&lt;"><b>1</b>&amp;\ufffd0</p>');
+});
