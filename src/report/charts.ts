@@ -32,15 +32,8 @@ interface Axes {
 
 /** A figure with its caption; a label for readers who do not see it. */
 export function figure(caption: Part, label: string, chart: Plot.PlotOptions): Html {
-  const svg = Plot.plot({ ...chart, document: document as never, style: { overflow: 'visible' } }) as unknown as Element & { prepend(node: unknown): void };
-  svg.setAttribute('role', 'img');
-  svg.setAttribute('aria-label', label);
-  return html`<figure><figcaption>${caption}</figcaption>${new Html(short(svg.outerHTML))}</figure>`;
-}
-
-interface Element {
-  outerHTML: string;
-  setAttribute(name: string, value: string): void;
+  const svg = Plot.plot({ ...chart, document: document as never, style: { overflow: 'visible' } }) as unknown as { outerHTML: string };
+  return html`<figure><figcaption>${caption}</figcaption><svg role="img" aria-label="${label}"${new Html(short(svg.outerHTML).replace(/^<svg/, ''))}</figure>`;
 }
 
 /** Coordinates to a hundredth of a pixel: a third of the size. */
