@@ -1,10 +1,14 @@
 #include "methods.h"
 #include <map>
 #include "../error.h"
+#include "../training/acl.h"
 #include "../training/linear.h"
+#include "../training/moco.h"
 #include "../training/rocl.h"
+#include "../training/simclr.h"
 #include "../training/trades.h"
 #include "attack_options.h"
+#include "model_handle.h"
 
 namespace a_infonce::addon {
 namespace {
@@ -63,7 +67,49 @@ Step trades(const Options& inputs, const Options& given) {
   }, .state = {}};
 }
 
-const std::map<std::string, Step (*)(const Options& inputs, const Options& options)> methods = {{"linear", linear}, {"rocl", rocl}, {"trades", trades}};
+Step acl(const Options& inputs, const Options& given) {
+  training::AclOptions options;
+  options.objective = objective_options(given, objective::Form::Paper, 2);
+  options.attack = attack_options(inputs, given);
+  options.adversarial_weight = given.number("adversarialWeight");
+  if (given.has("invariance")) {
+    const Options invariance(given.value("invariance"), "invariance");
+    options.invariance = {.standard = invariance.number("standard"), .adversarial = invariance.number("adversarial")};
+  }
+  const at::Tensor original = inputs.tensor("original").value_or(at::Tensor());
+  return {.loss = [view1 = input(inputs, "view1"), view2 = input(inputs, "view2"), original, options](nn::Network& network, training::Values& values, const training::Check& check) {
+    return training::acl_loss(network, view1, view2, original, options, values, check);
+  }, .state = {}};
+}
+
+/// SimCLR; with the input `labels` (int64 [B]) supervised contrastive learning.
+Step simclr(const Options& inputs, const Options& given) {
+  objective::Options options = objective_options(given, objective::Form::Paper, 2);
+  options.labels = inputs.tensor("labels");
+  const double scale = given.number("scale");
+  return {.loss = [view1 = input(inputs, "view1"), view2 = input(inputs, "view2"), options, scale](nn::Network& network, training::Values& values, const training::Check& check) {
+    return training::simclr_loss(network, view1, view2, options, scale, values, check);
+  }, .state = {}};
+}
+
+Step moco(const Options& inputs, const Options& given) {
+  training::MocoOptions options;
+  options.objective = objective_options(given, objective::Form::Paper, 2);
+  options.momentum = given.number("momentum");
+  options.groups = given.integer("groups");
+  options.seed = static_cast<uint64_t>(given.integer("seed"));
+  options.pointer = given.integer("pointer");
+  const auto keys = network_arg(given.value("keys"), "keys");
+  const at::Tensor queue = tensor_arg(given.value("queue"), "queue");
+  std::vector<at::Tensor> state = {queue};
+  for (auto& entry : keys->state()) state.push_back(entry.tensor);
+  return {.loss = [keys, queue, view1 = input(inputs, "view1"), view2 = input(inputs, "view2"), options](nn::Network& network, training::Values& values, const training::Check& check) {
+    return training::moco_loss(network, *keys, queue, view1, view2, options, values, check);
+  }, .state = std::move(state)};
+}
+
+const std::map<std::string, Step (*)(const Options& inputs, const Options& options)> methods = {
+    {"acl", acl}, {"linear", linear}, {"moco", moco}, {"rocl", rocl}, {"simclr", simclr}, {"trades", trades}};
 
 }  // namespace
 

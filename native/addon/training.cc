@@ -3,6 +3,7 @@
 #include <algorithm>
 #include "../error.h"
 #include "../training/kmeans.h"
+#include "../training/moco.h"
 #include "../training/probe.h"
 #include "../training/sampling.h"
 #include "addon.h"
@@ -163,6 +164,10 @@ Napi::Value permutation(const Napi::CallbackInfo& info) {
   return wrap_tensor(info.Env(), result);
 }
 
+Napi::Value random_directions(const Napi::CallbackInfo& info) {
+  return wrap_tensor(info.Env(), training::random_directions(integer_arg(info[0], "rows"), integer_arg(info[1], "dim"), static_cast<uint64_t>(integer_arg(info[2], "seed"))));
+}
+
 Napi::Value create_optimizer(const Napi::CallbackInfo& info) {
   NamedTensors parameters = named_tensors_arg(info[0], "parameters");
   for (const auto& [name, parameter] : parameters)
@@ -202,6 +207,7 @@ void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "estimate_statistics", estimate_statistics);
   export_function(env, exports, "probe_epoch", probe_epoch);
   export_function(env, exports, "permutation", permutation);
+  export_function(env, exports, "random_directions", random_directions);
   export_function(env, exports, "create_optimizer", create_optimizer);
   export_function(env, exports, "optimizer_step", optimizer_step);
   export_function(env, exports, "optimizer_zero_grad", optimizer_zero_grad);

@@ -33,17 +33,13 @@ void check(const Tensor& features, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
   require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
   require(features.size(0) % views == 0, "features", "rows that divide by options.views", shape + " and " + std::to_string(views) + " views");
-  require(std::isfinite(options.temperature) && options.temperature > 0, "options.temperature", "a finite number above 0", number(options.temperature));
+  objective::check_weights(options);
   if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
   require(std::isfinite(options.weight) && options.weight >= 0, "options.inferiorPositive.weight", "a finite number of at least 0", number(options.weight));
   require(std::isfinite(options.positive_weight) && options.positive_weight > 0, "options.inferiorPositive.positiveWeight", "a finite number above 0",
           number(options.positive_weight));
-  if (options.hard_negative) {
-    const double beta = options.hard_negative->beta, tau = options.hard_negative->tau_plus;
-    require(std::isfinite(beta) && beta >= 0, "options.hardNegative.beta", "a finite number of at least 0", number(beta));
-    require(tau >= 0 && tau < 1, "options.hardNegative.tauPlus", "a number of at least 0 and below 1", number(tau));
-    if (!options.labels) require(features.size(0) > views, "options.hardNegative", "a batch of at least two images (negatives)", "a batch of one");
-  }
+  if (options.hard_negative && !options.labels)
+    require(features.size(0) > views, "options.hardNegative", "a batch of at least two images (negatives)", "a batch of one");
   if (options.adversarial_view)
     require(*options.adversarial_view >= 0 && *options.adversarial_view < views, "options.adversarialView", "a view", std::to_string(*options.adversarial_view));
   if (options.labels) {
@@ -95,6 +91,14 @@ Tensor loss_of(const Tensor& features, const Options& options) {
 }
 
 }  // namespace
+
+void objective::check_weights(const Options& options) {
+  require(std::isfinite(options.temperature) && options.temperature > 0, "options.temperature", "a finite number above 0", number(options.temperature));
+  if (!options.hard_negative) return;
+  const double beta = options.hard_negative->beta, tau = options.hard_negative->tau_plus;
+  require(std::isfinite(beta) && beta >= 0, "options.hardNegative.beta", "a finite number of at least 0", number(beta));
+  require(tau >= 0 && tau < 1, "options.hardNegative.tauPlus", "a number of at least 0 and below 1", number(tau));
+}
 
 Tensor a_infonce(const Tensor& features, const Options& options) {
   check(features, options);

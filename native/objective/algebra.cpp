@@ -1,12 +1,17 @@
 #include "objective/algebra.h"
 #include <ATen/ops/arange.h>
+#include <ATen/ops/expm1.h>
 #include <ATen/ops/log_sigmoid.h>
 #include <ATen/ops/logaddexp.h>
 #include <ATen/ops/logsumexp.h>
+#include <ATen/ops/where.h>
+#include <cmath>
 
 namespace a_infonce::objective {
 
 using at::Tensor;
+
+Tensor normalized(const Tensor& rows) { return rows / rows.norm(2, 1, true).clamp_min(1e-12); }
 
 Tensor row_codes(int64_t batch, int64_t views, int64_t adversarial_view, const std::optional<Tensor>& groups) {
   const Tensor codes = 2 * (groups ? *groups : at::arange(batch, at::kInt)).repeat({views});
@@ -33,6 +38,15 @@ Tensor cross_entropy(const Tensor& x, const Tensor& rest, double log_c) {
     others = at::logaddexp(others, each.logsumexp(-1) + log_c);
   }
   return log_c - at::log_sigmoid(x + log_c - others);
+}
+
+Tensor debiased(const Tensor& weighed, const Tensor& log_count, const Tensor& log_positive, const Options& options) {
+  const double tau = options.hard_negative->tau_plus;
+  const Tensor floor = log_count - 1 / options.temperature;
+  // log(e^a - e^b) = a + log(1 - e^(b - a)); where the difference is not positive, or below the floor, the floor stands and nothing flows.
+  const Tensor share = log_positive + log_count + std::log(tau) - weighed, positive = share < 0;
+  const Tensor difference = weighed + (-at::expm1(at::where(positive, share, -1.0))).log() - std::log1p(-tau);
+  return at::where(positive & (difference > floor), difference, floor);
 }
 
 }  // namespace a_infonce::objective

@@ -1,11 +1,9 @@
 // A-InfoNCE as the paper writes it (arXiv 2207.08374, equations 4 to 10): asymmetric gradients between clean and adversarial rows, hard negatives per row.
 #include <ATen/ops/_unique2.h>
 #include <ATen/ops/index_add.h>
-#include <ATen/ops/expm1.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/logaddexp.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <cmath>
 #include <tuple>
@@ -31,19 +29,11 @@ Tensor log_negatives(const Tensor& z, const Tensor& codes, const Tensor& count, 
   const double scale = 1 / options.temperature;
   const auto moments = [&](std::vector<double> powers) { return std::get<0>(ops::log_moments(z, codes, scale, powers, kernels::Negatives, factors_of(options))); };
   if (!options.hard_negative) return moments({1})[0];
-  const double beta = options.hard_negative->beta, tau = options.hard_negative->tau_plus;
+  const double beta = options.hard_negative->beta;
   const Tensor log_count = count.log();
-  Tensor weighed;
-  if (beta == 0) weighed = moments({1})[0];
-  else {
-    const Tensor log_sums = moments({beta, 1 + beta});
-    weighed = log_sums[1] - log_sums[0] + log_count;
-  }
-  const Tensor floor = log_count - scale;
-  // log(e^a - e^b) = a + log(1 - e^(b - a)); where the difference is not positive, or below the floor, the floor stands and nothing flows.
-  const Tensor share = log_positive + log_count + std::log(tau) - weighed, positive = share < 0;
-  const Tensor debiased = weighed + (-at::expm1(at::where(positive, share, -1.0))).log() - std::log1p(-tau);
-  return at::where(positive & (debiased > floor), debiased, floor);
+  if (beta == 0) return debiased(moments({1})[0], log_count, log_positive, options);
+  const Tensor log_sums = moments({beta, 1 + beta});
+  return debiased(log_sums[1] - log_sums[0] + log_count, log_count, log_positive, options);
 }
 
 /// Positives: the other views of the same image.

@@ -169,6 +169,8 @@ export interface TrainingAddon {
     NativeJob<Record<'loss' | 'accuracy', number>>;
   /** int64 [n]: a permutation of 0..n-1 that depends on seed and stream alone. */
   permutation(n: number, seed: number, stream: number): TensorHandle;
+  /** float32 [rows, dim]: rows of length 1 in directions drawn uniformly. */
+  random_directions(rows: number, dim: number, seed: number): TensorHandle;
   create_optimizer(parameters: Record<string, TensorHandle>, options: OptimizerValues): OptimizerHandle;
   optimizer_step(optimizer: OptimizerHandle, learningRate: number): void;
   optimizer_zero_grad(optimizer: OptimizerHandle): void;

@@ -4620,6 +4620,7 @@ export interface AInfonceOperators extends ByOverload {
   pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, clamp_then_project: boolean): Tensor;
   pgd_step_linf_(x_adv: Tensor, grad: Tensor, x: Tensor, epsilon: number, step_size: number, keywords?: { clamp_then_project?: boolean }): Tensor;
   procedural_images(seed: Int, split: Int, first: Int, count: Int, size: Int): [Tensor, Tensor];
+  queue_loss(queries: Tensor, keys: Tensor, queue: Tensor, keywords?: { temperature?: number; beta?: number | null; tau_plus?: number }): Tensor;
   square_start_l2(x: Tensor, u: Tensor, epsilon: number): Tensor;
   square_start_linf(x: Tensor, u: Tensor, epsilon: number): Tensor;
   square_step_l2(best: Tensor, x: Tensor, u: Tensor, epsilon: number, side: Int): Tensor;

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { PIPELINES } from '../data/augment.js';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
 import { pretrainConfig, type PretrainConfig } from './methods/index.js';
+import { aclAirPreset, aclPreset, dynaclAirPreset, dynaclPreset, mocoPreset, simclrPreset, supconPreset } from './methods/presets.js';
 import type { RoclConfig } from './methods/rocl.js';
 import { fineTunings, type FinetuneConfigs } from './schema.js';
 
@@ -78,6 +79,13 @@ export const presets = frozen({
   'rocl-hn-cifar100': variant('rocl-hn-cifar100', 0.1, { hardNegative: { beta: 1, tauPlus: 0.1 } }),
   'rocl-iphn-cifar10': variant('rocl-iphn-cifar10', 0.3, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.12 } }),
   'rocl-iphn-cifar100': variant('rocl-iphn-cifar100', 0.2, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } }),
+  'simclr-cifar10': simclrPreset,
+  'supcon-cifar10': supconPreset,
+  'moco-cifar10': mocoPreset,
+  'acl-cifar10': aclPreset,
+  'acl-air-cifar10': aclAirPreset,
+  'dynacl-cifar10': dynaclPreset,
+  'dynacl-air-cifar10': dynaclAirPreset,
   'quickstart': quickstart,
 } as const satisfies Record<string, PretrainConfig>);
 

@@ -17,6 +17,18 @@ export interface CosineSchedule {
   readonly warmupFrom: number;
 }
 
+/**
+ * A linear warm-up to `rate`, then a cosine over the rest of the run to `rate * final`, by the epoch or by the step: SimCLR's, ACL's (steps), DynACL's
+ * (epochs) and, without a warm-up, MoCo's.
+ */
+export interface WarmupCosineSchedule {
+  readonly kind: 'warmup-cosine';
+  readonly rate: number;
+  readonly final: number;
+  readonly warmupEpochs: number;
+  readonly by: 'step' | 'epoch';
+}
+
 /** Fine-tuning's: `rate`, divided by `divisor` from each of the epochs `at` on. */
 export interface StepSchedule {
   readonly kind: 'steps';
@@ -25,7 +37,7 @@ export interface StepSchedule {
   readonly divisor: number;
 }
 
-export type Schedule = RoclSchedule | CosineSchedule | StepSchedule;
+export type Schedule = RoclSchedule | CosineSchedule | WarmupCosineSchedule | StepSchedule;
 
 /** Where a run stands: `epoch` of `epochs` and `step` of `stepsPerEpoch` inside it, both from 0. */
 export interface Position {
@@ -40,6 +52,8 @@ export interface Position {
  *
  * - `rocl`: `rate * ((multiplier - 1) (e + 1) / w + 1)` for `e < w`, then `rate * multiplier / 2 * (1 + cos(pi (e - w) / E))`
  * - `cosine`: `c(e + 1)` with `c(k) = f + (rate - f) (1 + cos(pi k / E)) / 2`, `f = rate * final`; for `e < w` the line from `warmupFrom` to `c(w)`
+ * - `warmup-cosine`: with p epochs (or steps) done of T, w of them warm-up: `rate (p + 1) / w` for `p < w`, then
+ *   `f + (rate - f) (1 + cos(pi (p - w) / (T - w))) / 2`, `f = rate * final`
  * - `steps`: `rate / divisor ^ (how many of `at` are reached)`
  */
 export function learningRate(schedule: Schedule, { epoch, epochs, step, stepsPerEpoch }: Position): number {
@@ -56,6 +70,13 @@ export function learningRate(schedule: Schedule, { epoch, epochs, step, stepsPer
       if (epoch >= schedule.warmupEpochs) return cosine(epoch + 1);
       const done = (epoch + step / stepsPerEpoch) / schedule.warmupEpochs;
       return schedule.warmupFrom + done * (cosine(schedule.warmupEpochs) - schedule.warmupFrom);
+    }
+    case 'warmup-cosine': {
+      const units = schedule.by === 'step' ? stepsPerEpoch : 1;
+      const done = schedule.by === 'step' ? epoch * stepsPerEpoch + step : epoch, warmup = schedule.warmupEpochs * units;
+      if (done < warmup) return (rate * (done + 1)) / warmup;
+      const floor = rate * schedule.final;
+      return floor + ((rate - floor) * (1 + Math.cos((Math.PI * (done - warmup)) / (epochs * units - warmup)))) / 2;
     }
     case 'steps':
       return rate / schedule.divisor ** schedule.at.filter((at) => epoch >= at).length;

@@ -12,6 +12,7 @@ const stepSchedule = z.strictObject({ kind: z.literal('steps'), rate: positive, 
 const schedule = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('rocl'), rate: positive, multiplier: positive, warmupEpochs: z.int().min(0) }),
   z.strictObject({ kind: z.literal('cosine'), rate: positive, final: share, warmupEpochs: z.int().min(0), warmupFrom: z.number().min(0) }),
+  z.strictObject({ kind: z.literal('warmup-cosine'), rate: positive, final: share, warmupEpochs: z.int().min(0), by: z.enum(['step', 'epoch']) }),
   stepSchedule,
 ]);
 
@@ -33,6 +34,9 @@ export const trainingAttack = pgd.extend({
   order: z.enum(['clamp-project', 'project-clamp']),
 });
 export const hardNegative = z.strictObject({ beta: z.number().min(0), tauPlus: z.number().min(0).lt(1) });
+
+/** The objective of two clean views, or of two adversarial ones: form `paper`, on rows of one kind. */
+export const pairObjective = z.strictObject({ form: z.literal('paper'), temperature: positive, hardNegative: hardNegative.optional() });
 
 const fineTuning = z.strictObject({
   epochs: count, batchSize: count, schedule: stepSchedule, optimizer: sgd,

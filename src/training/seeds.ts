@@ -1,6 +1,6 @@
 /** One seed, many independent draws: every random choice of a run is a function of (seed, purpose, counter), so nothing needs to be remembered. */
 
-const purposes = { initialisation: 1n, order: 2n, views: 3n, attack: 4n, head: 5n, probe: 6n, labels: 7n, validation: 8n, clusters: 17n } as const;
+const purposes = { initialisation: 1n, order: 2n, views: 3n, attack: 4n, head: 5n, probe: 6n, labels: 7n, validation: 8n, clusters: 17n, queue: 18n, shuffle: 19n } as const;
 const mask = (1n << 64n) - 1n;
 
 /** A seed of 53 bits for one purpose and counter (an epoch, say), from SplitMix64 over the three. */

@@ -195,7 +195,7 @@ describe('cluster', () => {
     using few = tensor(values.slice(0, 39), { shape: [13, 3] });
     using integers = tensor(Int32Array.from(values), { shape: [40, 3] });
     const before = memory().tensors;
-    const refused = (source: unknown, options: unknown, message: RegExp, kind: typeof Error) =>
+    const refused = (source: unknown, options: unknown, message: RegExp, kind: { name: string }) =>
       expect(cluster(source as Tensor, data, options as ClusterOptions)).rejects.toThrow(expect.objectContaining({ name: kind.name, message: expect.stringMatching(message) }));
     await refused(features, { k: 41 }, /^options\.k: expected at most 40, the number of images, got 41/, ArgumentRangeError);
     await refused(features, { k: [2, 0] }, /^options\.k\[1\]: expected an integer of at least 1, got 0/, ArgumentRangeError);

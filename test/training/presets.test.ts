@@ -69,7 +69,7 @@ describe('resolveConfig', () => {
         expect(part).not.toBe(path(presets[name])[i]);
       });
     }
-    expect(() => { (presets['rocl-cifar10'] as PretrainConfig).attack.steps = 1; }).toThrow(TypeError);
+    expect(() => { (presets['rocl-cifar10'] as PretrainConfig).projector.output = 1; }).toThrow(TypeError);
     const config = resolveConfig('rocl-cifar10');
     config.views.resizedCrop!.scale[0] = 0.5;
     expect(resolveConfig('rocl-cifar10').views.resizedCrop!.scale).toEqual([0.08, 1]);

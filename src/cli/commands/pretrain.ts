@@ -147,8 +147,9 @@ export function limited(data: Dataset, limit: number | undefined): Dataset {
 
 async function listPresets({ output }: Context): Promise<void> {
   const { presets } = await import('../../index.js');
-  const rows = Object.values<PretrainConfig>(presets).map(({ preset, data, encoder, epochs, batchSize, objective: { inferiorPositive: ip, hardNegative: hn } }) => [
-    preset, data.name, encoder.architecture, String(epochs), String(batchSize), ip ? `alpha ${ip.alpha}` : '-', hn ? `beta ${hn.beta}, tau+ ${hn.tauPlus}` : '-',
-  ]);
-  output.result(presets, table([['preset', 'data', 'encoder', 'epochs', 'batch', 'inferior positive', 'hard negative'], ...rows]));
+  const rows = Object.values<PretrainConfig>(presets).map(({ preset, method, data, encoder, epochs, batchSize, objective }) => {
+    const { hardNegative: hn } = objective, ip = 'inferiorPositive' in objective ? objective.inferiorPositive : undefined;
+    return [preset, method, data.name, encoder.architecture, String(epochs), String(batchSize), ip ? `alpha ${ip.alpha}` : '-', hn ? `beta ${hn.beta}, tau+ ${hn.tauPlus}` : '-'];
+  });
+  output.result(presets, table([['preset', 'method', 'data', 'encoder', 'epochs', 'batch', 'inferior positive', 'hard negative'], ...rows]));
 }

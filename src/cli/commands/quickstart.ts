@@ -76,7 +76,8 @@ export const quickstart = define<Options>({
 });
 
 /** RoCL, RoCL-IP, RoCL-HN or RoCL-IP+HN. */
-function methodName({ objective: { inferiorPositive, hardNegative } }: PretrainConfig): string {
-  const parts = [...(inferiorPositive ? ['IP'] : []), ...(hardNegative ? ['HN'] : [])].join('+');
+function methodName({ objective }: PretrainConfig): string {
+  const { hardNegative } = objective;
+  const parts = [...('inferiorPositive' in objective && objective.inferiorPositive ? ['IP'] : []), ...(hardNegative ? ['HN'] : [])].join('+');
   return parts ? `RoCL-${parts}` : 'RoCL';
 }

@@ -1,10 +1,15 @@
 /** The methods there are. A new one: its file, and its two lines here. */
 import { z } from 'zod';
+import { acl, aclConfig } from './acl.js';
+import { dynacl, dynaclConfig } from './dynacl.js';
 import type { Method } from './method.js';
+import { moco, mocoConfig } from './moco.js';
 import { rocl, roclConfig } from './rocl.js';
+import { simclr, simclrConfig } from './simclr.js';
+import { supcon, supconConfig } from './supcon.js';
 
-export const pretrainConfig = z.discriminatedUnion('method', [roclConfig]);
+export const pretrainConfig = z.discriminatedUnion('method', [roclConfig, aclConfig, dynaclConfig, simclrConfig, supconConfig, mocoConfig]);
 /** Everything that decides the result of a pre-training run; what `config.json` holds. Which keys there are depends on `method`. */
 export type PretrainConfig = z.infer<typeof pretrainConfig>;
 
-export const methods: Record<PretrainConfig['method'], Method> = { rocl };
+export const methods: Record<PretrainConfig['method'], Method> = { rocl, acl, dynacl, simclr, supcon, moco };

@@ -1,0 +1,19 @@
+/** Supervised contrastive learning (Khosla et al., NeurIPS 2020): SimCLR's step where every row of an image's class is a positive. */
+import { z } from 'zod';
+import { shared } from '../schema.js';
+import type { Method } from './method.js';
+import { scaledObjective } from './simclr.js';
+
+export const supconConfig = shared.extend({ method: z.literal('supcon'), objective: scaledObjective })
+  .refine(({ batchSize }) => batchSize >= 2, { path: ['batchSize'], error: 'expected at least 2' });
+export type SupconConfig = z.infer<typeof supconConfig>;
+
+export const supcon: Method<SupconConfig> = {
+  name: 'simclr',
+  smallestBatch: () => 2,
+  begin: ({ config: { views, objective }, data }) => ({
+    views: () => ({ view1: views, view2: views }),
+    inputs: (rows) => ({ labels: data.train.gatherLabels(rows) }),
+    options: () => ({ objective, scale: objective.scale ?? 1 }),
+  }),
+};
