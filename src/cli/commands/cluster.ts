@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
-import type { ClusterOptions, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
+import type { ClusterOptions, Dataset, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -24,6 +24,8 @@ interface Options extends DataOptions {
 }
 
 const DEFAULT_OUT = 'labels.safetensors';
+/** AdvCL's. */
+const COUNTS = [2, 10, 50, 100, 500];
 
 export const cluster = define<Options>({
   name: 'cluster',
@@ -59,7 +61,7 @@ export const cluster = define<Options>({
     using data = limited(await openData(context, options, run?.data), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
     const { cluster: find, writePseudoLabels } = await import('../../index.js');
     const bars: { encode?: Progress; cluster?: Progress } = {};
-    const wanted = k ?? [2, 10, 50, 100, 500];
+    const wanted = k ?? COUNTS;
     try {
       using found = await find(model, data, {
         k: wanted, algorithm, batchSize, restarts, maxIterations, branch, seed, signal, encoder: from,
@@ -85,7 +87,7 @@ export const cluster = define<Options>({
       bars.encode?.stop();
       bars.cluster?.stop();
     }
-    next(context, out);
+    next(context, data, options, out, wanted);
   },
 });
 
@@ -105,10 +107,15 @@ async function checkLabels(context: Context, options: Options, path: string, enc
     ...table([['classes', 'smallest', 'largest'], ...rows.map(({ k, smallest, largest }) => [String(k), String(smallest), String(largest)])]),
     `${path}: labels of the ${counted(found.images, 'training image')} of ${data.name}${options.out === undefined ? '' : `; written to ${options.out}`}`,
   ]);
-  next(context, options.out ?? path);
+  next(context, data, options, options.out ?? path, [...found.labels.keys()]);
 }
 
-const next = ({ output }: Context, labels: string): void => output.note(`\nNext: a-infonce pretrain --preset advcl-cifar10 --set pseudoLabels=${typed(labels)}`);
+/** What to type to train with the labels. */
+function next({ output }: Context, data: Dataset, { limit }: Options, labels: string, counts: readonly number[]): void {
+  const preset = data.name === 'cifar100' ? 'advcl-cifar100' : 'advcl-cifar10';
+  output.note(['\nNext: a-infonce pretrain --preset', preset, ...(preset.endsWith(data.name) ? [] : ['--data', typed(data.name)]), ...(limit === undefined ? [] : ['--limit', limit]),
+    '--pseudo-labels', typed(labels), ...(String(counts) === String(COUNTS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
+}
 
 async function loadEncoder({ signal }: Context, path: string): Promise<Encoder | TorchScriptModel> {
   const { Encoder, loadTorchScript } = await import('../../index.js');

@@ -43,6 +43,11 @@ export interface StepValues {
   contrastive?: number;
   /** RoCL's regulariser, before its weight. */
   regularizer?: number;
+  /** ACL's and DynACL's terms: each stream's contrastive loss, and the two of invariant regularisation, before their weights. */
+  clean?: number;
+  adversarial?: number;
+  standardInvariance?: number;
+  adversarialInvariance?: number;
   /** Mean |adversary - image| / epsilon. */
   perturbation?: number;
 }

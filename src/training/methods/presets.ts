@@ -3,7 +3,7 @@
  * are not normalised (a radius of 8/255 is one of pixels), crops are resized bilinearly, and a projector's BatchNorm has one set of statistics for all
  * branches and none after the last layer. Fine-tuning is AdvCL's, the common ground on which the methods are compared.
  */
-import type { FinetuneConfig, SharedConfig } from '../schema.js';
+import type { FinetuneConfigs, SharedConfig } from '../schema.js';
 import type { AclConfig } from './acl.js';
 import type { DynaclConfig } from './dynacl.js';
 import type { MocoConfig } from './moco.js';
@@ -16,7 +16,7 @@ const sgd = (weightDecay: number) => ({ kind: 'sgd', momentum: 0.9, weightDecay 
 const ball = { norm: 'linf', epsilon: 8 / 255, stepSize: 2 / 255 } as const;
 
 function common(branch?: string): Pick<SharedConfig, 'data' | 'seed' | 'finetuning' | 'evaluation'> {
-  const stage: FinetuneConfig = {
+  const stage: FinetuneConfigs['slf'] = {
     epochs: 25, batchSize: 512, schedule: { kind: 'steps', rate: 0.1, at: [15, 20], divisor: 10 }, optimizer: sgd(2e-4), views: { padding: 4, flip: 0.5 }, ...(branch && { branch }),
   };
   return {
