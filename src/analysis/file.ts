@@ -1,10 +1,10 @@
 /** What an analysis leaves in a run's folder: analysis.json and analysis.safetensors. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeSafetensors } from '../model/safetensors.js';
 import { check, FileError } from '../runtime/errors.js';
 import { atomically } from '../runtime/files.js';
+import { readJson } from '../runtime/json.js';
 import { analysisSchema, type AnalysisResult } from './analyze.js';
 
 const FILE = 'analysis.json';
@@ -33,21 +33,9 @@ export async function saveAnalysis(
 /** The analysis in a run's folder, if there is one. @throws {@link FileError} when it is not one of ours, naming the value at fault. */
 export async function readAnalysis(folder: string): Promise<RecordedAnalysis | undefined> {
   const path = join(check.string('folder', folder), FILE);
-  let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    return await readJson(path, recorded);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
+    throw error instanceof FileError ? new FileError(path, `${error.message.slice(path.length + 2)}. To make it anew, type: a-infonce analyze`, { cause: error }) : error;
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new FileError(path, `not valid JSON (${(error as Error).message})`, { cause: error });
-  }
-  const { data, error } = recorded.safeParse(value);
-  if (data) return data;
-  const { path: key, message } = error.issues[0]!;
-  throw new FileError(path, `not an analysis of this version (${[key.join('.'), message].filter(Boolean).join(': ')}); type: a-infonce analyze`, { cause: error });
 }

@@ -1,8 +1,9 @@
 /** results.jsonl of a run's folder: one line a measured number, added by whoever measured it. */
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { check, FileError } from '../runtime/errors.js';
+import { checkJson, readJsonLines } from '../runtime/json.js';
 
 const FILE = 'results.jsonl';
 
@@ -46,7 +47,7 @@ export interface Result {
  */
 export async function recordResult(folder: string, line: Omit<Result, 'time'> & { time?: string }): Promise<void> {
   const path = join(check.string('folder', folder), FILE);
-  const result = parse(path, 'the result', { time: new Date().toISOString(), ...line });
+  const result = checkJson(schema, { time: new Date().toISOString(), ...line }, path, 'the result');
   try {
     const file = await open(path, 'a+');
     try {
@@ -72,30 +73,5 @@ export async function recordResult(folder: string, line: Omit<Result, 'time'> & 
  */
 export async function readResults(folder: string, options?: { onWarning?: (message: string) => void }): Promise<Result[]> {
   const { onWarning = (message: string) => process.emitWarning(message) } = check.options('options', options, ['onWarning']);
-  const path = join(check.string('folder', folder), FILE);
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
-  }
-  return text.split('\n').flatMap((line, at) => {
-    if (line.trim() === '') return [];
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch {
-      onWarning(`${path}: line ${at + 1} is not whole; passed over`);
-      return [];
-    }
-    return [parse(path, `line ${at + 1}`, value)];
-  });
-}
-
-function parse(path: string, what: string, value: unknown): Result {
-  const { data, error } = schema.safeParse(value);
-  if (data) return data;
-  const { path: key, message } = error.issues[0]!;
-  throw new FileError(path, `${what}${key.length > 0 ? `, ${key.join('.')}` : ''}: ${message}`, { cause: error });
+  return readJsonLines(join(check.string('folder', folder), FILE), schema, onWarning);
 }

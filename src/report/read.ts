@@ -1,11 +1,12 @@
 /** What a run's folder holds for the report: everything from files, checked; what is missing is left out. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { readAnalysis, type RecordedAnalysis } from '../analysis/file.js';
 import { readResults, type Result } from '../evaluation/results.js';
 import { readSafetensors } from '../model/safetensors.js';
 import { FileError } from '../runtime/errors.js';
+import { readJson, readJsonLines } from '../runtime/json.js';
 
 /** Of config.json, what the report reads; it shows the rest as it is, whatever the method. */
 const config = z.looseObject({
@@ -46,13 +47,13 @@ export async function readRun(given: string, onWarning: (message: string) => voi
   const entry = await stat(path).catch(() => undefined);
   if (!entry) throw new FileError(given, 'there is no such folder');
   if (!entry.isDirectory()) throw new FileError(given, 'a file, not the folder of a run');
-  const found = await json(path, 'config.json');
-  if (found === undefined) throw new FileError(given, 'there is no run in it (no config.json). Type: a-infonce pretrain --out <folder>');
+  const settled = await readJson(join(path, 'config.json'), config);
+  if (settled === undefined) throw new FileError(given, 'there is no run in it (no config.json). Type: a-infonce pretrain --out <folder>');
   const analysis = await readAnalysis(path);
   return {
-    given, path, name: basename(path), config: parsed(config, found, join(path, 'config.json')),
-    environment: parsed(z.record(z.string(), z.unknown()).optional(), await json(path, 'environment.json'), join(path, 'environment.json')),
-    metrics: await readMetrics(join(path, 'metrics.jsonl'), onWarning), finished: await stat(join(path, 'encoder.safetensors')).then(() => true, () => false),
+    given, path, name: basename(path), config: settled,
+    environment: await readJson(join(path, 'environment.json'), z.record(z.string(), z.unknown())),
+    metrics: await readJsonLines(join(path, 'metrics.jsonl'), metric, onWarning), finished: await stat(join(path, 'encoder.safetensors')).then(() => true, () => false),
     results: await readResults(path, { onWarning }), analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
   };
 }
@@ -60,45 +61,6 @@ export async function readRun(given: string, onWarning: (message: string) => voi
 /** Names of runs: the last part of the path, or as much of it as tells them apart. */
 export function nameRuns(runs: RunFiles[]): void {
   for (const run of runs) if (runs.some((other) => other !== run && basename(other.path) === basename(run.path))) run.name = run.given;
-}
-
-async function text(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
-  }
-}
-
-async function json(folder: string, name: string): Promise<unknown> {
-  const path = join(folder, name), found = await text(path);
-  try {
-    return found === undefined ? undefined : JSON.parse(found) as unknown;
-  } catch (error) {
-    throw new FileError(path, `not valid JSON (${(error as Error).message})`, { cause: error });
-  }
-}
-
-function parsed<T>(schema: z.ZodType<T>, value: unknown, path: string): T {
-  const { data, error } = schema.safeParse(value);
-  if (!error) return data;
-  throw new FileError(path, [error.issues[0]!.path.join('.'), error.issues[0]!.message].filter(Boolean).join(': '), { cause: error });
-}
-
-async function readMetrics(path: string, onWarning: (message: string) => void): Promise<Metric[]> {
-  const lines = ((await text(path)) ?? '').split('\n');
-  return lines.flatMap((line, at) => {
-    if (line.trim() === '') return [];
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch {
-      onWarning(`${path}: line ${at + 1} is not whole; passed over`);
-      return [];
-    }
-    return [parsed(metric, value, `${path}, line ${at + 1}`)];
-  });
 }
 
 async function readExamples(path: string, { attack, examples }: RecordedAnalysis): Promise<Examples | undefined> {

@@ -1,6 +1,7 @@
 /** The parts of the page. Each says what to type where there is nothing to show. */
 import sharp from 'sharp';
 import type { Distribution } from '../analysis/distribution.js';
+import type { RecordedAnalysis } from '../analysis/file.js';
 import type { Result } from '../evaluation/results.js';
 import { densityChart, legend, lineChart, mapChart, swatch, type Series } from './charts.js';
 import { dataTable, html, missing, type Html, type Part } from './html.js';
@@ -179,7 +180,8 @@ const unanalysed = (runs: readonly RunFiles[], what: string): Part => {
   return without.length > 0 && missing(`${what} of ${without.map(({ name }) => name).join(', ')}: not analysed yet.`, `a-infonce analyze ${typed(without)} --limit 1000`);
 };
 
-const KINDS = [['positive', 'two views of an image', 0], ['adversarialPositive', 'adversary and other view', 1], ['negative', 'views of different images', 2]] as const;
+/** Drawn in styles that few runs reach. */
+const KINDS = [['positive', 'two views of an image', 5], ['adversarialPositive', 'adversary and other view', 9], ['negative', 'views of different images', 7]] as const;
 
 export function similarity(runs: readonly RunFiles[]): Section {
   const found = runs.flatMap((run, style) => (run.analysis ? [{ run, style, analysis: run.analysis }] : []));
@@ -188,11 +190,14 @@ export function similarity(runs: readonly RunFiles[]): Section {
     KINDS.map(([key, name, kind]) => ({ name, style: kind, counts: analysis.similarity[key].counts }))));
   const row = (name: Part, kind: string, { count, mean, quantiles }: Distribution): Part[] => [name, kind, grouped(count), mean.toFixed(3), ...Object.values(quantiles).map((each) => each.toFixed(3))];
   const levels = Object.keys(found[0]?.analysis.similarity.positive.quantiles ?? {}).map((level) => `${Math.round(100 * Number(level))} %`);
+  const settingsOf = ({ attack, images: count, space }: RecordedAnalysis) =>
+    `${grouped(count)} images, ${attack.norm}, epsilon ${ball(attack.epsilon)}, step ${ball(attack.stepSize)}, ${attack.steps} steps, batches of ${attack.batchSize}, compared in the ${space}`;
+  const same = new Set(found.map(({ analysis }) => settingsOf(analysis))).size === 1;
   const share = ({ identity, class: other }: { identity: number; class: number }): Part => html`${percent(identity)} <span class="soft">(${percent(other)})</span>`;
   return {
     id: 'similarity', title: 'Similarities and identity confusion',
     body: html`${found.length > 0 && html`<p>Each image has two random views. The contrastive adversary moves view 1, or the image as it is, up the contrastive loss against view 2, the method's own attack
-(${found.map(({ run, analysis: { attack, images: count, space } }) => `${run.name}: ${grouped(count)} images, ${attack.norm}, epsilon ${ball(attack.epsilon)}, step ${ball(attack.stepSize)}, ${attack.steps} steps, compared in the ${space}`).join('; ')}).</p>
+(${same ? settingsOf(found[0]!.analysis) : found.map(({ run, analysis }) => `${run.name}: ${settingsOf(analysis)}`).join('; ')}).</p>
 ${dataTable('Identity confusion: the share whose nearest neighbour is another image (in brackets: an image of another class): of view 1 and of its adversary among the second views, of the adversaries of the images among the images. Lower is better. Alignment: mean squared distance of two views; uniformity: log mean exp(-2 squared distance) of different images; both lower is better.',
     ['run', 'view 1', 'its adversary', 'image, contrastive adversary', "image, classifier's adversary", 'alignment', 'alignment of adversaries', 'uniformity'],
     found.map(({ run, style, analysis: { confusion, classifier, alignment, uniformity } }) => [

@@ -36,7 +36,7 @@ td.number { white-space: nowrap; }
 code { font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { overflow-x: auto; background: var(--panel); padding: .75rem; font-size: .8rem; }
 .grid img { display: block; width: 4.25rem; height: 4.25rem; image-rendering: pixelated; background: var(--panel); }
-.grid th, .grid td { border: 0; padding: .15rem .3rem; font-size: .8rem; text-align: center; vertical-align: middle; }
+.grid th, .grid td { border: 0; padding: .15rem .3rem; font-size: .8rem; text-align: center; vertical-align: middle; min-width: 4.9rem; }
 .grid tbody th { text-align: right; }
 @media print {
   :root { color-scheme: light; --page: #fff; --ink: #000; --soft: #333; --rule: #999; --panel: #fff; --mark: #000; --markback: #fff; }

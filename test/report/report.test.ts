@@ -153,7 +153,7 @@ describe('folders that are not whole', () => {
     ['no run', (at) => mkdirSync(at), /no config\.json/],
     ['a config that is no JSON', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{'); }, /config\.json: not valid JSON/],
     ['a config of something else', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{"preset":1}'); }, /config\.json: preset: /],
-    ['metrics of something else', (at) => { cpSync(plain, at, { recursive: true }); writeFileSync(join(at, 'metrics.jsonl'), '{"type":"step","step":"x"}\n'); }, /metrics\.jsonl, line 1: step: /],
+    ['metrics of something else', (at) => { cpSync(plain, at, { recursive: true }); writeFileSync(join(at, 'metrics.jsonl'), '{"type":"step","step":"x"}\n'); }, /metrics\.jsonl: line 1, step: /],
     ['an analysis whose tensors are others', (at) => { cpSync(plain, at, { recursive: true }); cpSync(join(at, 'encoder.safetensors'), join(at, 'analysis.safetensors')); }, /expected examples and examplesAdversarial/],
   ])('%s is a clear error', async (what, make, says) => {
     const at = join(folder, what.replaceAll(' ', '-')), out = join(folder, 'none.html');
