@@ -45,11 +45,6 @@ const longestHeader = 65_535;  // all that version 1 can have
  * to int64, uint8, float16 to float64 of either byte order. No pickle is ever opened.
  * @throws FileError for anything that is no such file: another kind, Python objects, Fortran order, a size that is not the header's
  * @throws ArgumentRangeError for rows that the array does not have
- * @example
- * ```ts
- * const { data, shape, dtype } = await readNpy('labels.npy');
- * const { data: some } = await readNpy('fog.npy', { start: 10_000, end: 20_000 });
- * ```
  */
 export async function readNpy(path: string, options?: NpyOptions): Promise<NpyArray> {
   const given = check.options('options', options, ['start', 'end']);
