@@ -13,6 +13,8 @@ export { openDataset, findDataset, DATASETS, dataCacheFolder, type DatasetName, 
 export type { FolderOptions } from './data/folder.js';
 export { downloadDataset, DOWNLOADABLE, type DownloadOptions, type DownloadProgress } from './data/download.js';
 export { Split, type Dataset, type Indices } from './data/dataset.js';
+export { corrupt, CORRUPTIONS, SEVERITIES, type CorruptionName, type CorruptOptions, type Severity } from './data/corrupt.js';
+export { openCorruptions, EXTRA_CORRUPTIONS, type CorruptedSet, type PublishedCorruption } from './data/corruptions.js';
 export { readNpy, type NpyArray, type NpyOptions } from './data/npy.js';
 export { proceduralDataset, PROCEDURAL_CLASSES, type ProceduralOptions } from './data/procedural.js';
 export {
@@ -30,6 +32,9 @@ export { analyze, type Analysis, type AnalysisResult, type AnalyzeOptions, type 
 export { readAnalysis, saveAnalysis, type RecordedAnalysis } from './analysis/file.js';
 export type { Distribution } from './analysis/distribution.js';
 export { report, type ReportOptions } from './report/report.js';
+export {
+  evaluateCorruptions, type CorruptionProgress, type CorruptionReport, type CorruptionScore, type CorruptionSettings, type EvaluateCorruptionsOptions,
+} from './evaluation/corruptions.js';
 export { Model } from './model/model.js';
 export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, type LoadStateOptions, type ProjectorConfig } from './model/encoder.js';
 export { Classifier, type ClassifierConfig, type ClassifierOrigin, type ClassifierOptions } from './model/classifier.js';

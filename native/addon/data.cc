@@ -1,8 +1,9 @@
-// Augmentation off the main thread. Everything else of the data room goes through the dispatcher.
+// Augmentation and corruption off the main thread. Everything else of the data room goes through the dispatcher.
 #include "addon.h"
 #include "convert.h"
 #include "jobs.h"
 #include "../ops/augment.h"
+#include "../ops/corruption.h"
 
 namespace a_infonce::addon {
 namespace {
@@ -40,8 +41,23 @@ Napi::Value augment(const Napi::CallbackInfo& info) {
   });
 }
 
+/// corrupt(pixels, samples, { type, severity, seed }) -> job of a tensor.
+Napi::Value corrupt(const Napi::CallbackInfo& info) {
+  const at::Tensor pixels = tensor_arg(info[0], "pixels"), samples = tensor_arg(info[1], "samples");
+  const Options options(info[2], "options");
+  const std::string type = options.string("type");
+  const int64_t severity = options.integer("severity"), seed = options.integer("seed");
+  return start_job(info.Env(), info.Env().Undefined(), [=](JobContext&) -> Completion {
+    at::Tensor out = ops::corrupt(pixels, samples, type, severity, seed);
+    return [out](Napi::Env env) { return wrap_tensor(env, out); };
+  });
+}
+
 }  // namespace
 
-void export_data(Napi::Env env, Napi::Object exports) { export_function(env, exports, "augment", augment); }
+void export_data(Napi::Env env, Napi::Object exports) {
+  export_function(env, exports, "augment", augment);
+  export_function(env, exports, "corrupt", corrupt);
+}
 
 }  // namespace a_infonce::addon

@@ -162,6 +162,7 @@ export function makeDataset(name: string, classes: readonly string[], train: Spl
   return { name, classes, channels: train.channels, size: train.size, train, test, dispose, [Symbol.dispose]: dispose };
 }
 
-function toFloat(bytes: Tensor): Tensor {
+/** @internal uint8 to float32 in [0, 1], as torchvision's `ToTensor`. */
+export function toFloat(bytes: Tensor): Tensor {
   return ops.aten.div(bytes.to({ dtype: 'float32' }), 255);
 }

@@ -3,7 +3,6 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, extname, join } from 'node:path';
-import type { Sharp, SharpOptions } from 'sharp';
 import { FileError, LoadError } from '../runtime/errors.js';
 import { makeDataset, Split, type Dataset } from './dataset.js';
 import { fileError, kindOf, MAX_BYTES } from './files.js';
@@ -31,8 +30,6 @@ interface Item {
   path: string;
   label: number;
 }
-
-type OpenImage = (path: string, options: SharpOptions) => Sharp;
 
 /** Whether `folder` holds train/<class>/<image> or <class>/<image>. */
 export async function isImageFolder(folder: string): Promise<boolean> {
@@ -147,7 +144,8 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
   return { pixels, channels, size };
 }
 
-async function loadSharp(): Promise<OpenImage> {
+/** @internal */
+export async function loadSharp(): Promise<typeof import('sharp').default> {
   try {
     return (await import('sharp')).default;
   } catch (error) {

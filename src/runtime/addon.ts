@@ -134,6 +134,8 @@ export interface NativePipeline {
 }
 export interface DataAddon {
   augment(pixels: TensorHandle, indices: TensorHandle, options: NativePipeline & { seed: number; epoch: number; view: number }): NativeJob<TensorHandle>;
+  /** uint8 [N, C, H, W] to the same; `samples`: int64 [N], which name the random numbers. */
+  corrupt(pixels: TensorHandle, samples: TensorHandle, options: { type: string; severity: number; seed: number }): NativeJob<TensorHandle>;
 }
 export type TrainerHandle = Handle<'Trainer'>;
 export type OptimizerHandle = Handle<'Optimizer'>;

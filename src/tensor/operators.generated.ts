@@ -4600,6 +4600,7 @@ export interface AInfonceOperators extends ByOverload {
   augment(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
   augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
   augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
+  corrupt(pixels: Tensor, samples: Tensor, keywords: { type: string; severity: Int; seed: Int }): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, alpha_max: number): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, keywords?: { alpha_max?: number }): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, keywords?: { eta?: number; alpha_max?: number }): Tensor;

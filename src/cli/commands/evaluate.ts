@@ -63,12 +63,15 @@ export const evaluate = define<Options>({
   },
 });
 
+/** The name of the classifier's file in the folder of a run. */
+export const classifierFile = (path: string): string => (statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path));
+
 /** Adds the scores of a classifier in a run's folder to its results.jsonl. */
-export async function record(folder: string, path: string, data: string, scores: Record<string, Score>): Promise<void> {
+export async function record(folder: string, path: string, data: string, scores: Record<string, Omit<Score, 'settings'> & { settings: object }>): Promise<void> {
   const { recordResult } = await import('../../index.js');
-  const model = statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path);
+  const model = classifierFile(path);
   const mode = (/-(alf|aff)\.safetensors$/.exec(model)?.[1] ?? 'slf') as 'slf' | 'alf' | 'aff';
-  for (const [name, { accuracy, correct, total, settings }] of Object.entries(scores)) await recordResult(folder, { model, mode, data, name, accuracy, correct, total, settings });
+  for (const [name, { accuracy, correct, total, settings }] of Object.entries(scores)) await recordResult(folder, { model, mode, data, name, accuracy, correct, total, settings: { ...settings } });
 }
 
 /** The settings of a score, as the table shows them. */

@@ -1,0 +1,82 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Argument, Option } from 'commander';
+import type { CorruptionReport, CorruptionScore, PublishedCorruption, Severity } from '../../index.js';
+import { define } from '../command.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { integer, list } from '../options.js';
+import { percent, table } from '../output.js';
+import { Progress } from '../progress.js';
+import { classifierFile, loadModel, record } from './evaluate.js';
+
+interface Options extends DataOptions {
+  published?: string;
+  types?: PublishedCorruption[];
+  severities: Severity[];
+  batchSize?: number;
+  limit?: number;
+  again?: boolean;
+}
+
+export const corruptions = define<Options>({
+  name: 'corruptions',
+  summary: 'measure accuracy under common corruptions',
+  description: 'Measures how many test images a classifier gets right under the fifteen common corruptions of Hendrycks and Dietterich (noise, blur, weather,\n' +
+    'color, geometry) at five severities. They are made here, or read from a folder of CIFAR-10-C or CIFAR-100-C. Each number of a classifier in the folder\n' +
+    'of a run is added to its results.jsonl at once, and not measured again unless the classifier is newer.',
+  arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
+  options: [
+    ...dataOptions("the run's"),
+    new Option('--published <folder>', 'read them there (gaussian_noise.npy, ..., labels.npy) instead of making them'),
+    new Option('--types <names>', 'some of them, as fog,jpeg-compression; default: all fifteen').argParser(list() as (text: string) => PublishedCorruption[]),
+    new Option('--severities <numbers>', 'some of 1 to 5, with commas between').argParser((text) => list(['1', '2', '3', '4', '5'])(text).map(Number) as Severity[])
+      .default([1, 2, 3, 4, 5], '1,2,3,4,5'),
+    new Option('--batch-size <n>', 'images at once; default: 256').argParser(integer({ min: 1 })),
+    new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
+    new Option('--again', 'measure also what results.jsonl has already'),
+  ],
+  examples: [
+    ['a-infonce corruptions runs/iphn', 'all of them, made here'],
+    ['a-infonce corruptions runs/iphn --published CIFAR-10-C', 'the published images'],
+    ['a-infonce corruptions runs/iphn --types fog,snow --severities 3 --limit 1000', 'some of them'],
+  ],
+  async action(context, options, path) {
+    const { output, signal } = context;
+    const { published, types, severities, batchSize, limit, again, seed } = options;
+    using model = await loadModel(context, path!);
+    const run = await recordedRun(path!);
+    using data = await openData(context, options, run?.data);
+    const { evaluateCorruptions, readResults } = await import('../../index.js');
+    const done: CorruptionScore[] = [];
+    if (run && !again) {
+      const file = classifierFile(path!);
+      const { mtime } = await stat(join(run.folder, file));
+      for (const result of await readResults(run.folder)) {
+        const { corruption, severity } = result.settings;
+        if (result.model === file && result.data === data.name && new Date(result.time) >= mtime && typeof corruption === 'string')
+          done.push({ type: corruption, severity, ...result } as unknown as CorruptionScore);
+      }
+    }
+    using progress = new Progress(output, { label: 'Corrupting', rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
+    const report = await evaluateCorruptions(model, data.test, {
+      types, severities, source: published ?? 'generated', seed, limit, batchSize, done, signal,
+      onScore: async (score) => { if (run) await record(run.folder, path!, data.name, { [`${score.type}-${score.severity}`]: score }); },
+      onProgress: ({ name, done: images, total }) => progress.outOf(total).update(images, name),
+    });
+    progress.stop();
+    output.result({ model: path, data: data.name, source: published ?? 'generated', ...report }, lines(report, severities));
+  },
+});
+
+function lines({ clean, scores, types, mean, relative }: CorruptionReport, severities: readonly Severity[]): string[] {
+  const rows = Object.entries(types).map(([type, average]) => [
+    type, ...severities.map((severity) => percent(scores.find((score) => score.type === type && score.severity === severity)!.accuracy)), percent(average),
+  ]);
+  return [
+    ...table([['corruption', ...severities.map((severity) => `severity ${severity}`), 'mean'], ...rows]),
+    '',
+    ...table([['mean', percent(mean)], ['clean', percent(clean.accuracy)], ['mean / clean', percent(relative)]]),
+    '',
+    `${clean.total} images of each.`,
+  ];
+}
