@@ -1,0 +1,67 @@
+import { mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Classifier, Encoder, evaluateCorruptions, proceduralDataset, readResults, type CorruptionReport } from 'a-infonce';
+import { run } from '../../src/cli/run.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'a-infonce-cli-corruptions-'));
+  using encoder = Encoder.create({ width: 4 });
+  using classifier = Classifier.create({ encoder, classes: 10 });
+  await classifier.save(join(folder, 'classifier.safetensors'));
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ preset: 'quickstart', data: { name: 'procedural', procedural: { train: 10, test: 30, size: 32, seed: 0 } } }));
+});
+afterEach(() => { rmSync(folder, { recursive: true, force: true }); });
+
+async function call(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  const code = await run(args, { stdout, stderr });
+  stdout.end();
+  stderr.end();
+  return { code, out: await text(stdout), err: await text(stderr) };
+}
+const some = ['--types', 'fog,contrast', '--severities', '1,4', '--limit', '20'];
+
+test('corruptions measures, keeps the numbers with the run, and measures none of them twice', async () => {
+  const first = await call('corruptions', folder, ...some, '--json');
+  expect([first.code, first.err]).toEqual([0, '']);
+  const report = JSON.parse(first.out) as CorruptionReport;
+  using data = proceduralDataset({ train: 10, test: 30 });
+  using classifier = await Classifier.load(folder);
+  const expected = await evaluateCorruptions(classifier, data.test, { types: ['fog', 'contrast'], severities: [1, 4], limit: 20 });
+  expect(report).toMatchObject({ data: 'procedural', source: 'generated', ...expected });
+  const recorded = await readResults(folder);
+  expect(recorded.map(({ name }) => name)).toEqual(['fog-1', 'fog-4', 'contrast-1', 'contrast-4']);
+  expect(recorded[1]).toMatchObject({
+    model: 'classifier.safetensors', mode: 'slf', data: 'procedural', correct: expected.scores[1]!.correct, total: 20,
+    settings: { corruption: 'fog', severity: 4, limit: 20, source: 'generated', seed: 0 },
+  });
+
+  const again = await call('corruptions', folder, ...some, '--severities', '1,4,5');
+  expect([again.code, (await readResults(folder)).length]).toEqual([0, 6]);
+  expect(again.out.split('\n').slice(0, 3).map((line) => line.split(/ {2,}/).map((cell) => cell.trim()))[0]).toEqual(['corruption', 'severity 1', 'severity 4', 'severity 5', 'mean']);
+  expect(again.out).toMatch(/^fog .* %$/m);
+  expect(again.out).toContain('20 images of each.');
+  await call('corruptions', folder, ...some, '--again');
+  expect((await readResults(folder)).length).toBe(10);
+  const later = new Date(Date.now() + 60_000);
+  utimesSync(join(folder, 'classifier.safetensors'), later, later);
+  await call('corruptions', folder, ...some);
+  expect((await readResults(folder)).length).toBe(14);
+});
+
+test.each([
+  [['--types', 'rain'], 2, /--types: expected one of 'gaussian-noise'/],
+  [['--severities', '0'], 2, /Expected some of 1, 2, 3, 4, 5/],
+  [['--severities', '1,1'], 2, /--severities: expected at least one, each once/],
+  [['--published', 'nowhere'], 1, /nowhere: there is no such folder/],
+  [['--limit', '0'], 2, /--limit/],
+])('corruptions %j says what is wrong', async (args, code, message) => {
+  const result = await call('corruptions', folder, ...args);
+  expect([result.code, result.out]).toEqual([code, '']);
+  expect(result.err).toMatch(message);
+});
