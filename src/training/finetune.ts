@@ -10,7 +10,6 @@ import type { TrainerHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonFiniteError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
-import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { ops } from '../tensor/ops.js';
 import { keep, noGrad, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
@@ -229,9 +228,7 @@ class Finetuning {
     if (plan.out !== undefined) {
       this.folder = await RunFolder.open(plan.out, plan.resume);
       if (this.folder.config !== undefined) requireRecorded(plan.out, this.folder.config, config);
-      const environment = { ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}` };
-      const changed = await this.folder.describe(config, environment);
-      if (changed.length > 0) warnings.push(`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`);
+      warnings.push(...await this.folder.describe(config));
     }
     using own = config.mode === 'aff' ? encoder.clone() : undefined;
     this.classifier = Classifier.create({ encoder: own ?? encoder, classes: data.classes.length, branch: config.branch, seed: deriveSeed(config.seed, 'head') });

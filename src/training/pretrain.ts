@@ -9,7 +9,6 @@ import type { TensorHandle, TrainerHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonFiniteError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
-import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { ops } from '../tensor/ops.js';
 import { keep, noGrad, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -143,9 +142,7 @@ class Run {
     const { plan, folder } = this;
     await this.resolve();
     const { config } = this;
-    const environment = { ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}` };
-    const changed = await folder.describe(config, environment);
-    const warnings = changed.length === 0 ? [] : [`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`];
+    const warnings = await folder.describe(config);
     this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, seed: deriveSeed(config.seed, 'initialisation') });
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
     this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });

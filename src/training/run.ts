@@ -7,6 +7,7 @@ import type { LockHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, check, FileError } from '../runtime/errors.js';
 import { atomically, makeFolder } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
+import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { differences } from './presets.js';
 import { EventFile } from './tensorboard.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -86,15 +87,17 @@ export class RunFolder {
     }
   }
 
-  /** Writes what the run is and what it runs on. Returns the keys of the environment that are not what they were when the run began. */
-  async describe(config: unknown, environment: Record<string, unknown>): Promise<string[]> {
+  /** Writes what the run is and what it runs on. Returns warnings: of what it runs on that is not what it was when the run began. */
+  async describe(config: unknown): Promise<string[]> {
+    const environment = { ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}` };
     if (this.config === undefined) {
       await this.writeJson('environment.json', environment);
       // Last: a folder without it holds no run yet.
       await this.writeJson('config.json', config);
       return [];
     }
-    return differences(await readJson(join(this.path, 'environment.json')), environment);
+    const changed = differences(await readJson(join(this.path, 'environment.json')), environment);
+    return changed.length === 0 ? [] : [`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`];
   }
 
   /**

@@ -54,7 +54,9 @@ test.each([
   [['pretrain', '--checkpoint-every', 'often'], /Expected a number of steps \(500\) or of seconds \(300s\)/],
   [['pretrain', '--resume'], /--resume needs the folder of the run: --out <folder>/],
   [['finetune'], /missing required argument 'encoder'/],
-  [['finetune', 'x', '--mode', 'slow'], /Allowed choices are slf/],
+  [['finetune', 'x', '--mode', 'slow'], /Allowed choices are slf, alf, aff/],
+  [['finetune', 'x', '--label-fraction', '0'], /Expected a number \(0\.0314, 8\/255\) of above 0 and at most 1/],
+  [['finetune', 'x', '--validation', 'some'], /Expected a number/],
   [['evaluate', 'x', '--epsilon', '8/256/2'], /Expected a number \(0\.0314, 8\/255\) of at least 0/],
   [['evaluate', 'x', '--limit', '1.5'], /Expected an integer of at least 1/],
   [['attack', 'x', '--images', 'y', '--data', 'z'], /cannot be used with/],
@@ -216,6 +218,26 @@ describe('a run', () => {
     const { code, stderr } = await call(['pretrain', ...tiny, '--out', 'run']);
     expect(code).toBe(2);
     expect(stderr).toContain('there is a run in run already. Choose another --out, or go on with it:\n  a-infonce pretrain --out run --resume');
+  });
+
+  test('is fine-tuned adversarially by the values that it recorded, and goes on after ctrl-C', async () => {
+    const sets = ['encoder.width=2', 'finetuning.aff.epochs=60', 'finetuning.aff.batchSize=20', 'finetuning.aff.trades.attack.steps=1'].flatMap((each) => ['--set', each]);
+    expect(await call(['pretrain', '--preset', 'quickstart', '--out', 'tuned', '--limit', '40', '--epochs', '1', '--batch-size', '20', ...sets])).toMatchObject({ code: 0 });
+    const args = ['finetune', 'tuned', '--mode', 'aff', '--limit', '40', '--validation', '.25', '--checkpoint-every', '1', '--threads', '1'];
+    const whole = await call([...args, '--out', 'whole.safetensors', '--json']);
+    expect(JSON.parse(whole.stdout)).toMatchObject({ classifier: 'whole.safetensors', mode: 'aff', epochs: 60 });
+
+    const child = spawn(process.execPath, [main, ...args], { cwd: folder, stdio: 'ignore' });
+    const work = join(folder, 'tuned', 'classifier-aff.run');
+    while (!(existsSync(work) && readdirSync(work).some((name) => /^checkpoint-.*[3-9]\.safetensors$/.test(name)))) await new Promise((resolve) => setTimeout(resolve, 1));
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
+    expect(existsSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toBe(false);
+    expect(await call(args)).toMatchObject({ code: 2, stderr: expect.stringContaining('an interrupted fine-tuning is in tuned/classifier-aff.run. Go on with it') as string });
+    expect((await call([...args, '--resume'])).stderr).toMatch(/Going on after step \d+ of 120\./);
+    expect(readFileSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toEqual(readFileSync(join(folder, 'whole.safetensors')));
+    const other = await call([...args, '--resume', '--set', 'trades.beta=5']);
+    expect(other.stderr).toMatch(/config\.trades\.beta: expected 6, as recorded in .*, got 5/);
   });
 
   test('becomes a classifier, which is evaluated and attacked', async () => {

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Classifier, Dataset, Encoder, FinetuneMode, FinetuneOptions, PresetName, PretrainConfig } from '../../index.js';
+import { classifierFile, workFolder } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -28,9 +29,6 @@ interface Options extends DataOptions {
   set?: Record<string, unknown>;
   checkpointEvery?: FinetuneOptions['checkpointEvery'];
 }
-
-/** The name of a classifier's file in the folder of its run. */
-export const classifierFile = (mode: FinetuneMode): string => (mode === 'slf' ? 'classifier.safetensors' : `classifier-${mode}.safetensors`);
 
 export const finetune = define<Options>({
   name: 'finetune',
@@ -64,7 +62,7 @@ export const finetune = define<Options>({
     await checkPlace(out, [from!, join(from!, 'encoder.safetensors')]);
     if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
       throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
-    const work = `${out.replace(/\.safetensors$/, '')}.run`;
+    const work = workFolder(out);
     if (!resume) {
       if (existsSync(join(work, 'config.json')) && !existsSync(join(work, 'classifier.safetensors')))
         throw new UsageError(`an interrupted fine-tuning is in ${work}. Go on with it (the same command with --resume), or remove that folder`);

@@ -37,7 +37,7 @@ export const quickstart = define<Options>({
     await train(context, { preset: PRESET, out, data, seed, epochs, batchSize, overrides: set, checkpointEvery }, again, false);
 
     const compare = async (encoder: Encoder, name: string, file: string): Promise<Record<string, Score>> => {
-      const { classifier } = await fitHead(context, encoder, data, { mode: 'slf', preset: PRESET, seed }, `Classifier on the ${name} encoder`);
+      const { classifier } = await fitHead(context, encoder, data, { mode: 'slf', preset: config, seed }, `Classifier on the ${name} encoder`);
       using fitted: Classifier = classifier;
       await fitted.save(join(out, file));
       const { epsilon, stepSize } = config.evaluation.pgd20;

@@ -1,0 +1,7 @@
+import type { FinetuneMode } from './finetune.js';
+
+/** The file of a classifier in the folder of its run. */
+export const classifierFile = (mode: FinetuneMode): string => (mode === 'slf' ? 'classifier.safetensors' : `classifier-${mode}.safetensors`);
+
+/** The folder beside a classifier's file in which its fine-tuning keeps its state. */
+export const workFolder = (file: string): string => `${file.replace(/\.safetensors$/, '')}.run`;
