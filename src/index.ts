@@ -25,6 +25,7 @@ export { apgd, type ApgdOptions, type ResolvedApgdOptions } from './attack/apgd.
 export { carliniWagner, type CarliniWagnerOptions, type ResolvedCarliniWagnerOptions } from './attack/carlini-wagner.js';
 export { fab, type FabOptions, type ResolvedFabOptions } from './attack/fab.js';
 export { square, type ResolvedSquareOptions, type SquareOptions } from './attack/square.js';
+export { fgsm, mim, type FgsmOptions, type MimOptions } from './attack/fgsm.js';
 export { pgd, type PgdOptions, type ResolvedPgdOptions } from './attack/pgd.js';
 export { evaluate, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Score } from './evaluation/evaluate.js';
 export { readResults, recordResult, type Result } from './evaluation/results.js';

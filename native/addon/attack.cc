@@ -70,6 +70,7 @@ Napi::Value pgd(const Napi::CallbackInfo& info, const at::Tensor& images, const 
   attack::PgdOptions options = pgd_options(given);
   options.norm = norm_option(given);
   options.restarts = given.integer("restarts");
+  options.momentum = given.number("momentum");
   options.early_stop = given.boolean("earlyStop", false);
   options.train_mode = given.boolean("trainMode", false);
   options.seed = static_cast<uint64_t>(given.integer("seed"));

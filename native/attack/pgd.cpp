@@ -1,9 +1,11 @@
 #include "attack/pgd.h"
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <algorithm>
 #include <cmath>
@@ -20,6 +22,7 @@ void check(const at::Tensor& images, const PgdOptions& options) {
   require_range(std::isfinite(options.epsilon) && options.epsilon >= 0, "epsilon", "a finite number of at least 0", std::to_string(options.epsilon));
   require_range(std::isfinite(options.step_size) && options.step_size >= 0, "step_size", "a finite number of at least 0",
                 std::to_string(options.step_size));
+  require_range(std::isfinite(options.momentum) && options.momentum >= 0, "momentum", "a finite number of at least 0", std::to_string(options.momentum));
   require_range(options.steps >= 0, "steps", "an integer of at least 0", std::to_string(options.steps));
   require_range(options.restarts >= 1, "restarts", "an integer of at least 1", std::to_string(options.restarts));
   require_range(options.batch_size >= 0, "batch_size", "an integer of at least 0", std::to_string(options.batch_size));
@@ -54,16 +57,25 @@ class Ascent {
   }
 
   at::Tensor climb(at::Tensor x_adv, const std::function<void(int64_t)>& stepped) const {
+    at::Tensor direction;
     for (int64_t step = 0; step < options_.steps; ++step) {
       const auto [grad, fooled] = gradient(x_adv);
       if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) {
         stepped(options_.steps - step);
         break;
       }
-      move(x_adv, grad);
+      direction = options_.momentum == 0 ? grad : accumulated(direction, grad);
+      move(x_adv, direction);
       stepped(1);
     }
     return x_adv;
+  }
+
+  /// momentum * direction + grad / |grad|_1, of each sample; |grad|_1 = 0 adds nothing.
+  at::Tensor accumulated(const at::Tensor& direction, const at::Tensor& grad) const {
+    const at::Tensor length = grad.flatten(1).abs().sum(1);
+    const at::Tensor unit = grad / per_sample(at::where(length.eq(0), at::ones_like(length), length), grad);
+    return direction.defined() ? direction * options_.momentum + unit : unit;
   }
 
   void move(at::Tensor& x_adv, const at::Tensor& grad) const try {

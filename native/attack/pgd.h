@@ -13,6 +13,7 @@ struct PgdOptions {
   bool random_start = true;      // Linf: uniform in the cube; L2: uniform direction, radius uniform on [0, epsilon]
   bool clamp_start = true;       // clamp the random start to [0, 1] (RoCL does, AdvCL does not)
   bool clamp_then_project = false;  // RoCL's order; for images in [0, 1] and Linf both orders give the same bits
+  double momentum = 0;           // the share of the steps before in the direction (Dong et al., CVPR 2018); gradients then count by their direction alone
   bool early_stop = false;       // leave a batch once all of its samples are fooled
   bool train_mode = false;       // attack with batch statistics, updating the running ones (AdvCL); model overloads only
   uint64_t seed = 0;             // the start of a sample depends on (seed, its number, the restart) alone

@@ -21,6 +21,8 @@ export interface PgdOptions extends JobOptions {
   clampStart?: boolean;
   /** Clamp onto [0, 1] before the projection onto the ball (RoCL's code) instead of after. For linf both give the same bits. Default false. */
   clampThenProject?: boolean;
+  /** The share of the steps before in the direction of a step, as in {@link mim}; gradients then count by their direction alone. Default 0. */
+  momentum?: number;
   /** Leave a batch once all of its samples fool the model. Default false. */
   earlyStop?: boolean;
   /** Read `labels` as classes to reach instead of classes to leave. Default false. */
@@ -45,7 +47,7 @@ export interface PgdOptions extends JobOptions {
 export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress' | 'objective'>>;
 
 const KNOWN = [
-  'norm', 'epsilon', 'stepSize', 'steps', 'restarts', 'randomStart', 'clampStart', 'clampThenProject', 'earlyStop', 'targeted', 'trainMode', 'seed',
+  'norm', 'epsilon', 'stepSize', 'steps', 'restarts', 'randomStart', 'clampStart', 'clampThenProject', 'momentum', 'earlyStop', 'targeted', 'trainMode', 'seed',
   'batchSize', 'objective', 'signal', 'onProgress',
 ] as const satisfies readonly (keyof PgdOptions)[];
 
@@ -66,6 +68,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdO
     randomStart: flag('randomStart', true),
     clampStart: flag('clampStart', true),
     clampThenProject: flag('clampThenProject', false),
+    momentum: check.finite('options.momentum', given.momentum ?? 0, { min: 0 }),
     earlyStop: flag('earlyStop', false),
     targeted: flag('targeted', false),
     trainMode: flag('trainMode', false),

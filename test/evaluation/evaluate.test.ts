@@ -32,7 +32,7 @@ describe('evaluate', () => {
           accuracy: robust / 16, correct: robust, total: 16,
           settings: {
             attack: 'pgd', limit: 16, norm: 'linf', epsilon: 0.02, stepSize: 0.005, steps: 5, restarts: 1, randomStart: true, clampStart: true,
-            clampThenProject: false, earlyStop: false, targeted: false, trainMode: false, seed: 4, batchSize,
+            clampThenProject: false, momentum: 0, earlyStop: false, targeted: false, trainMode: false, seed: 4, batchSize,
           },
         },
       });

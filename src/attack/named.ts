@@ -1,0 +1,65 @@
+/** The attacks that evaluations and the command line know by name. */
+import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { type ResolvedApgdOptions, resolveApgdOptions, runApgd } from './apgd.js';
+import type { AttackModel, BallOptions, Watch } from './attack.js';
+import { resolveFgsmOptions, resolveMimOptions } from './fgsm.js';
+import { type ResolvedPgdOptions, resolvePgdOptions, runPgd } from './pgd.js';
+
+/**
+ * `'pgd<steps>'` (`'pgd20'`), `'fgsm'`, `'mim<steps>'`: {@link pgd}, {@link fgsm} and {@link mim}. `'apgd-ce'`, `'apgd-dlr'`, `'apgd-t'`: {@link apgd} with
+ * 100 steps on the cross-entropy, the DLR loss and the targeted DLR loss.
+ */
+export type SingleAttack = `pgd${number}` | 'fgsm' | `mim${number}` | 'apgd-ce' | 'apgd-dlr' | 'apgd-t';
+
+/** What may be said of an attack that goes by its name. */
+export interface NamedAttackOptions extends BallOptions {
+  /** Of pgd. Default epsilon/4. */
+  stepSize?: number | undefined;
+  /** Of pgd. Default true. */
+  randomStart?: boolean | undefined;
+  /** Runs from different starts: of pgd and apgd (of each target). Default 1. */
+  restarts?: number | undefined;
+  /** Default 0. */
+  seed?: number | undefined;
+  /** Images a forward pass. Default 256. */
+  batchSize?: number | undefined;
+}
+
+/** An attack with every value decided. */
+export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOptions) | ({ attack: 'apgd' } & ResolvedApgdOptions);
+
+/** An attack and how to run it. @internal */
+export interface NamedAttack {
+  settings: AttackSettings;
+  /** `samples`: int64 [N], the numbers of the samples in the whole set. */
+  run(model: AttackModel, images: Tensor, labels: Tensor, samples: Tensor, watch: Watch): Promise<Tensor>;
+}
+
+/** @internal */
+export const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr' or 'apgd-t'";
+
+/** The attack of that name. `argument` names the name in errors. @internal */
+export function namedAttack(name: unknown, given: NamedAttackOptions, argument: string): NamedAttack {
+  if (typeof name !== 'string') throw new ArgumentTypeError(argument, 'a name', describe(name));
+  const { norm, epsilon, stepSize, randomStart, restarts, seed, batchSize } = given;
+  const ball = { norm, epsilon, batchSize } as const;
+  const descent = (attack: 'pgd' | 'fgsm' | 'mim', settings: ResolvedPgdOptions): NamedAttack => ({
+    settings: { attack, ...settings },
+    run: (model, images, labels, samples, watch) => runPgd(model, images, labels, settings, watch, samples),
+  });
+  const auto = (loss: ResolvedApgdOptions['loss']): NamedAttack => {
+    const settings = resolveApgdOptions({ ...ball, loss, restarts, seed });
+    return { settings: { attack: 'apgd', ...settings }, run: (model, images, labels, samples, watch) => runApgd(model, images, labels, settings, watch, samples) };
+  };
+  const [, kind, steps] = /^(pgd|mim)([1-9]\d{0,4})$/.exec(name) ?? [];
+  switch (kind ?? name) {
+    case 'pgd': return descent('pgd', resolvePgdOptions({ ...ball, steps: Number(steps), stepSize, randomStart, restarts, seed }));
+    case 'mim': return descent('mim', resolveMimOptions({ ...ball, steps: Number(steps) }));
+    case 'fgsm': return descent('fgsm', resolveFgsmOptions({ ...ball }));
+    case 'apgd-ce': return auto('ce');
+    case 'apgd-dlr': return auto('dlr');
+    case 'apgd-t': return auto('dlr-targeted');
+    default: throw new ArgumentRangeError(argument, ATTACK_NAMES, describe(name));
+  }
+}

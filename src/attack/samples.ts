@@ -1,0 +1,67 @@
+/** Labelled images as attacks and evaluations read them. */
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { ops } from '../tensor/ops.js';
+import { scope } from '../tensor/scope.js';
+import { type Tensor, tensor } from '../tensor/tensor.js';
+import { checkImages, checkLabels } from './attack.js';
+
+/** The part of a data set that evaluation reads. */
+export interface EvaluationData {
+  /** Number of samples. */
+  readonly length: number;
+  /** Images start to end-1: float32 `[end - start, C, H, W]` in [0, 1]. */
+  images(start: number, end: number): Tensor | Promise<Tensor>;
+  /** Their classes: int64 `[end - start]`. */
+  labels(start: number, end: number): Tensor | Promise<Tensor>;
+}
+
+/** Checks that `data` is a data set. @internal */
+export function checkData(data: EvaluationData): void {
+  if (data === null || typeof data !== 'object' || typeof data.images !== 'function' || typeof data.labels !== 'function')
+    throw new ArgumentTypeError('data', 'a data set with length, images() and labels()', describe(data));
+  check.integer('data.length', data.length, { min: 1 });
+}
+
+/** Samples start to end-1, checked to be as many images and labels as were asked for. @internal */
+export async function readSamples(data: EvaluationData, start: number, end: number): Promise<{ images: Tensor; labels: Tensor }> {
+  const images = await data.images(start, end), labels = await data.labels(start, end);
+  const count = end - start;
+  checkImages('data.images', images);
+  if (images.shape[0] !== count) throw new ArgumentRangeError('data.images', `${count} images for samples ${start} to ${end - 1}`, `[${images.shape.join(', ')}]`);
+  checkLabels('data.labels', labels, count);
+  return { images, labels };
+}
+
+/** The samples of these numbers, which ascend. @internal */
+export async function gatherSamples(data: EvaluationData, numbers: readonly number[]): Promise<{ images: Tensor; labels: Tensor }> {
+  return scope(async () => {
+    const block = numbers.length, parts: { images: Tensor; labels: Tensor }[] = [];
+    for (let at = 0; at < numbers.length; ) {
+      const start = numbers[at]!, end = Math.min(start + block, data.length); // never much more in memory than was asked for
+      let next = at;
+      while (next < numbers.length && numbers[next]! < end) next++;
+      const read = await readSamples(data, start, numbers[next - 1]! + 1);
+      const rows = rowsOf(numbers.slice(at, next).map((number) => number - start));
+      parts.push({ images: ops.aten.index_select(read.images, 0, rows), labels: ops.aten.index_select(read.labels, 0, rows) });
+      at = next;
+    }
+    return { images: ops.aten.cat(parts.map(({ images }) => images)), labels: ops.aten.cat(parts.map(({ labels }) => labels)) };
+  });
+}
+
+/** Labels that are classes of the model, or the error that names the first that is none. @internal */
+export function checkClasses(labels: Tensor, classes: number, start: number): void {
+  const wanted = labels.toTypedArray() as BigInt64Array;
+  const foreign = wanted.findIndex((label) => label < 0n || label >= classes);
+  if (foreign >= 0)
+    throw new ArgumentRangeError('data.labels', `classes from 0 to ${classes - 1}, as the model has`, `${wanted[foreign]} for sample ${start + foreign}`);
+}
+
+/** The rows where both agree. @internal */
+export function agreeing(predicted: Tensor, labels: Tensor): number[] {
+  const classes = predicted.toTypedArray(), wanted = labels.toTypedArray();
+  return Array.from(wanted.keys()).filter((row) => classes[row] === wanted[row]);
+}
+
+/** Row numbers as an int64 tensor. @internal */
+export const rowsOf = (rows: readonly number[]): Tensor => tensor(BigInt64Array.from(rows, BigInt));
