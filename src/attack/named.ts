@@ -2,15 +2,19 @@
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type ResolvedApgdOptions, resolveApgdOptions, runApgd } from './apgd.js';
-import type { AttackModel, BallOptions, Watch } from './attack.js';
+import { type AttackModel, type BallOptions, type Watch, resolveBall } from './attack.js';
+import { type ResolvedCarliniWagnerOptions, resolveCarliniWagnerOptions, runCarliniWagner } from './carlini-wagner.js';
+import { type ResolvedFabOptions, resolveFabOptions, runFab } from './fab.js';
 import { resolveFgsmOptions, resolveMimOptions } from './fgsm.js';
 import { type ResolvedPgdOptions, resolvePgdOptions, runPgd } from './pgd.js';
+import { type ResolvedSquareOptions, resolveSquareOptions, runSquare } from './square.js';
 
 /**
  * `'pgd<steps>'` (`'pgd20'`), `'fgsm'`, `'mim<steps>'`: {@link pgd}, {@link fgsm} and {@link mim}. `'apgd-ce'`, `'apgd-dlr'`, `'apgd-t'`: {@link apgd} with
- * 100 steps on the cross-entropy, the DLR loss and the targeted DLR loss.
+ * 100 steps on the cross-entropy, the DLR loss and the targeted DLR loss. `'fab-t'`: {@link fab}. `'square'`: {@link square} with the schedule of AutoAttack.
+ * `'cw'`: {@link carliniWagner}, for l2; what it finds counts within epsilon.
  */
-export type SingleAttack = `pgd${number}` | 'fgsm' | `mim${number}` | 'apgd-ce' | 'apgd-dlr' | 'apgd-t';
+export type SingleAttack = `pgd${number}` | 'fgsm' | `mim${number}` | 'apgd-ce' | 'apgd-dlr' | 'apgd-t' | 'fab-t' | 'square' | 'cw';
 
 /** What may be said of an attack that goes by its name. */
 export interface NamedAttackOptions extends BallOptions {
@@ -18,7 +22,7 @@ export interface NamedAttackOptions extends BallOptions {
   stepSize?: number | undefined;
   /** Of pgd. Default true. */
   randomStart?: boolean | undefined;
-  /** Runs from different starts: of pgd and apgd (of each target). Default 1. */
+  /** Runs from different starts: of pgd, apgd and fab (of each target), square. Default 1. */
   restarts?: number | undefined;
   /** Default 0. */
   seed?: number | undefined;
@@ -27,7 +31,8 @@ export interface NamedAttackOptions extends BallOptions {
 }
 
 /** An attack with every value decided. */
-export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOptions) | ({ attack: 'apgd' } & ResolvedApgdOptions);
+export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOptions) | ({ attack: 'apgd' } & ResolvedApgdOptions)
+  | ({ attack: 'fab' } & ResolvedFabOptions) | ({ attack: 'square' } & ResolvedSquareOptions) | ({ attack: 'cw'; norm: 'l2' } & ResolvedCarliniWagnerOptions);
 
 /** An attack and how to run it. @internal */
 export interface NamedAttack {
@@ -37,7 +42,7 @@ export interface NamedAttack {
 }
 
 /** @internal */
-export const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr' or 'apgd-t'";
+export const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
 
 /** The attack of that name. `argument` names the name in errors. @internal */
 export function namedAttack(name: unknown, given: NamedAttackOptions, argument: string): NamedAttack {
@@ -60,6 +65,19 @@ export function namedAttack(name: unknown, given: NamedAttackOptions, argument: 
     case 'apgd-ce': return auto('ce');
     case 'apgd-dlr': return auto('dlr');
     case 'apgd-t': return auto('dlr-targeted');
+    case 'fab-t': {
+      const settings = resolveFabOptions({ ...ball, restarts, seed });
+      return { settings: { attack: 'fab', ...settings }, run: (model, images, labels, samples, watch) => runFab(model, images, labels, settings, watch, samples) };
+    }
+    case 'square': {
+      const settings = resolveSquareOptions({ ...ball, restarts, seed, rescaleSchedule: false });
+      return { settings: { attack: 'square', ...settings }, run: (model, images, labels, samples, watch) => runSquare(model, images, labels, settings, watch, samples) };
+    }
+    case 'cw': {
+      if (norm !== 'l2') throw new ArgumentRangeError('options.norm', "'l2' for the attack 'cw'", describe(norm ?? 'linf'));
+      const settings = resolveCarliniWagnerOptions({ epsilon: resolveBall(ball).epsilon, batchSize });
+      return { settings: { attack: 'cw', norm, ...settings }, run: (model, images, labels, _, watch) => runCarliniWagner(model, images, labels, settings, watch) };
+    }
     default: throw new ArgumentRangeError(argument, ATTACK_NAMES, describe(name));
   }
 }

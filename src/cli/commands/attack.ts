@@ -1,5 +1,5 @@
 import { Argument, Option } from 'commander';
-import type { Model, Tensor } from '../../index.js';
+import type { Model, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -7,9 +7,10 @@ import { integer } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
-import { attackOptions, loadModel } from './evaluate.js';
+import { ATTACKS, attackOptions, loadModel } from './evaluate.js';
 
 interface Options extends DataOptions {
+  attack: string;
   images?: string;
   out: string;
   norm?: 'linf' | 'l2';
@@ -25,42 +26,42 @@ interface Options extends DataOptions {
 export const attack = define<Options>({
   name: 'attack',
   summary: 'make adversarial images and keep them',
-  description: 'Attacks a classifier with PGD on the test images of a data set, or on images of your own, and writes images, adversarial and labels ' +
+  description: 'Attacks a classifier, with PGD unless told, on the test images of a data set, or on images of your own, and writes images, adversarial and labels ' +
     'to a safetensors file. Prints how many of the images that were classified right are now classified wrong.',
   arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
   options: [
     ...dataOptions("the run's"),
     new Option('--images <file>', 'a safetensors file instead: images [N, C, H, W], float32 in [0, 1], and labels [N], int64').conflicts(['data', 'dataRoot']),
     new Option('--out <file>', 'where to write them').default('adversarial.safetensors'),
+    new Option('--attack <name>', `${ATTACKS}; default: pgd, with the options for it`).default('pgd', 'pgd'),
     ...attackOptions(),
-    new Option('--steps <n>', 'steps; default: 20').argParser(integer({ min: 0, max: 1e6 })),
-    new Option('--no-random-start', 'start at the image itself'),
+    new Option('--steps <n>', 'steps of pgd; default: 20').argParser(integer({ min: 0, max: 1e6 })),
+    new Option('--no-random-start', 'start pgd at the image itself'),
     new Option('--limit <n>', 'the first images only').argParser(integer({ min: 1 })),
   ],
   examples: [
     ['a-infonce attack runs/iphn --limit 256', 'adversaries of 256 test images in adversarial.safetensors'],
+    ['a-infonce attack runs/iphn --attack autoattack --limit 256', 'of each image the adversary of the attack that broke it'],
     ['a-infonce attack model.pt --images batch.safetensors --norm l2 --epsilon 0.5', 'on images of your own'],
   ],
   async action(context, options, path) {
     const { output, signal } = context;
-    const { pgd, scope, writeSafetensors } = await import('../../index.js');
+    const { scope, writeSafetensors } = await import('../../index.js');
     await checkPlace(options.out, [path!, options.images]);
     using model = await loadModel(context, path!);
     await scope(async () => {
       const { images, labels } = await inputs(context, options, path!);
-      const { norm, epsilon, stepSize, steps, restarts, randomStart, batchSize = 256, seed } = options;
-      using progress = new Progress(output, { label: 'Attacking', rate: (each) => `${each.toFixed(1)} steps/s` });
-      const adversarial = await pgd(model, images, labels, {
-        norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
-      });
+      const { batchSize = 256 } = options;
+      using progress = new Progress(output, { label: 'Attacking' });
+      const { adversarial, settings } = await make(options, model, images, labels, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
       progress.stop();
       const before = await right(context, model, images, labels, batchSize);
       const after = await right(context, model, adversarial, labels, batchSize);
       const standing = before.filter((each, row) => each && after[row]).length;
       const correct = before.filter(Boolean).length;
       const success = correct === 0 ? null : 1 - standing / correct;
-      await writeSafetensors(options.out, Object.entries({ images, adversarial, labels }), { attack: JSON.stringify({ norm, epsilon, stepSize, steps, restarts, randomStart, seed }) });
-      output.result({ out: options.out, images: before.length, correct, fooled: correct - standing, successRate: success }, [
+      await writeSafetensors(options.out, Object.entries({ images, adversarial, labels }), { attack: JSON.stringify(settings) });
+      output.result({ out: options.out, attack: settings, images: before.length, correct, fooled: correct - standing, successRate: success }, [
         `${correct} of ${counted(before.length, 'image')} ${before.length === 1 ? 'was' : 'were'} classified right (${percent(correct / before.length)}).`,
         ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)}.`]),
         `images, adversarial and labels are in ${options.out}`,
@@ -68,6 +69,30 @@ export const attack = define<Options>({
     });
   },
 });
+
+/** Adversaries of the attack asked for, and its settings. */
+async function make(
+  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed }: Options & { seed?: number | undefined }, model: Model, images: Tensor, labels: Tensor,
+  watch: { signal?: AbortSignal | undefined; onProgress: (progress: StepProgress) => void },
+): Promise<{ adversarial: Tensor; settings: object }> {
+  if (name !== 'pgd' && steps !== undefined) throw new UsageError(`--steps is of pgd: type --attack pgd${steps}, or leave it out`);
+  if (name === 'autoattack') {
+    const { autoAttack } = await import('../../index.js');
+    const { adversaries, settings, attacks } = await autoAttack(model, images, labels, {
+      norm, epsilon, batchSize, seed, keepAdversaries: true, signal: watch.signal, onProgress: ({ share }) => watch.onProgress({ done: images.shape[0]! * share, total: images.shape[0]! }),
+    });
+    return { adversarial: adversaries!, settings: { attack: name, ...settings, attacks: attacks.map((step) => step.settings) } };
+  }
+  if (name === 'pgd') {
+    const { pgd } = await import('../../index.js');
+    const settings = { norm, epsilon, stepSize, steps, restarts, randomStart, seed };
+    return { adversarial: await pgd(model, images, labels, { ...settings, batchSize, ...watch }), settings: { attack: name, ...settings } };
+  }
+  const { namedAttack } = await import('../../attack/named.js');
+  const { rowsOf } = await import('../../attack/samples.js');
+  const { settings, run } = namedAttack(name, { norm, epsilon, stepSize, randomStart, restarts, seed, batchSize }, '--attack');
+  return { adversarial: await run(model, images, labels, rowsOf([...Array(images.shape[0]).keys()]), watch), settings };
+}
 
 async function inputs(context: Context, options: Options, model: string): Promise<{ images: Tensor; labels: Tensor }> {
   if (options.images === undefined) {

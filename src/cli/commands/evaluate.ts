@@ -1,12 +1,12 @@
 import { statSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { AttackName, EvaluateOptions, Model, Score, Split } from '../../index.js';
+import type { AttackName, AttackSettings, EvaluateOptions, Model, Score, Split } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, list, real } from '../options.js';
-import { percent, table } from '../output.js';
+import { duration, percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
 
@@ -18,13 +18,19 @@ interface Options extends DataOptions {
   restarts?: number;
   batchSize?: number;
   limit?: number;
+  state?: string;
 }
+
+/** These are made with the values that a run's folder names. */
+const DESCENT = /^(clean|pgd.*)$/;
+/** Attacks by name. */
+export const ATTACKS = 'pgd<steps>, fgsm, mim<steps>, apgd-ce, apgd-dlr, apgd-t, fab-t, square, cw (with --norm l2), autoattack';
 
 /** The ball and the steps of an attack. */
 export const attackOptions = (defaults = { epsilon: '8/255 (l2: 0.5)', stepSize: 'a quarter of epsilon' }): Option[] => [
   new Option('--norm <name>', 'how a change is measured; default: linf').choices(['linf', 'l2']),
   new Option('--epsilon <number>', `the largest change, pixels being in [0, 1]; default: ${defaults.epsilon}`).argParser(real({ min: 0 })),
-  new Option('--step-size <number>', `of one step; default: ${defaults.stepSize}`).argParser(real({ min: 0 })),
+  new Option('--step-size <number>', `of one step of PGD; default: ${defaults.stepSize}`).argParser(real({ min: 0 })),
   new Option('--restarts <n>', 'from so many random starts; default: 1').argParser(integer({ min: 1 })),
   new Option('--batch-size <n>', 'images at once; default: 256').argParser(integer({ min: 1 })),
 ];
@@ -32,17 +38,19 @@ export const attackOptions = (defaults = { epsilon: '8/255 (l2: 0.5)', stepSize:
 export const evaluate = define<Options>({
   name: 'evaluate',
   summary: 'measure accuracy, clean and under attack',
-  description: 'Measures how many test images a classifier gets right: as they are (clean) and under attack (pgd20: 20 steps of PGD).\n' +
-    'An image counts as right under attack only if it is right without it too. Scores of a classifier in the folder of a run are added to its results.jsonl.',
+  description: 'Measures how many test images a classifier gets right: as they are (clean) and under attack (pgd20: 20 steps of PGD;\n' +
+    'autoattack: the standard AutoAttack, of which the worst case counts). An image counts as right under attack only if it is right without it too. Scores of a classifier in the folder of a run are added to its results.jsonl.',
   arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
   options: [
     ...dataOptions("the run's"),
-    new Option('--attacks <names>', 'clean, pgd<steps>, with commas between').argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
+    new Option('--attacks <names>', `clean, ${ATTACKS}; with commas between`).argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
     ...attackOptions({ epsilon: "the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
+    new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
   ],
   examples: [
     ['a-infonce evaluate runs/iphn', 'clean and PGD-20 accuracy'],
+    ['a-infonce evaluate runs/iphn --attacks clean,pgd20,autoattack --state runs/iphn/autoattack.safetensors', "AutoAttack too; long, but it can be interrupted"],
     ['a-infonce evaluate runs/iphn --attacks pgd20,pgd100 --epsilon 4/255', 'other attacks'],
     ['a-infonce evaluate model.pt --data cifar10 --limit 1000', 'a TorchScript model'],
   ],
@@ -50,16 +58,31 @@ export const evaluate = define<Options>({
     using model = await loadModel(context, path!);
     const run = await recordedRun(path!);
     using data = await openData(context, options, run?.data);
-    const { attacks, norm, restarts, batchSize, limit, seed } = options;
-    // A ball of another kind or size has steps of its own.
-    const recorded = norm === 'l2' || options.epsilon !== undefined ? undefined : run?.evaluation?.pgd20;
-    const { epsilon = recorded?.epsilon, stepSize = recorded?.stepSize } = options;
-    const scores = await measure(context, model, data.test, { attacks, norm, epsilon, stepSize, restarts, randomStart: recorded?.randomStart, batchSize, limit, seed });
+    const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
+    // What the run says of PGD is of PGD alone; and a ball of another kind or size has steps of its own.
+    const recorded = norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20;
+    const common = { norm, restarts, batchSize, limit, seed };
+    const [descents, others] = [attacks.filter((name) => DESCENT.test(name)), attacks.filter((name) => !DESCENT.test(name))];
+    const found: Record<string, Score> = {
+      ...(descents.length > 0 && await measure(context, model, data.test, {
+        ...common, attacks: descents, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, randomStart: recorded?.randomStart,
+      })),
+      ...(others.length + Number(state !== undefined) > 0 && await measure(context, model, data.test, { ...common, attacks: others, epsilon, state })),
+    };
+    const scores = Object.fromEntries(attacks.map((name) => [name, found[name]!]));
     if (run) await record(run.folder, path!, data.name, scores);
-    context.output.result({ model: path, data: data.name, scores }, table([
-      ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
-      ...Object.entries(scores).map(([name, { accuracy, correct, total, settings }]) => [name, percent(accuracy), String(correct), String(total), ...columns(settings)]),
-    ]));
+    context.output.result({ model: path, data: data.name, scores }, [
+      ...table([
+        ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
+        ...Object.entries(scores).flatMap(([name, { accuracy, correct, total, settings, autoAttack }]) => [
+          [name, percent(accuracy), String(correct), String(total), ...columns(settings)],
+          ...(autoAttack?.attacks ?? []).map((step) => [
+            `  after ${step.attack}`, percent(step.accuracy), String(Math.round(step.accuracy * total)), String(total), ...columns(step.settings),
+          ]),
+        ]),
+      ]),
+      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${duration(autoAttack.secondsPerImage)} an image.`] : [])),
+    ]);
   },
 });
 
@@ -75,11 +98,14 @@ export async function record(folder: string, path: string, data: string, scores:
 }
 
 /** The settings of a score, as the table shows them. */
-function columns(settings: Score['settings']): string[] {
+function columns(settings: Score['settings'] | AttackSettings): string[] {
   if (settings.attack === 'clean') return ['-', '-', '-', '-', '-'];
-  const { norm, epsilon, stepSize, steps, randomStart, restarts } = settings;
-  const [ball, step] = [epsilon, stepSize].map((value) => String(Number(value.toPrecision(4)))) as [string, string];
-  return [norm, ball, step, String(steps), `${randomStart ? 'random' : 'image'}${restarts > 1 ? ` x ${restarts}` : ''}`];
+  const round = (value: number) => String(Number(value.toPrecision(4)));
+  const ball = [settings.norm, settings.epsilon === null ? '-' : round(settings.epsilon)];
+  if (settings.attack === 'autoattack') return [...ball, '-', '-', '-'];
+  const restarts = 'restarts' in settings && settings.restarts > 1 ? ` x ${settings.restarts}` : '';
+  const start = settings.attack === 'cw' || settings.attack === 'fab' || ('randomStart' in settings && !settings.randomStart) ? 'image' : 'random';
+  return [...ball, 'stepSize' in settings ? round(settings.stepSize) : '-', String('queries' in settings ? settings.queries : settings.steps), start + restarts];
 }
 
 /** What can be attacked and evaluated, in eval mode. */

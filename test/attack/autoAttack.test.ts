@@ -1,0 +1,157 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  ArgumentRangeError, FileError, apgd, autoAttack, evaluate, fab, memory, ops, square, writeSafetensors,
+  type AttackModel, type AutoAttackOptions, type AutoAttackProgress, type AutoAttackReport, type EvaluationData, type Model, type Tensor,
+} from 'a-infonce';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { difference, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
+
+const { aten } = ops;
+const { images, labels } = reference();
+const wrongly = int64((labels.toArray() as bigint[]).map((label, i) => (i === 2 || i === 9 ? (Number(label) + 1) % 4 : Number(label))));
+const data: EvaluationData = {
+  length: 16,
+  images: (start, end) => aten.slice(images, 0, start, end).clone(),
+  labels: (start, end) => aten.slice(wrongly, 0, start, end).clone(),
+};
+const folder = mkdtempSync(join(tmpdir(), 'a-infonce-autoattack-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+let net: Model;
+beforeAll(async () => {
+  net = await loadNet();
+});
+const comparable = ({ attacks, secondsPerImage: _, adversaries: __, settings, ...rest }: AutoAttackReport) =>
+  ({ ...rest, attacks: attacks.map(({ attack, attacked, broken, accuracy }) => ({ attack, attacked, broken, accuracy })), epsilon: settings.epsilon });
+
+// Small enough that some samples stand.
+const epsilon = 0.02;
+
+describe('autoAttack', () => {
+  it('is the four attacks one after the other, each on what stands, and keeps count of who broke what', async () => {
+    const report = await autoAttack(net, data, { epsilon, seed: 3, keepAdversaries: true });
+    const label = wrongly.toTypedArray() as BigInt64Array;
+    const predicted = (x: Tensor) => aten.argmax(net.forward(x), 1).toTypedArray() as BigInt64Array;
+    const clean = predicted(images);
+    const brokenBy: AutoAttackReport['brokenBy'] = Array.from(clean, (value, i) => (value === label[i] ? null : 'clean'));
+    for (const [name, attack] of [
+      ['apgd-ce', () => apgd(net, images, wrongly, { epsilon, seed: 3 })],
+      ['apgd-t', () => apgd(net, images, wrongly, { epsilon, seed: 3, loss: 'dlr-targeted' })],
+      ['fab-t', () => fab(net, images, wrongly, { epsilon, seed: 3 })],
+      ['square', () => square(net, images, wrongly, { epsilon, seed: 3, rescaleSchedule: false })],
+    ] as const) {
+      using adversaries = await attack();
+      const found = predicted(adversaries);
+      brokenBy.forEach((by, i) => by === null && found[i] !== label[i] && (brokenBy[i] = name));
+    }
+    expect(report.brokenBy).toEqual(brokenBy);
+    const standing = brokenBy.filter((by) => by === null).length;
+    expect(standing).toBeGreaterThan(0);
+    expect(standing).toBeLessThan(14);
+    expect(report).toMatchObject({ correct: standing, total: 16, accuracy: standing / 16, clean: { correct: 14, accuracy: 14 / 16 } });
+    let left = 14;
+    for (const step of report.attacks) {
+      expect(step.attacked).toBe(left);
+      expect(step.broken).toBe(brokenBy.filter((by) => by === step.attack).length);
+      left -= step.broken;
+      expect(step.accuracy).toBe(left / 16);
+      expect(step.settings).toMatchObject({ norm: 'linf', epsilon, seed: 3 });
+    }
+    expect(report.attacks.map(({ settings }) => settings)).toMatchObject([
+      { attack: 'apgd', loss: 'ce', steps: 100, restarts: 1, rho: 0.75 }, { attack: 'apgd', loss: 'dlr-targeted', steps: 100, targets: 9 },
+      { attack: 'fab', steps: 100, targets: 9, restarts: 1 }, { attack: 'square', queries: 5000, pInit: 0.8, rescaleSchedule: false },
+    ]);
+    expect(report.secondsPerImage).toBeCloseTo(report.attacks.reduce((sum, { seconds }) => sum + seconds, 0) / 16, 10);
+    // The adversaries: broken where it says so, within the ball, the image elsewhere.
+    using adversaries = report.adversaries!;
+    const found = predicted(adversaries), delta = difference(adversaries, images);
+    brokenBy.forEach((by, i) => {
+      expect(largest(delta[i]!)).toBeLessThanOrEqual(epsilon);
+      if (by === null || by === 'clean') expect(rows(adversaries)[i]).toEqual(rows(images)[i]);
+      else expect(found[i]).not.toBe(label[i]);
+    });
+  });
+
+  it('says the same whatever the batch size, of tensors and of function models, and through evaluate', async () => {
+    const expected = comparable(await autoAttack(net, data, { epsilon }));
+    expect(comparable(await autoAttack(net, images, wrongly, { epsilon, batchSize: 5 }))).toEqual(expected);
+    expect(comparable(await autoAttack(functionNet(net), data, { epsilon }))).toEqual(expected);
+    const { clean, autoattack } = await evaluate(net, data, { attacks: ['clean', 'autoattack'], epsilon });
+    expect([clean.correct, autoattack.correct, autoattack.total]).toEqual([14, expected.correct, 16]);
+    expect(autoattack.settings).toMatchObject({ attack: 'autoattack', version: 'standard', norm: 'linf', epsilon, attacks: [{ attack: 'apgd' }, { attack: 'apgd' }, { attack: 'fab' }, { attack: 'square' }] });
+    expect(autoattack.autoAttack!.brokenBy).toEqual(expected.brokenBy);
+  });
+
+  it('gives the clean accuracy for epsilon 0, and less in larger balls', async () => {
+    const options: AutoAttackOptions = { limit: 8 };
+    expect((await autoAttack(net, data, { ...options, epsilon: 0 })).correct).toBe(7);
+    const by = [await autoAttack(net, data, { ...options, epsilon: 0.01 }), await autoAttack(net, data, { ...options, epsilon: 0.02 }), await autoAttack(net, data, { ...options, epsilon: 0.1 })].map(({ correct }) => correct);
+    expect(by).toEqual([...by].sort((a, b) => b - a));
+    expect(by[2]).toBe(0);
+    const l2 = await autoAttack(net, data, { ...options, norm: 'l2' });
+    expect(l2.settings).toMatchObject({ norm: 'l2', epsilon: 0.5 });
+  });
+
+  it('goes on where it was stopped, to the same end', async () => {
+    const state = join(folder, 'state.safetensors'), options = { epsilon, batchSize: 4, state, keepAdversaries: true } as const;
+    const whole = await autoAttack(net, data, { ...options, state: undefined });
+    // Stopped in each attack in turn, in the middle of a batch and between batches.
+    for (const attack of ['apgd-ce', 'apgd-t', 'fab-t', 'square'] as const) {
+      const controller = new AbortController(), reason = new Error('enough');
+      const until = ({ attack: now, done }: AutoAttackProgress) => now === attack && done > 2 && controller.abort(reason);
+      await expect(autoAttack(net, data, { ...options, signal: controller.signal, onProgress: until })).rejects.toBe(reason);
+    }
+    const seen = new Set<string>();
+    const resumed = await autoAttack(net, data, { ...options, onProgress: ({ attack }) => seen.add(attack) });
+    expect([...seen]).toEqual(['clean', 'square']);
+    expect(comparable(resumed)).toEqual(comparable(whole));
+    rows(resumed.adversaries!).forEach((row, i) => expect(largest(row.map((value, k) => value - rows(whole.adversaries!)[i]![k]!))).toBe(0));
+    // And a finished one costs nothing.
+    const again = await autoAttack(net, data, { ...options, batchSize: 16, onProgress: ({ attack }) => expect(attack).toBe('clean') });
+    expect(comparable(again)).toEqual(comparable(whole));
+    expect(again.secondsPerImage).toBe(resumed.secondsPerImage);
+  });
+
+  it('refuses a state of another model, other data or settings, and files that are none', async () => {
+    const state = join(folder, 'other.safetensors'), options = { epsilon: 0.1, limit: 6, state } as const;
+    await autoAttack(net, data, options);
+    const refused = async (message: string, run: Promise<unknown>) => {
+      await expect(run).rejects.toBeInstanceOf(FileError);
+      await expect(run).rejects.toThrow(message);
+    };
+    await refused('with other settings', autoAttack(net, data, { ...options, seed: 1 }));
+    await refused('with other settings', autoAttack(net, data, { ...options, limit: 5 }));
+    await refused('on other data', autoAttack(net, { ...data, images: (start, end) => aten.mul(aten.slice(images, 0, start, end), 0.5) }, options));
+    using other = await loadNet();
+    aten.add_(other.state().get('5.bias')!, 1e-6);
+    await refused('of another model', autoAttack(other, data, options));
+    await writeSafetensors(state, [['broken', wrongly]]);
+    await refused('not the state', autoAttack(net, data, options));
+    await refused('cannot be written', autoAttack(net, data, { ...options, state: join(folder, 'no', 'such') }));
+  });
+
+  it('counts progress up to the end, and leaves nothing behind', async () => {
+    const before = memory();
+    const shares: number[] = [];
+    await autoAttack(net, data, { epsilon, batchSize: 4, onProgress: ({ share, done, total, standing }) => {
+      shares.push(share);
+      expect(done).toBeLessThanOrEqual(total);
+      expect(standing).toBeLessThanOrEqual(16);
+    } });
+    expect(shares).toEqual([...shares].sort((a, b) => a - b));
+    expect(shares.at(-1)).toBe(1);
+    expect(memory()).toEqual(before);
+  });
+
+  it('names bad arguments', async () => {
+    const three: AttackModel = (x) => aten.slice(functionNet(net)(x), 1, 0, 3);
+    await expect(autoAttack(three, { ...data, labels: (start, end) => int64(Array(end - start).fill(0)) })).rejects.toThrow('model: expected at least 4 classes');
+    for (const [argument, options] of [['options.version', { version: 'plus' }], ['options.epsilon', { epsilon: 8 }], ['options.limit', { limit: 0 }], ['options.steps', { steps: 3 }]] as const)
+      await expect(autoAttack(net, data, options as never)).rejects.toMatchObject({ argument });
+    await expect(autoAttack(net, images, aten.slice(labels, 0, 0, 3))).rejects.toBeInstanceOf(ArgumentRangeError);
+    await expect(evaluate(net, data, { attacks: ['clean'], state: 'x' })).rejects.toMatchObject({ argument: 'options.state' });
+    await expect(evaluate(net, data, { attacks: ['cw'] })).rejects.toMatchObject({ argument: 'options.norm' });
+    await expect(evaluate(net, data, { attacks: ['apgd' as never] })).rejects.toMatchObject({ argument: 'options.attacks[0]' });
+  });
+});
