@@ -15,9 +15,6 @@ namespace {
 
 constexpr double TINY = 1e-12;  // as the authors guard their divisions
 
-/// Rows of a mask, int64.
-at::Tensor rows_of(const at::Tensor& mask) { return mask.nonzero().flatten(); }
-
 at::Tensor unit_length(const at::Tensor& vectors) {
   return vectors / (per_sample(vectors.flatten(1).norm(2, 1), vectors) + TINY);
 }

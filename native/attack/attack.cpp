@@ -24,6 +24,8 @@ int64_t first_non_finite(const at::Tensor& rows) {
   return finite.all().item<bool>() ? -1 : finite.to(at::kByte).argmin(0).item<int64_t>();
 }
 
+at::Tensor rows_of(const at::Tensor& mask) { return mask.nonzero().flatten(); }
+
 at::Tensor per_sample(const at::Tensor& values, const at::Tensor& images) {
   std::vector<int64_t> shape(static_cast<size_t>(images.dim()), 1);
   shape[0] = values.size(0);

@@ -86,6 +86,8 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
 std::string typed_shape(const at::Tensor& tensor);
 /// Number of the first row with a NaN or an infinity, or -1.
 int64_t first_non_finite(const at::Tensor& rows);
+/// The rows where a mask [n] is true, int64.
+at::Tensor rows_of(const at::Tensor& mask);
 /// Row i as factor or condition for a tensor like `images`: [n] -> [n, 1, ...].
 at::Tensor per_sample(const at::Tensor& values, const at::Tensor& images);
 /// body(begin, end) for batches of at most `batch_size` (0: one batch).

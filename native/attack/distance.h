@@ -17,7 +17,4 @@ inline at::Tensor within(const at::Tensor& x_adv, const at::Tensor& images, Norm
   return distance(x_adv.to(at::kDouble), images.to(at::kDouble), norm).le(epsilon);
 }
 
-/// Numbers of the rows where it holds, int64 [m].
-inline at::Tensor rows_where(const at::Tensor& condition) { return condition.nonzero().squeeze(1); }
-
 }  // namespace a_infonce::attack

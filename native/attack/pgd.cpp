@@ -32,40 +32,56 @@ void check(const at::Tensor& images, const PgdOptions& options) {
                   typed_shape(options.start));
 }
 
+/// Samples that are attacked together.
+struct Part {
+  at::Tensor images, samples, start;  // start: undefined for a random one
+  Rows rows;
+  Part select(const at::Tensor& which) const {
+    const at::Tensor numbers = rows.numbers.index_select(0, which);
+    return {images.index_select(0, which), samples.index_select(0, which), start.defined() ? start.index_select(0, which) : start, {numbers, numbers[0].item<int64_t>()}};
+  }
+  int64_t size() const { return images.size(0); }
+  std::string name(int64_t row) const { return "sample " + std::to_string(rows.numbers[row].item<int64_t>()); }
+};
+
 /// One batch: the loop over restarts and steps.
 class Ascent {
  public:
-  Ascent(const Objective& objective, const PgdOptions& options, at::Tensor images, at::Tensor samples, at::Tensor start, int64_t first)
-      : objective_(objective), options_(options), images_(std::move(images)), samples_(std::move(samples)), given_start_(std::move(start)), first_(first) {}
+  Ascent(const Objective& objective, const PgdOptions& options, Part whole) : objective_(objective), options_(options), whole_(std::move(whole)) {}
 
   at::Tensor run(const std::function<void(int64_t)>& stepped) {
+    if (options_.restarts == 1) return climb(whole_, start(whole_, 0), stepped);
     for (int64_t restart = 0; restart < options_.restarts; ++restart) {
-      at::Tensor x_adv = climb(start(restart), stepped);
-      if (options_.restarts == 1) return x_adv;
-      keep_worst(std::move(x_adv));
+      const at::Tensor standing = rows_of(fooled_.defined() && !options_.train_mode ? fooled_.logical_not() : at::ones_like(whole_.samples, at::kBool));
+      if (standing.numel() == 0) {
+        stepped((options_.restarts - restart) * options_.steps);
+        break;
+      }
+      const Part part = standing.numel() == whole_.size() ? whole_ : whole_.select(standing);
+      keep_worst(part, standing, climb(part, start(part, restart), stepped));
     }
     return best_;
   }
 
  private:
-  at::Tensor start(int64_t restart) const {
+  at::Tensor start(const Part& part, int64_t restart) const {
     const auto seed = static_cast<int64_t>(options_.seed);
-    if (given_start_.defined()) return given_start_.clone();
-    if (!options_.random_start) return images_.clone();
-    return options_.norm == Norm::Linf ? ops::pgd_start_linf(images_, samples_, options_.epsilon, seed, restart, options_.clamp_start)
-                                       : ops::pgd_start_l2(images_, samples_, options_.epsilon, seed, restart, options_.clamp_start);
+    if (part.start.defined()) return part.start.clone();
+    if (!options_.random_start) return part.images.clone();
+    return options_.norm == Norm::Linf ? ops::pgd_start_linf(part.images, part.samples, options_.epsilon, seed, restart, options_.clamp_start)
+                                       : ops::pgd_start_l2(part.images, part.samples, options_.epsilon, seed, restart, options_.clamp_start);
   }
 
-  at::Tensor climb(at::Tensor x_adv, const std::function<void(int64_t)>& stepped) const {
+  at::Tensor climb(const Part& part, at::Tensor x_adv, const std::function<void(int64_t)>& stepped) const {
     at::Tensor direction;
     for (int64_t step = 0; step < options_.steps; ++step) {
-      const auto [grad, fooled] = gradient(x_adv);
+      const auto [grad, fooled] = gradient(part, x_adv);
       if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) {
         stepped(options_.steps - step);
         break;
       }
       direction = options_.momentum == 0 ? grad : accumulated(direction, grad);
-      move(x_adv, direction);
+      move(part, x_adv, direction);
       stepped(1);
     }
     return x_adv;
@@ -78,50 +94,51 @@ class Ascent {
     return direction.defined() ? direction * options_.momentum + unit : unit;
   }
 
-  void move(at::Tensor& x_adv, const at::Tensor& grad) const try {
+  void move(const Part& part, at::Tensor& x_adv, const at::Tensor& grad) const try {
     const auto step = options_.norm == Norm::Linf ? ops::pgd_step_linf_ : ops::pgd_step_l2_;
-    step(x_adv, grad, images_, options_.epsilon, options_.step_size, options_.clamp_then_project);
+    step(x_adv, grad, part.images, options_.epsilon, options_.step_size, options_.clamp_then_project);
   } catch (const Error& error) {
     if (error.kind != ErrorKind::NonFinite) throw;
-    throw Error(ErrorKind::NonFinite, "the gradient of sample " + std::to_string(first_ + first_non_finite(grad)) + " is NaN or infinite");
+    throw Error(ErrorKind::NonFinite, "the gradient of " + part.name(first_non_finite(grad)) + " is NaN or infinite");
   }
 
   /// Gradient of the summed loss, and who is fooled. The graph is gone when it returns.
-  std::pair<at::Tensor, at::Tensor> gradient(const at::Tensor& x_adv) const {
+  std::pair<at::Tensor, at::Tensor> gradient(const Part& part, const at::Tensor& x_adv) const {
     const at::AutoGradMode grad_mode(true);
     const at::Tensor leaf = x_adv.detach().requires_grad_(true);
-    const Outcome outcome = objective_(leaf, first_);
-    check_loss(outcome.loss);
+    const Outcome outcome = outcome_of(part, leaf);
     return {input_gradient(outcome.loss, leaf), outcome.fooled};
   }
 
-  void check_loss(const at::Tensor& loss) const {
-    require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == images_.size(0)), "objective",
-                  "a loss of shape [" + std::to_string(images_.size(0)) + "] or a scalar", typed_shape(loss));
+  Outcome outcome_of(const Part& part, const at::Tensor& x_adv) const {
+    Outcome outcome = objective_(x_adv, part.rows);
+    const at::Tensor& loss = outcome.loss;
+    require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == part.size()), "objective",
+                  "a loss of shape [" + std::to_string(part.size()) + "] or a scalar", typed_shape(loss));
+    return outcome;
   }
 
-  void keep_worst(at::Tensor x_adv) {
+  /// `standing`: the rows of the batch that the part holds.
+  void keep_worst(const Part& part, const at::Tensor& standing, at::Tensor x_adv) {
     const at::NoGradGuard no_grad;
-    const Outcome outcome = objective_(x_adv, first_);
-    check_loss(outcome.loss);
-    const at::Tensor loss = outcome.loss.detach().expand({images_.size(0)});
-    if (const int64_t row = first_non_finite(loss); row >= 0)
-      throw Error(ErrorKind::NonFinite, "the loss of sample " + std::to_string(first_ + row) + " is NaN or infinite");
+    const Outcome outcome = outcome_of(part, x_adv);
+    const at::Tensor loss = outcome.loss.detach().expand({part.size()}).contiguous();
+    if (const int64_t row = first_non_finite(loss); row >= 0) throw Error(ErrorKind::NonFinite, "the loss of " + part.name(row) + " is NaN or infinite");
     if (!best_.defined()) {
       best_ = std::move(x_adv), loss_ = loss, fooled_ = outcome.fooled;
       return;
     }
-    at::Tensor better = loss.gt(loss_);
-    if (fooled_.defined()) better = fooled_.logical_not().logical_and(better.logical_or(outcome.fooled));
-    best_ = at::where(per_sample(better, x_adv), x_adv, best_);
-    loss_ = at::where(better, loss, loss_);
-    if (fooled_.defined()) fooled_ = fooled_.logical_or(outcome.fooled);
+    at::Tensor better = loss.gt(loss_.index_select(0, standing));
+    if (fooled_.defined()) better = fooled_.index_select(0, standing).logical_not().logical_and(better.logical_or(outcome.fooled));
+    const at::Tensor rows = rows_of(better), places = standing.index_select(0, rows);
+    best_.index_copy_(0, places, x_adv.index_select(0, rows));
+    loss_.index_copy_(0, places, loss.index_select(0, rows));
+    if (fooled_.defined()) fooled_.index_fill_(0, standing.index_select(0, rows_of(outcome.fooled)), true);
   }
 
   const Objective& objective_;
   const PgdOptions& options_;
-  const at::Tensor images_, samples_, given_start_;
-  const int64_t first_;
+  const Part whole_;
   at::Tensor best_, loss_, fooled_;
 };
 
@@ -143,15 +160,15 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   for_batches(n, batch, [&](int64_t begin, int64_t end) {
     const at::Tensor start = options.start.defined() ? options.start.detach().slice(0, begin, end).contiguous() : at::Tensor();
     adversaries.slice(0, begin, end).copy_(
-        Ascent(objective, options, x.slice(0, begin, end), samples.slice(0, begin, end), start, begin).run(stepped));
+        Ascent(objective, options, {x.slice(0, begin, end), samples.slice(0, begin, end), start, {at::arange(begin, end, at::kLong), begin}}).run(stepped));
   });
   return adversaries;
 }
 
 Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
-  return [&model, labels = std::move(labels), targeted](const at::Tensor& x_adv, int64_t first) -> Outcome {
+  return [&model, labels = std::move(labels), targeted](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
     const at::Tensor logits = logits_of(model, x_adv);
-    const at::Tensor wanted = labels.slice(0, first, first + x_adv.size(0));
+    const at::Tensor wanted = labels.index_select(0, rows.numbers);
     const int64_t highest = wanted.numel() == 0 ? 0 : wanted.max().item<int64_t>();
     require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
     const at::Tensor loss = at::cross_entropy_loss(logits, wanted, {}, /*reduction none=*/0);

@@ -29,12 +29,20 @@ struct Outcome {
   at::Tensor fooled;  // bool [n], or undefined where the objective knows no success
 };
 
-/// x_adv [n, ...] holds the adversaries of samples first to first+n-1 of the images given to `pgd`. Runs with grad mode on.
-using Objective = std::function<Outcome(const at::Tensor& x_adv, int64_t first)>;
+/// Which of the images given to `pgd` a batch holds. Only an objective that knows success meets any but consecutive ones: for the others the number
+/// of the first says it all.
+struct Rows {
+  at::Tensor numbers;  // int64 [n]
+  int64_t first;
+  operator int64_t() const { return first; }
+};
+
+/// x_adv [n, ...]: the adversaries of these rows. Runs with grad mode on.
+using Objective = std::function<Outcome(const at::Tensor& x_adv, const Rows& rows)>;
 
 /// Adversaries [N, ...] of `images` (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
 /// clamp_start off: the bare start) and within epsilon of the images, exactly in floating point. Over restarts the first fooling adversary of a
-/// sample is kept, else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite gradient.
+/// sample is kept, and the sample leaves (but in train mode); else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite gradient.
 at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step = {});
 
 /// Cross-entropy of the model's logits and `labels` (int64 [N]); targeted: minus the cross-entropy, `labels` being the targets.

@@ -11,7 +11,7 @@ import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 import { type AttackModel, type BallOptions, checkFunction, checkImages, checkLabels, predict, resolveBall } from './attack.js';
-import { type AttackSettings, type NamedAttack, type SingleAttack, namedAttack } from './named.js';
+import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, gatherSamples, readSamples, rowsOf } from './samples.js';
 
 /** The attacks of version `'standard'` (Croce & Hein, ICML 2020), in their order. */
@@ -122,7 +122,14 @@ export async function autoAttack(model: AttackModel, images: Tensor, labels: Ten
 export async function autoAttack(
   model: AttackModel, source: EvaluationData | Tensor, second?: Tensor | AutoAttackOptions, third?: AutoAttackOptions,
 ): Promise<AutoAttackReport> {
-  const [data, options] = source instanceof Tensor ? [dataOf(source, second), third] : [source, second as AutoAttackOptions | undefined];
+  return source instanceof Tensor ? runAutoAttack(model, dataOf(source, second), third) : runAutoAttack(model, source, second as AutoAttackOptions | undefined);
+}
+
+/** `make`: the attack of each name. @internal */
+export async function runAutoAttack(
+  model: AttackModel, data: EvaluationData, options: AutoAttackOptions | undefined,
+  make = (name: AutoAttackStep['attack'], given: NamedAttackOptions): NamedAttack => namedAttack(name, given, 'options.version'),
+): Promise<AutoAttackReport> {
   const { signal, onProgress, ...given } = check.options('options', options, KNOWN);
   checkData(data);
   checkFunction('options.onProgress', onProgress);
@@ -135,7 +142,8 @@ export async function autoAttack(
   };
   const path = given.state === undefined ? undefined : check.string('options.state', given.state);
   const keepAdversaries = check.boolean('options.keepAdversaries', given.keepAdversaries ?? false);
-  const evaluation = new Evaluation(model, data, settings, { path, keepAdversaries, signal, onProgress });
+  const attacks = STANDARD.map((name) => make(name, { norm, epsilon, seed: settings.seed, batchSize: settings.batchSize }));
+  const evaluation = new Evaluation(model, data, attacks, settings, { path, keepAdversaries, signal, onProgress });
   try {
     return await evaluation.run();
   } finally {
@@ -151,7 +159,6 @@ interface How {
 }
 
 class Evaluation {
-  readonly #attacks: NamedAttack[];
   readonly #position: z.infer<typeof position>;
   /** By sample: 0 stands, 1 wrong without an attack, 2 + i broken by attack i. */
   #broken: Uint8Array;
@@ -159,13 +166,13 @@ class Evaluation {
   /** When the state was saved, and how long that took. */
   #saved = { at: -Infinity, took: 0 };
 
-  constructor(readonly model: AttackModel, readonly data: EvaluationData, readonly settings: AutoAttackReport['settings'], readonly how: How) {
-    const { version, norm, epsilon, seed, limit, batchSize } = settings;
-    this.#attacks = STANDARD.map((name) => namedAttack(name, { norm, epsilon, seed, batchSize }, 'options.version'));
-    this.#broken = new Uint8Array(limit);
+  constructor(
+    readonly model: AttackModel, readonly data: EvaluationData, readonly attacks: NamedAttack[], readonly settings: AutoAttackReport['settings'], readonly how: How,
+  ) {
+    this.#broken = new Uint8Array(settings.limit);
     const none = STANDARD.map(() => 0);
     // Results do not depend on the batch size: it may change from call to call.
-    const text = JSON.stringify({ version, norm, epsilon, seed, limit, keepAdversaries: how.keepAdversaries });
+    const text = JSON.stringify({ ...settings, keepAdversaries: how.keepAdversaries, attacks: attacks.map((attack) => attack.settings) }, (key, value: unknown) => (key === 'batchSize' ? undefined : value));
     this.#position = { model: '', data: '', settings: text, attacks: 0, samples: 0, seconds: none, attacked: [...none] };
   }
 
@@ -190,7 +197,7 @@ class Evaluation {
   /** Who is classified right; and what a state must be of. */
   async #clean() {
     const { model, data, how, settings: { limit, batchSize } } = this;
-    const digest = createHash('sha256'), kept: Tensor[] = [];
+    const digests = { images: createHash('sha256'), labels: createHash('sha256'), predicted: createHash('sha256') }, kept: Tensor[] = [];
     await scope(async () => {
       for (let start = 0; start < limit; start += batchSize) {
         const end = Math.min(limit, start + batchSize);
@@ -201,7 +208,7 @@ class Evaluation {
           checkClasses(read.labels, classes, start);
           const right = new Set(agreeing(predicted, read.labels));
           for (let row = 0; row < end - start; row++) this.#broken[start + row] = right.has(row) ? 0 : 1;
-          if (how.path !== undefined) for (const each of [read.images, read.labels, predicted]) digest.update(bytesOf(each));
+          if (how.path !== undefined) for (const [name, values] of Object.entries({ ...read, predicted })) digests[name as keyof typeof digests].update(bytesOf(values));
           return read;
         });
         labels.dispose();
@@ -211,8 +218,8 @@ class Evaluation {
       }
       if (how.keepAdversaries) this.#adversaries = keep(ops.aten.cat(kept));
     });
-    this.#position.data = digest.digest('hex');
-    if (how.path !== undefined) this.#position.model = digestOf(model);
+    this.#position.data = digests.images.digest('hex') + digests.labels.digest('hex');
+    this.#position.model = (how.path === undefined ? '' : digestOf(model)) + digests.predicted.digest('hex');
   }
 
   async #attack(index: number) {
@@ -226,7 +233,7 @@ class Evaluation {
       await scope(async () => {
         const { images, labels } = await gatherSamples(data, numbers);
         const watch = { signal: how.signal, onProgress: ({ done, total }: { done: number; total: number }) => done < total && report(done / total) };
-        const adversaries = await this.#attacks[index]!.run(model, images, labels, rowsOf(numbers), watch);
+        const adversaries = await this.attacks[index]!.run(model, images, labels, rowsOf(numbers), watch);
         this.#checkInside(name, images, adversaries, numbers);
         const standing = new Set(agreeing((await predict(model, adversaries, batchSize, { signal: how.signal })).predicted, labels));
         const moved = (ops.aten.any(ops.aten.flatten(ops.aten.ne(adversaries, images), 1), 1) as Tensor).toTypedArray();
@@ -290,7 +297,7 @@ class Evaluation {
       const broken = tensors.get('broken')?.toTypedArray(), adversaries = tensors.get('adversaries');
       const found = metadata[METADATA] === undefined ? undefined : position.safeParse(JSON.parse(metadata[METADATA])).data;
       if (!(broken instanceof Uint8Array) || found === undefined) throw new FileError(path, 'not the state of an AutoAttack evaluation');
-      for (const key of ['model', 'data', 'settings'] as const)
+      for (const key of ['settings', 'data', 'model'] as const)
         if (found[key] !== this.#position[key])
           throw new FileError(path, `the state of an evaluation ${{ model: 'of another model', data: 'on other data', settings: `with other settings: ${found[key]}` }[key]}. Name another file, or delete this one`);
       this.#broken.set(broken);
@@ -310,7 +317,7 @@ class Evaluation {
     const attacks = STANDARD.map((attack, i) => {
       const broken = count(2 + i);
       standing -= broken;
-      return { attack, attacked: attacked[i]!, broken, accuracy: standing / limit, seconds: seconds[i]!, settings: this.#attacks[i]!.settings };
+      return { attack, attacked: attacked[i]!, broken, accuracy: standing / limit, seconds: seconds[i]!, settings: this.attacks[i]!.settings };
     });
     const adversaries = this.#adversaries;
     this.#adversaries = undefined; // the caller's now
@@ -323,7 +330,7 @@ class Evaluation {
   }
 }
 
-/** Of the tensors of a native model; a function has none, and is known by its predictions. */
+/** Of the tensors of a native model; a function has none, and is known by its predictions alone. */
 function digestOf(model: AttackModel): string {
   const digest = createHash('sha256');
   if (model instanceof Model)

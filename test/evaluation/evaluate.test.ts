@@ -99,7 +99,7 @@ describe('evaluate', () => {
       await expect(running).rejects.toBeInstanceOf(type);
       await expect(running).rejects.toMatchObject({ argument });
     };
-    await fails('options.attacks[1]', ArgumentRangeError, { attacks: ['clean', 'autoattack'] });
+    await fails('options.attacks[1]', ArgumentRangeError, { attacks: ['clean', 'fast'] });
     await fails('options.attacks[0]', ArgumentRangeError, { attacks: ['pgd0'] });
     await fails('options.attacks[0]', ArgumentTypeError, { attacks: [20] });
     await fails('options.attacks', ArgumentRangeError, { attacks: [] });
