@@ -23,14 +23,13 @@ export {
 export type { AttackModel, BallOptions, StepProgress } from './attack/attack.js';
 export { autoAttack, type AutoAttackOptions, type AutoAttackProgress, type AutoAttackReport, type AutoAttackStage, type AutoAttackStep } from './attack/autoAttack.js';
 export type { AttackSettings, NamedAttackOptions, SingleAttack } from './attack/named.js';
-export type { EvaluationData } from './attack/samples.js';
 export { apgd, type ApgdOptions, type ResolvedApgdOptions } from './attack/apgd.js';
 export { carliniWagner, type CarliniWagnerOptions, type ResolvedCarliniWagnerOptions } from './attack/carlini-wagner.js';
 export { fab, type FabOptions, type ResolvedFabOptions } from './attack/fab.js';
 export { square, type ResolvedSquareOptions, type SquareOptions } from './attack/square.js';
 export { fgsm, mim, type FgsmOptions, type MimOptions } from './attack/fgsm.js';
 export { pgd, type PgdOptions, type ResolvedPgdOptions } from './attack/pgd.js';
-export { evaluate, type AttackName, type EvaluateOptions, type EvaluationProgress, type Score } from './evaluation/evaluate.js';
+export { evaluate, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Score } from './evaluation/evaluate.js';
 export { readResults, recordResult, type Result } from './evaluation/results.js';
 export { analyze, type Analysis, type AnalysisResult, type AnalyzeOptions, type AnalyzeProgress } from './analysis/analyze.js';
 export { readAnalysis, saveAnalysis, type RecordedAnalysis } from './analysis/file.js';

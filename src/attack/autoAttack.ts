@@ -112,8 +112,8 @@ const METADATA = 'a_infonce.autoattack';
  * ```ts
  * using classifier = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
  * const data = proceduralDataset({ train: 10, test: 20 });
- * const report = await autoAttack(classifier, data.test, { epsilon: 8 / 255, limit: 4 });
- * console.log(report.accuracy, report.attacks, report.brokenBy);
+ * const { accuracy, attacks, brokenBy } = await autoAttack(classifier, data.test, { epsilon: 8 / 255, limit: 4 });
+ * console.log(accuracy, attacks, brokenBy);
  * ```
  */
 export async function autoAttack(model: AttackModel, data: EvaluationData, options?: AutoAttackOptions): Promise<AutoAttackReport>;
@@ -297,9 +297,11 @@ class Evaluation {
       const broken = tensors.get('broken')?.toTypedArray(), adversaries = tensors.get('adversaries');
       const found = metadata[METADATA] === undefined ? undefined : position.safeParse(JSON.parse(metadata[METADATA])).data;
       if (!(broken instanceof Uint8Array) || found === undefined) throw new FileError(path, 'not the state of an AutoAttack evaluation');
-      for (const key of ['settings', 'data', 'model'] as const)
-        if (found[key] !== this.#position[key])
-          throw new FileError(path, `the state of an evaluation ${{ model: 'of another model', data: 'on other data', settings: `with other settings: ${found[key]}` }[key]}. Name another file, or delete this one`);
+      const [mine, theirs] = [this.#position, found].map(({ settings }) => JSON.parse(settings) as Record<string, unknown>) as [Record<string, unknown>, Record<string, unknown>];
+      const others = Object.keys(mine).filter((key) => JSON.stringify(mine[key]) !== JSON.stringify(theirs[key]));
+      const why = found.settings !== this.#position.settings ? `with other settings (${others.join(', ')})` : found.data !== this.#position.data ? 'on other data'
+        : found.model !== this.#position.model ? 'of another model' : undefined;
+      if (why !== undefined) throw new FileError(path, `the state of an evaluation ${why}. Name another file, or delete this one`);
       this.#broken.set(broken);
       Object.assign(this.#position, found);
       if (adversaries) {

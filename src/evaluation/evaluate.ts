@@ -8,6 +8,8 @@ import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 
+export type { EvaluationData };
+
 /** `'clean'`: no attack. `'autoattack'`: {@link autoAttack}. The others are single attacks; `'pgd20'` is 8/255 with steps of 2/255 from a random start unless told. */
 export type AttackName = 'clean' | SingleAttack | 'autoattack';
 

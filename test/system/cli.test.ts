@@ -266,6 +266,19 @@ describe('a run', () => {
     expect(recorded.stdout).toMatch(/\npgd2 .* 8 +linf +0\.0314 +0\.00314 +2 +random\n$/);
     expect(scores['pgd2']!.settings.stepSize).toBe(2 / 255);
 
+    // Everything falls at once in a ball this large.
+    const strong = ['evaluate', 'run', '--attacks', 'autoattack,fgsm', '--epsilon', '0.5', '--limit', '8', '--state', 'state.safetensors'];
+    const worst = await call(strong);
+    expect(worst.stdout).toMatch(/\nautoattack +0\.00 % +0 +8 +linf +0\.5( +-){3}\n  after apgd-ce .* linf +0\.5 +- +100 +random\n  after apgd-t .*\n  after fab-t .* 100 +image\n  after square .* 5000 +random\nfgsm .* linf +0\.5 +0\.5 +1 +image\nAutoAttack took [\d.e-]+ s an image\.\n$/);
+    expect((await call(strong)).stdout).toBe(worst.stdout); // from the state, with the time it took
+    const other = await call([...strong, '--seed', '3']);
+    expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('state.safetensors: the state of an evaluation with other settings')]);
+    expect((await call(['evaluate', 'run', '--attacks', 'pgd2', '--state', 'x'])).stderr).toContain("options.state: expected 'autoattack' among options.attacks");
+
+    const named = await call(['attack', 'run', '--attack', 'apgd-dlr', '--epsilon', '0.5', '--limit', '8', '--out', 'apgd.safetensors', '--json']);
+    expect(JSON.parse(named.stdout)).toMatchObject({ images: 8, attack: { attack: 'apgd', loss: 'dlr', epsilon: 0.5, steps: 100 } });
+    const misspelt = await call(['attack', 'run', '--attack', 'apgd', '--limit', '8']);
+    expect(misspelt.stderr).toContain("--attack: expected 'pgd<steps>' (as in 'pgd20'), 'fgsm'");
     const attacked = await call(['attack', 'run', '--limit', '32', '--steps', '2', '--out', 'adversarial.safetensors', '--json']);
     expect(attacked.code).toBe(0);
     expect(JSON.parse(attacked.stdout)).toMatchObject({ images: 32 });

@@ -6,7 +6,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, list, real } from '../options.js';
-import { duration, percent, table } from '../output.js';
+import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
 
@@ -81,7 +81,7 @@ export const evaluate = define<Options>({
           ]),
         ]),
       ]),
-      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${duration(autoAttack.secondsPerImage)} an image.`] : [])),
+      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${autoAttack.secondsPerImage.toPrecision(2)} s an image.`] : [])),
     ]);
   },
 });
