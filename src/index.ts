@@ -50,6 +50,6 @@ export { readPseudoLabels, writePseudoLabels, type PseudoLabels, type ReadPseudo
 export { randomEncoder } from './training/baseline.js';
 export { finetune, type FinetuneEvent, type FinetuneMode, type FinetuneOptions, type FinetuneRun, type FinetuneStepValues } from './training/finetune.js';
 export { presets, resolveConfig, type FinetuneConfigs, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';
-export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule } from './training/schedule.js';
+export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule, type WarmupCosineSchedule } from './training/schedule.js';
 export { Optimizer, type OptimizerOptions } from './training/optimizer.js';
 export { aInfoNCE, type AInfoNCEOptions, type HardNegativeOptions, type InferiorPositiveOptions } from './objective/aInfoNCE.js';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import {
-  ArgumentRangeError, Encoder, learningRate, memory, NonFiniteError, noGrad, ops, presets, pretrain, proceduralDataset, randn, readSafetensors, resolveConfig, scope, tensor, Tensor,
+  aInfoNCE, ArgumentRangeError, Encoder, learningRate, memory, NonFiniteError, noGrad, ops, presets, pretrain, proceduralDataset, randn, readSafetensors, resolveConfig, scope, Split, tensor, Tensor,
   type Overrides, type PresetName, type PretrainConfig, type PretrainEvent, type PretrainOptions,
 } from 'a-infonce';
 import { job } from '../../src/runtime/job.js';
@@ -233,6 +233,17 @@ describe('MoCo', () => {
       });
     });
 
+  it.each([undefined, { beta: 1, tauPlus: 0.1 }])('is the objective where labels say that the queue holds negatives only: hard negatives %j', (hardNegative) => {
+    scope(() => {
+      const rows = tensor(Float64Array.from({ length: 9 * 5 }, (_, i) => Math.sin((i + 1) * 12.9898) * 3), { shape: [9, 5] });
+      const [query, key, queue] = [aten.slice(rows, 0, 0, 1), aten.slice(rows, 0, 1, 2), aten.slice(rows, 0, 2)];
+      const keywords = { temperature: 0.3, beta: hardNegative?.beta ?? null, tau_plus: hardNegative?.tauPlus ?? 0 };
+      const both = [ops.a_infonce.queue_loss(query, key, queue, keywords), ops.a_infonce.queue_loss(key, query, queue, keywords)].map((loss) => loss.item());
+      expect(aInfoNCE(rows, { views: 1, labels: [0, 0, 1, 2, 3, 4, 5, 6, 7], temperature: 0.3, hardNegative }).item()).toBeCloseTo((both[0]! + both[1]!) / 2, 12);
+      expect(both[0]).not.toBeCloseTo(both[1]!, 2);
+    });
+  });
+
   it('queue_loss names what is wrong', () => {
     scope(() => {
       const [q, k, queue] = [randn([3, 4]), randn([3, 4]), randn([6, 4])];
@@ -340,6 +351,26 @@ describe('a run', () => {
     ['simclr-cifar10', {}], ['supcon-cifar10', { objective: { hardNegative: { beta: 1, tauPlus: 0.1 } } }], ['moco-cifar10', { queue: { size: 12 }, groups: 2, projector: { hidden: [], output: 4 } }],
     ['acl-cifar10', { attack: { steps: 1 }, objective: { hardNegative: { beta: 1, tauPlus: 0.1 } } }], ['dynacl-air-cifar10', { attack: { steps: 1 }, annealing: { period: 1 } }],
   ];
+  it('of supervised contrastive learning draws together what the labels of the data name alike', async () => {
+    // Four shades of gray, each a class: with the labels that the images have, the rows of a class meet.
+    const n = 32, shade = (i: number) => (i * 7) % 4;
+    const split = (labels: (i: number) => number) =>
+      Split.from({ pixels: Uint8Array.from({ length: n * 3 * 64 }, (_, at) => 30 + 60 * shade(Math.floor(at / 192)) + (at % 7)), labels: Array.from({ length: n }, (_, i) => labels(i)), channels: 3, size: 8 });
+    const last = async (name: string, labels: (i: number) => number) => {
+      const [train, test] = [split(labels), split(labels)];
+      let loss = NaN;
+      for await (const event of pretrain({
+        preset: 'supcon-cifar10', out: join(folder, name), epochs: 8, batchSize: 16, data: { name, classes: ['0', '1', '2', '3'], channels: 3, size: 8, train, test, dispose() {}, [Symbol.dispose]() {} },
+        overrides: { ...small, data: undefined, views: { resizedCrop: null, jitter: null, grayscale: null }, objective: { temperature: 0.5, scale: 1 } } as Overrides<PretrainConfig>,
+      })) if (event.type === 'epoch') loss = event.loss;
+      train.dispose();
+      test.dispose();
+      return loss;
+    };
+    const [right, wrong] = [await last('right', shade), await last('wrong', (i) => Math.floor(i / 4) % 4)];
+    expect(right).toBeLessThan(wrong - 0.2);
+  });
+
   it.each(runs)('of %s that is interrupted and resumed ends in the same bits', async (preset, changes) => {
     const before = memory().tensors;
     const options = (out: string): PretrainOptions =>

@@ -3,7 +3,7 @@ import { extname, join } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { ClusterOptions, Dataset, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { integer, list } from '../options.js';
 import { counted, table } from '../output.js';
@@ -58,7 +58,7 @@ export const cluster = define<Options>({
     await checkPlace(out, [from, join(from, 'encoder.safetensors')]);
     const run = await recordedRun(from);
     using model = await loadEncoder(context, from);
-    using data = limited(await openData(context, options, run?.data), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
+    using data = await openPart(context, options, run?.data);
     const { cluster: find, writePseudoLabels } = await import('../../index.js');
     const bars: { encode?: Progress; cluster?: Progress } = {};
     const wanted = k ?? COUNTS;
@@ -87,7 +87,7 @@ export const cluster = define<Options>({
       bars.encode?.stop();
       bars.cluster?.stop();
     }
-    next(context, data, options, out, wanted);
+    next(context, data, out, wanted);
   },
 });
 
@@ -98,7 +98,7 @@ async function checkLabels(context: Context, options: Options, path: string, enc
   const { sizesOf } = await import('../../training/cluster.js');
   const { sha256: hash } = await import('../../data/hash.js');
   if (options.out !== undefined) await checkPlace(options.out, [path]);
-  using data = limited(await openData(context, options), options.limit);
+  using data = await openPart(context, options);
   const sha256 = hash(data.train.pixels);
   using found: PseudoLabels = await readPseudoLabels(path, { images: data.train.length, sha256, k: options.k?.[0] });
   const rows = [...found.labels].map(([k, labels]) => ({ k, sizes: sizesOf(labels, k) })).map(({ k, sizes }) => ({ k, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
@@ -107,13 +107,20 @@ async function checkLabels(context: Context, options: Options, path: string, enc
     ...table([['classes', 'smallest', 'largest'], ...rows.map(({ k, smallest, largest }) => [String(k), String(smallest), String(largest)])]),
     `${path}: labels of the ${counted(found.images, 'training image')} of ${data.name}${options.out === undefined ? '' : `; written to ${options.out}`}`,
   ]);
-  next(context, data, options, options.out ?? path, [...found.labels.keys()]);
+  next(context, data, options.out ?? path, [...found.labels.keys()]);
+}
+
+/** The data set, with so many training images as --limit says or the run was trained on. */
+async function openPart(context: Context, options: Options, recorded?: RecordedData): Promise<Dataset & { limit?: number }> {
+  const whole = await openData(context, options, recorded), images = whole.train.length;
+  const data = limited(whole, options.limit ?? (options.data === undefined ? recorded?.images : undefined));
+  return data.train.length < images ? { ...data, limit: data.train.length } : data;
 }
 
 /** What to type to train with the labels. */
-function next({ output }: Context, data: Dataset, { limit }: Options, labels: string, counts: readonly number[]): void {
+function next({ output }: Context, data: Dataset & { limit?: number }, labels: string, counts: readonly number[]): void {
   const preset = data.name === 'cifar100' ? 'advcl-cifar100' : 'advcl-cifar10';
-  output.note(['\nNext: a-infonce pretrain --preset', preset, ...(preset.endsWith(data.name) ? [] : ['--data', typed(data.name)]), ...(limit === undefined ? [] : ['--limit', limit]),
+  output.note(['\nNext: a-infonce pretrain --preset', preset, ...(preset.endsWith(data.name) ? [] : ['--data', typed(data.name)]), ...(data.limit === undefined ? [] : ['--limit', data.limit]),
     '--pseudo-labels', typed(labels), ...(String(counts) === String(COUNTS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
 }
 
