@@ -64,9 +64,9 @@ export function densityChart(caption: Part, label: string, distributions: readon
       const total = fine.reduce((sum, each) => sum + each, 0);
       // Few pairs: wider bins, or noise is all that shows.
       const merged = total < 2000 ? 4 : 1, width = (2 / fine.length) * merged;
-      const points = Array.from({ length: fine.length / merged }, (_, bin) =>
-        [(bin + 0.5) * width - 1, fine.slice(bin * merged, (bin + 1) * merged).reduce((sum, each) => sum + each, 0) / total / width]);
-      const common = { x: '0', y: '1', curve: 'step' as const };
+      const bins = Array.from({ length: fine.length / merged }, (_, bin) => fine.slice(bin * merged, (bin + 1) * merged).reduce((sum, each) => sum + each, 0) / total / width);
+      const points = [...bins, bins.at(-1)!].map((density, edge) => [edge * width - 1, density]);
+      const common = { x: '0', y: '1', curve: 'step-after' as const };
       return [Plot.areaY(points, { ...common, fill: colourOf(style), fillOpacity: 0.15 }), Plot.lineY(points, { ...common, stroke: colourOf(style), strokeDasharray: dashOf(style) })];
     }),
   });

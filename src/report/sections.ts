@@ -42,10 +42,12 @@ ${open.map((run) => missing(`${run.name} is not finished.`, `a-infonce pretrain 
   };
 }
 
-/** IP, HN, IP+HN or the plain loss. */
+/** IP, HN, IP+HN with their values, or the plain loss. */
 function variant(at: Map<string, unknown>): string {
-  const [alpha, beta] = [at.get('objective.inferiorPositive.alpha'), at.get('objective.hardNegative.beta')];
-  const parts = [...(alpha === undefined ? [] : [`IP (alpha ${value(alpha)})`]), ...(beta === undefined ? [] : [`HN (beta ${value(beta)}, tau+ ${value(at.get('objective.hardNegative.tauPlus'))})`])];
+  const parts = [['IP', 'inferiorPositive'], ['HN', 'hardNegative']].flatMap(([name, key]) => {
+    const prefix = `objective.${key}.`, values = [...at].filter(([path]) => path.startsWith(prefix));
+    return values.length > 0 ? [`${name} (${values.map(([path, each]) => `${path.slice(prefix.length)} ${value(each)}`).join(', ')})`] : [];
+  });
   return parts.join(' + ') || 'plain';
 }
 
@@ -224,7 +226,7 @@ export function maps(runs: readonly RunFiles[]): Section {
     id: 'maps', title: 'Maps of the embeddings',
     body: html`${found.length > 0 && html`<p>Dots are images as they are, crosses their contrastive adversaries, a colour a class. UMAP: ${found[0]!.analysis.map.umap.neighbours} neighbours by cosine distance, images and adversaries together.
 Neither axis has a unit; in UMAP only neighbourhoods mean something.</p>
-${legend(classes.map((label) => ({ name: found[0]!.analysis.classes[label] ?? String(label), style: label, kind: 'dot' as const })))}<div class="charts">${charts}</div>`}${unanalysed(runs, 'No maps')}`,
+${legend(classes.map((label) => ({ name: found[0]!.analysis.classes[label] ?? String(label), style: label, kind: 'dot' as const })))}<div class="charts pairs">${charts}</div>`}${unanalysed(runs, 'No maps')}`,
   };
 }
 

@@ -16,6 +16,7 @@ a { color: inherit; text-underline-offset: .2em; }
 .run { white-space: nowrap; }
 .swatch { vertical-align: baseline; margin-right: .25rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem 1.5rem; margin: .75rem 0; }
+.charts.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)); }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figcaption { font-size: .9rem; }
 figure > svg { display: block; width: 100%; height: auto; font-size: 12px; --plot-background: var(--page); }
@@ -44,9 +45,9 @@ pre { overflow-x: auto; background: var(--panel); padding: .75rem; font-size: .8
   nav { display: none; }
   .scroll { overflow: visible; }
   table { font-size: 8pt; }
-  tr, figure, img { break-inside: avoid; }
+  tr, figure, img, .grid { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
-  .charts { grid-template-columns: repeat(2, 1fr); }
+  .charts, .charts.pairs { grid-template-columns: repeat(2, 1fr); }
   pre { white-space: pre-wrap; }
 }
 `;

@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { parseHTML } from 'linkedom';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ArgumentRangeError, ArgumentTypeError, FileError, memory, pretrain, readAnalysis, recordResult, report, type Result } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, FileError, memory, presets, pretrain, readAnalysis, recordResult, report, type Result } from 'a-infonce';
 import { run } from '../../src/cli/run.js';
 import { html } from '../../src/report/html.js';
 import { ball, flatten, halfInterval, value } from '../../src/report/numbers.js';
@@ -145,6 +145,18 @@ describe('folders that are not whole', () => {
     cpSync(join(plain, 'config.json'), join(bare, 'config.json'));
     const text = readFileSync(await report([bare], { out: join(folder, 'bare.html') }), 'utf8');
     for (const type of [`pretrain --out ${bare} --resume`, `evaluate ${bare} --attacks`, `analyze ${bare} --limit 1000`, `analyze ${bare} --curves`]) expect(text).toContain(`a-infonce ${type}`);
+  });
+
+  it('of every method are read', async () => {
+    const folders = Object.entries(presets).map(([name, config]) => {
+      const at = join(folder, 'presets', name);
+      mkdirSync(at, { recursive: true });
+      writeFileSync(join(at, 'config.json'), JSON.stringify(config));
+      return at;
+    });
+    const { document: made } = parseHTML(readFileSync(await report(folders, { out: join(folder, 'presets.html') }), 'utf8')) as unknown as { document: Document };
+    const cells = made.querySelectorAll('#runs tbody tr').map((row) => row.querySelectorAll('td')[0]!.textContent);
+    expect(cells).toEqual(Object.keys(presets));
   });
 
   it.each<[string, (at: string) => void, RegExp]>([
