@@ -45,6 +45,8 @@ export { loadTorchScript, TorchScriptModel } from './model/torchscript.js';
 export { readSafetensors, writeSafetensors, type Safetensors } from './model/safetensors.js';
 export { pretrain, type PretrainEvent, type PretrainOptions } from './training/pretrain.js';
 export type { StepValues } from './training/methods/method.js';
+export type { AdvclConfig } from './training/methods/advcl.js';
+export type { RoclConfig } from './training/methods/rocl.js';
 export { cluster, type ClusterOptions, type ClusterProgress, type ClusterScore, type Clustering } from './training/cluster.js';
 export { readPseudoLabels, writePseudoLabels, type PseudoLabels, type ReadPseudoLabelsOptions } from './training/pseudo-labels.js';
 export { randomEncoder } from './training/baseline.js';

@@ -2,6 +2,7 @@
 #include <map>
 #include "../error.h"
 #include "../training/acl.h"
+#include "../training/advcl.h"
 #include "../training/linear.h"
 #include "../training/moco.h"
 #include "../training/rocl.h"
@@ -15,11 +16,13 @@ namespace {
 
 at::Tensor input(const Options& inputs, const char* name) { return tensor_arg(inputs.value(name), name); }
 
-objective::Options objective_options(const Options& step, objective::Form form, int64_t views) {
+/// `released` is the form unless the options ask for the paper's, `adversarial` the view of the adversaries, if there is one.
+objective::Options objective_options(const Options& step, objective::Form released, int64_t views, std::optional<int64_t> adversarial = {}) {
   const Options given(step.value("objective"), "objective");
   objective::Options options;
   options.views = views;
-  options.form = form;
+  options.adversarial_view = adversarial;
+  options.form = given.has("form") && given.string("form") == "paper" ? objective::Form::Paper : released;
   options.temperature = given.number("temperature");
   if (given.has("inferiorPositive")) {
     const Options positive(given.value("inferiorPositive"), "inferiorPositive");
@@ -42,13 +45,31 @@ attack::PgdOptions attack_options(const Options& inputs, const Options& step) {
 
 Step rocl(const Options& inputs, const Options& given) {
   training::RoclOptions options;
-  options.objective = objective_options(given, objective::Form::RoCL, 3);
+  options.objective = objective_options(given, objective::Form::RoCL, 3, 2);
   options.attack = attack_options(inputs, given);
   options.regularizer_weight = given.number("regularizerWeight");
   options.shared_forward = given.boolean("sharedForward", false);
   options.groups = given.integer("groups");
   return {.loss = [view1 = input(inputs, "view1"), view2 = input(inputs, "view2"), options](nn::Network& network, training::Values& values, const training::Check& check) {
     return training::rocl_loss(network, view1, view2, options, values, check);
+  }, .state = {}};
+}
+
+Step advcl(const Options& inputs, const Options& given) {
+  training::AdvclOptions options;
+  options.objective = objective_options(given, objective::Form::AdvCL, 4, 0);
+  options.objective.normalize = true;
+  options.attack = attack_options(inputs, given);
+  options.label_weight = given.number("labelWeight");
+  options.high_frequency_radius = given.number("highFrequencyRadius");
+  if (given.has("adaptive")) {
+    const Options adaptive(given.value("adaptive"), "adaptive");
+    options.adaptive = training::AdaptiveAlpha{.d_min = adaptive.number("dMin"), .d_max = {}};
+    if (adaptive.has("dMax")) options.adaptive->d_max = adaptive.number("dMax");
+  }
+  const training::AdvclBatch batch{input(inputs, "aug1"), input(inputs, "aug2"), input(inputs, "org"), inputs.tensor("labels").value_or(at::Tensor())};
+  return {.loss = [batch, options](nn::Network& network, training::Values& values, const training::Check& check) {
+    return training::advcl_loss(network, batch, options, values, check);
   }, .state = {}};
 }
 
@@ -109,7 +130,7 @@ Step moco(const Options& inputs, const Options& given) {
 }
 
 const std::map<std::string, Step (*)(const Options& inputs, const Options& options)> methods = {
-    {"acl", acl}, {"linear", linear}, {"moco", moco}, {"rocl", rocl}, {"simclr", simclr}, {"trades", trades}};
+    {"acl", acl}, {"advcl", advcl}, {"linear", linear}, {"moco", moco}, {"rocl", rocl}, {"simclr", simclr}, {"trades", trades}};
 
 }  // namespace
 

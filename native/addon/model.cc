@@ -47,7 +47,7 @@ Napi::Value model_create(const Napi::CallbackInfo& info) {
     projector = nn::ProjectorConfig{integers_arg(given.value("hidden"), "projector.hidden"), given.integer("output"), given.boolean("batchNorm", false)};
   }
   const auto scheme = choice(options.string("initialisation"), "initialisation", schemes);
-  return wrap_handle<nn::Model>(info.Env(), nn::Network::create(config, projector, scheme, static_cast<uint64_t>(options.integer("seed"))));
+  return wrap_handle<nn::Model>(info.Env(), nn::Network::create(config, projector, integers_arg(options.value("heads"), "heads"), scheme, static_cast<uint64_t>(options.integer("seed"))));
 }
 
 Napi::Value model_classifier(const Napi::CallbackInfo& info) {

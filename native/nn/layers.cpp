@@ -1,9 +1,12 @@
 #include "layers.h"
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include "../describe.h"
 #include "../error.h"
 
@@ -35,6 +38,12 @@ at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) 
   auto& branch = branches[index];
   if (!training) return at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, false, momentum, eps, true);
   require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x.sizes()) + " before a BatchNorm");
+  if (auto* tape = StatisticsTape::active_) {
+    // With momentum 1 the buffers come out as the batch's own statistics.
+    const auto mean = at::zeros_like(branch.running_mean), variance = at::zeros_like(branch.running_var);
+    tape->entries_.push_back({branch, mean, variance});
+    return at::batch_norm(x, branch.weight, branch.bias, mean, variance, true, 1.0, eps, true);
+  }
   const auto y = at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, true, momentum, eps, true);
   branch.num_batches_tracked.add_(1);
   return y;
@@ -49,6 +58,22 @@ void BatchNorm::visit(const std::string& prefix, const Visitor& visitor) {
     visitor(name + "running_mean", branch.running_mean, false);
     visitor(name + "running_var", branch.running_var, false);
     visitor(name + "num_batches_tracked", branch.num_batches_tracked, false);
+  }
+}
+
+thread_local StatisticsTape* StatisticsTape::active_ = nullptr;
+
+StatisticsTape::Recording::Recording(StatisticsTape* tape) : before_(active_) { active_ = tape; }
+StatisticsTape::Recording::~Recording() { active_ = before_; }
+
+void StatisticsTape::replay() const {
+  const at::NoGradGuard no_grad;
+  // r <- (1 - momentum) r + momentum s, rounded as LibTorch's own update rounds: after the product for the mean, after the sum for the variance. Written past
+  // the version counter, also as LibTorch does it: graphs that have saved the running statistics of an earlier train-mode forward do not use them.
+  for (const auto& [branch, mean, variance] : entries_) {
+    branch.running_mean.variable_data().mul_(1 - BatchNorm::momentum).add_(mean * BatchNorm::momentum);
+    branch.running_var.variable_data().mul_(1 - BatchNorm::momentum).add_(variance, BatchNorm::momentum);
+    branch.num_batches_tracked.add_(1);
   }
 }
 

@@ -48,4 +48,33 @@ struct BatchNorm {
   std::vector<Branch> branches;
 };
 
+/// Keeps back how the running statistics of every BatchNorm that runs in train mode on this thread would move while the tape records, so that a forward
+/// whose inputs do not change is computed once and counts as often as wanted:
+///   StatisticsTape tape; { const auto on = tape.record(); y = network.forward(x, ...); }   // moves nothing
+///   tape.replay();                                                                         // as if that forward were computed here, to the bit
+class StatisticsTape {
+ public:
+  class Recording {
+   public:
+    explicit Recording(StatisticsTape* tape);
+    ~Recording();
+    Recording(const Recording&) = delete;
+    Recording& operator=(const Recording&) = delete;
+
+   private:
+    StatisticsTape* before_;
+  };
+  [[nodiscard]] Recording record() { return Recording(this); }
+  void replay() const;
+
+ private:
+  friend struct BatchNorm;
+  struct Entry {
+    BatchNorm::Branch branch;  // handles of the tensors, not copies
+    at::Tensor mean, variance;
+  };
+  static thread_local StatisticsTape* active_;
+  std::vector<Entry> entries_;
+};
+
 }  // namespace a_infonce::nn

@@ -29,10 +29,15 @@ std::shared_ptr<Part> deep_copy(const std::shared_ptr<Part>& part) {
 Network::Network(std::shared_ptr<Encoder> encoder, std::shared_ptr<Projector> projector, std::shared_ptr<Linear> head)
     : encoder(std::move(encoder)), projector(std::move(projector)), head(std::move(head)) {}
 
-std::shared_ptr<Network> Network::create(const EncoderConfig& config, const std::optional<ProjectorConfig>& projector, Scheme scheme, uint64_t seed) {
+std::shared_ptr<Network> Network::create(const EncoderConfig& config, const std::optional<ProjectorConfig>& projector, const std::vector<int64_t>& heads, Scheme scheme,
+                                         uint64_t seed) {
   Initialiser init(seed, scheme);
   auto network = std::make_shared<Network>(std::make_shared<Encoder>(config, init));
   if (projector) network->projector = std::make_shared<Projector>(config.feature_dim(), *projector, init);
+  for (const int64_t classes : heads) {
+    require_range(classes >= 1 && classes <= 1 << 20, "heads", "integers from 1 to 1048576", std::to_string(classes));
+    network->heads.push_back(std::make_shared<Linear>(config.feature_dim(), classes, init));
+  }
   return network;
 }
 
@@ -70,6 +75,7 @@ void Network::visit(const Visitor& visitor) const {
   encoder->visit("encoder.", visitor);
   if (projector) projector->visit("projector.", visitor);
   if (head) head->visit("head.", visitor);
+  for (size_t i = 0; i < heads.size(); ++i) heads[i]->visit("heads." + std::to_string(i) + ".", visitor);
 }
 
 std::vector<NamedTensor> Network::state() const {
@@ -106,6 +112,7 @@ Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& val
 
 std::shared_ptr<Network> Network::clone() const {
   auto copy = std::make_shared<Network>(deep_copy(encoder), deep_copy(projector), deep_copy(head));
+  for (const auto& each : heads) copy->heads.push_back(deep_copy(each));
   copy->output = output;
   copy->branch = branch;
   return copy;

@@ -18,12 +18,14 @@ class Network : public Model {
   std::shared_ptr<Encoder> encoder;
   std::shared_ptr<Projector> projector;  // may be null
   std::shared_ptr<Linear> head;          // may be null
+  std::vector<std::shared_ptr<Linear>> heads;  // AdvCL's, of pseudo-labels: on the features, beside the projector
   Output output = Output::Features;      // of Model::forward
   std::string branch;                    // of Model::forward; empty for the encoder's first
 
   explicit Network(std::shared_ptr<Encoder> encoder, std::shared_ptr<Projector> projector = nullptr, std::shared_ptr<Linear> head = nullptr);
-  /// An encoder with first values from `seed`, then its projector if there is one.
-  static std::shared_ptr<Network> create(const EncoderConfig& encoder, const std::optional<ProjectorConfig>& projector, Scheme scheme, uint64_t seed);
+  /// An encoder with first values from `seed`, then its projector if there is one, then a head for each number of classes.
+  static std::shared_ptr<Network> create(const EncoderConfig& encoder, const std::optional<ProjectorConfig>& projector, const std::vector<int64_t>& heads, Scheme scheme,
+                                         uint64_t seed);
   /// A linear classifier on this network's encoder, which it shares, with output Logits; throws ArgumentRange on classes < 1 or an unknown branch.
   std::shared_ptr<Network> classifier(int64_t classes, const std::string& branch, uint64_t seed) const;
 
@@ -39,7 +41,7 @@ class Network : public Model {
   void set_training(bool training) override;
   bool training() const override { return encoder->training(); }
   std::recursive_timed_mutex& in_use() override { return encoder->in_use; }
-  /// Names start with encoder., projector. and head.
+  /// Names start with encoder., projector., head. and heads.<i>.
   std::vector<NamedTensor> state() const override;
 
   struct Loaded {

@@ -47,7 +47,7 @@ export class Classifier extends Model {
     const { encoder, classes, branch, seed = 0 } = check.options('options', options, ['encoder', 'classes', 'branch', 'seed']);
     if (!(encoder instanceof Encoder)) throw new ArgumentTypeError('encoder', 'an Encoder', describe(encoder));
     const config: ClassifierConfig = {
-      encoder: { ...encoder.config, projector: undefined },
+      encoder: { ...encoder.config, projector: undefined, heads: [] },
       classes: check.integer('classes', classes, { min: 1, max: 1 << 20 }),
       branch: check.oneOf('branch', branch ?? encoder.config.branches[0], encoder.config.branches),
     };
@@ -87,7 +87,7 @@ export class Classifier extends Model {
 
   /** As {@link Encoder.loadState}; heads may be called `head`, `fc`, `linear` or `classifier`. */
   loadState(state: ReadonlyMap<string, Tensor> | Record<string, Tensor>, options: LoadStateOptions = {}): LoadedState {
-    return loadState(this.handle, state, { branches: this.config.encoder.branches, projector: false, head: true }, options);
+    return loadState(this.handle, state, { branches: this.config.encoder.branches, projector: false, head: true, heads: false }, options);
   }
 
   /** Writes a safetensors file that {@link Classifier.load} needs nothing beside. @throws {@link FileError} */
@@ -105,7 +105,7 @@ export class Classifier extends Model {
     const { path: file, tensors, encoder: found, classes, branch, metadata } = await readModel(path, 'classifier.safetensors');
     if (classes === undefined) throw new FileError(file, 'no linear head (head.weight, fc.weight or linear.weight): an encoder, not a classifier');
     return fromFile(file, () => {
-      using encoder = Encoder.create({ ...found, projector: undefined, ...(options.branch === undefined ? {} : { branches: [options.branch] }) });
+      using encoder = Encoder.create({ ...found, projector: undefined, heads: [], ...(options.branch === undefined ? {} : { branches: [options.branch] }) });
       const classifier = Classifier.create({ encoder, classes, ...(branch === undefined || options.branch !== undefined ? {} : { branch }) }).eval();
       try {
         classifier.finetuning = metadata[ORIGIN] === undefined ? undefined : origin(JSON.parse(metadata[ORIGIN]));

@@ -30,6 +30,8 @@ export interface EncoderConfig {
   /** Each BatchNorm has one set of parameters and running statistics for every name here. */
   branches: readonly string[];
   projector: ProjectorConfig | undefined;
+  /** Numbers of classes of linear heads on the features: AdvCL's pseudo-labels, which only its training uses. */
+  heads: readonly number[];
 }
 
 /** Options of {@link Encoder.create}. */
@@ -76,9 +78,10 @@ export class Encoder extends Model {
 
   /** A new encoder in train mode. @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the option. */
   static create(options: EncoderOptions = {}): Encoder {
-    check.options('options', options, ['architecture', 'width', 'stem', 'branches', 'channels', 'seed', 'initialisation', 'projector']);
-    const { branches = ['normal'] } = options;
+    check.options('options', options, ['architecture', 'width', 'stem', 'branches', 'channels', 'seed', 'initialisation', 'projector', 'heads']);
+    const { branches = ['normal'], heads = [] } = options;
     if (!Array.isArray(branches)) throw new ArgumentTypeError('branches', 'an array of names', describe(branches));
+    if (!Array.isArray(heads)) throw new ArgumentTypeError('heads', 'an array of numbers of classes', describe(heads));
     const config: EncoderConfig = {
       architecture: check.oneOf('architecture', options.architecture ?? 'resnet18', ['resnet18', 'resnet34', 'resnet50']),
       width: check.integer('width', options.width ?? 64, { min: 1, max: 4096 }),
@@ -86,10 +89,11 @@ export class Encoder extends Model {
       channels: check.integer('channels', options.channels ?? 3, { min: 1, max: 4096 }),
       branches: [...branches],
       projector: options.projector && projectorOf(options.projector),
+      heads: heads.map((classes, i) => check.integer(`heads[${i}]`, classes, { min: 1, max: 2 ** 20 })),
     };
     const initialisation = check.oneOf('initialisation', options.initialisation ?? 'framework', ['framework', 'kaiming']);
     const seed = seedOf(options.seed ?? 0);
-    return new Encoder(native().model_create({ ...config, branches: [...branches], initialisation, seed }), config);
+    return new Encoder(native().model_create({ ...config, branches: [...branches], heads: [...config.heads], initialisation, seed }), config);
   }
 
   /** Length of a feature vector. */
@@ -126,7 +130,7 @@ export class Encoder extends Model {
    * @throws {@link ArgumentRangeError} when nothing matches, a shape differs, or (strict) names are missing or unexpected; the message lists them.
    */
   loadState(state: ReadonlyMap<string, Tensor> | Record<string, Tensor>, options: LoadStateOptions = {}): LoadedState {
-    return loadState(this.handle, state, { branches: this.config.branches, projector: this.config.projector !== undefined, head: false }, options);
+    return loadState(this.handle, state, { branches: this.config.branches, projector: this.config.projector !== undefined, head: false, heads: this.config.heads.length > 0 }, options);
   }
 
   /** Writes a safetensors file that {@link Encoder.load} needs nothing beside. @throws {@link FileError} */

@@ -9,11 +9,13 @@ import type { EncoderConfig } from './encoder.js';
 const PREFIX = /^(?:(?:module|model|state_dict|net|backbone|encoder|encoder_q)\.)+/;
 const TRUNK = /^(conv1|bn1|layer[1-4]\.\d{1,3}\.(?:conv[123]|bn[123]|downsample\.[01]))\.(?:(?:bn_list\.)?([A-Za-z0-9_-]+)\.)?(weight|bias|running_mean|running_var|num_batches_tracked)$/;
 const HEAD = /^(?:fc|linear|head|classifier)\.(?:(?:fc|linear|0)\.)?(weight|bias)$/;
+/** Our heads of pseudo-labels. */
+const HEADS = /^heads\.(\d{1,3})\.(?:weight|bias)$/;
 /** AdvCL's five pseudo-label heads and two more that only its pre-training uses. */
 const AUXILIARY = /^(?:fc_\d{3}|head_ce|head_pred)\./;
 
 interface Known {
-  part: 'encoder' | 'projector' | 'head' | 'auxiliary';
+  part: 'encoder' | 'projector' | 'head' | 'heads' | 'auxiliary';
   /** Our name within the part, without a BatchNorm branch. */
   name: string;
   /** The BatchNorm branch: a name, or a number in AdvCL's lists. */
@@ -23,6 +25,7 @@ interface Known {
 function recognise(source: string): Known | undefined {
   const name = source.replace(PREFIX, '');
   if (AUXILIARY.test(name)) return { part: 'auxiliary', name };
+  if (HEADS.test(name)) return { part: 'heads', name };
   const projector = name.replace(/^(?:projector\.)?linear_1\./, 'projector.0.').replace(/^(?:projector\.)?linear_2\./, 'projector.2.').replace(/^head_proj\./, 'projector.');
   if (projector.startsWith('projector.')) return { part: 'projector', name: projector };
   const head = HEAD.exec(name);
@@ -39,6 +42,7 @@ export interface Target {
   branches: readonly string[];
   projector: boolean;
   head: boolean;
+  heads: boolean;
 }
 
 /**
@@ -66,7 +70,7 @@ export function translate(names: Iterable<string>, target: Target, branch?: stri
         const ours = entry.branch !== undefined && /^\d+$/.test(entry.branch) ? target.branches[Number(entry.branch)] : entry.branch;
         result.set(source, entry.name.replace('.#', isNorm(entry.name) && ours !== undefined ? `.${ours}` : ''));
       }
-    } else if ((entry.part === 'projector' && target.projector) || (entry.part === 'head' && target.head)) result.set(source, entry.name);
+    } else if ((entry.part === 'projector' && target.projector) || (entry.part === 'head' && target.head) || (entry.part === 'heads' && target.heads)) result.set(source, entry.name);
   }
   const taken = new Set<string>();
   for (const name of result.values()) {
@@ -119,7 +123,9 @@ export function infer(shapes: ReadonlyMap<string, readonly number[]>): { encoder
   const batchNorm = [...found.keys()].some((name) => /^projector\..*running_mean$/.test(name));
   const projector = linears.length === 0 ? undefined : { hidden: linears.slice(0, -1).map(({ output }) => output), output: linears.at(-1)!.output, batchNorm };
 
+  const heads = [...found].flatMap(([name, shape]) => (HEADS.test(name) && name.endsWith('weight') ? [{ index: Number(HEADS.exec(name)![1]), classes: shape[0]! }] : []))
+    .sort((a, b) => a.index - b.index).map(({ classes }) => classes);
   const numbered = [...branches].every((name) => /^\d+$/.test(name));
   const names = branches.size === 0 ? ['normal'] : !numbered ? [...branches] : branches.size <= ADVCL_BRANCHES.length ? ADVCL_BRANCHES.slice(0, branches.size) : [...branches];
-  return { encoder: { architecture, width, channels, stem: kernel === 3 ? 'cifar' : 'imagenet', branches: names, projector }, classes: found.get('head.weight')?.[0] };
+  return { encoder: { architecture, width, channels, stem: kernel === 3 ? 'cifar' : 'imagenet', branches: names, projector, heads }, classes: found.get('head.weight')?.[0] };
 }

@@ -67,7 +67,7 @@ export interface OperatorAddon {
 
 export interface ModelAddon {
   model_create(options: {
-    architecture: string; stem: string; width: number; channels: number; branches: string[]; initialisation: string; seed: number;
+    architecture: string; stem: string; width: number; channels: number; branches: string[]; heads: number[]; initialisation: string; seed: number;
     projector?: { hidden: number[]; output: number; batchNorm: boolean } | undefined;
   }): ModelHandle;
   /** A linear head on the encoder of `model`, shared. `branch` may be '' for the first. */

@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { PIPELINES } from '../data/augment.js';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
 import { pretrainConfig, type PretrainConfig } from './methods/index.js';
+import type { AdvclConfig } from './methods/advcl.js';
 import { aclAirPreset, aclPreset, dynaclAirPreset, dynaclPreset, mocoPreset, simclrPreset, supconPreset } from './methods/presets.js';
 import type { RoclConfig } from './methods/rocl.js';
 import { fineTunings, type FinetuneConfigs } from './schema.js';
@@ -13,6 +14,7 @@ export type Overrides<T> = { [K in keyof T]?: (T[K] extends readonly unknown[] ?
 
 const attack = { norm: 'linf', epsilon: 0.0314, stepSize: 0.007, steps: 7, randomStart: true } as const;
 const strong = { norm: 'linf', epsilon: 8 / 255, stepSize: 2 / 255, steps: 20, randomStart: true } as const;
+const trades = { beta: 6, startNoise: 0.001, attack: { ...strong, steps: 10, randomStart: false } };
 const sgd = (weightDecay: number) => ({ kind: 'sgd', momentum: 0.9, weightDecay }) as const;
 const tenth = (rate: number, ...at: number[]) => ({ kind: 'steps', rate, at, divisor: 10 }) as const;
 
@@ -36,10 +38,7 @@ const rocl: RoclConfig = {
   finetuning: {
     slf: { epochs: 150, batchSize: 1024, schedule: tenth(0.1, 31, 51, 101), optimizer: sgd(5e-4) },
     alf: { epochs: 25, batchSize: 1024, schedule: tenth(0.1, 16, 21), optimizer: sgd(2e-4), attack: strong },
-    aff: {
-      epochs: 25, batchSize: 1024, schedule: tenth(0.1, 16, 21), optimizer: sgd(2e-4),
-      trades: { beta: 6, startNoise: 0.001, attack: { ...strong, steps: 10, randomStart: false } },
-    },
+    aff: { epochs: 25, batchSize: 1024, schedule: tenth(0.1, 16, 21), optimizer: sgd(2e-4), trades },
   },
   evaluation: {
     pgd20: { ...attack, stepSize: 0.00314, steps: 20 },
@@ -50,6 +49,39 @@ const rocl: RoclConfig = {
 const inferiorPositive = { alpha: 0.2, weight: 1 };
 const variant = (preset: string, rate: number, objective: Overrides<RoclConfig['objective']> = {}): RoclConfig =>
   mergeConfig(rocl, { preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { rate }, objective }) as RoclConfig;
+
+/** AdvCL as released with A-InfoNCE (Asym-AdvCL). Two choices of that code are options here: the file of pseudo-labels, and its drop-in for CIFAR-100. */
+const advcl: AdvclConfig = {
+  preset: 'advcl-cifar10',
+  data: { name: 'cifar10' },
+  method: 'advcl',
+  seed: 0,
+  epochs: 400,
+  batchSize: 512,
+  encoder: { architecture: 'resnet18', stem: 'cifar', width: 64, branches: ['normal', 'pgd', 'pgd_ce'], initialisation: 'kaiming' },
+  projector: { hidden: [512], output: 128, batchNorm: true },
+  optimizer: sgd(1e-4),
+  schedule: { kind: 'cosine', rate: 0.5, final: 1e-3, warmupEpochs: 10, warmupFrom: 0.01 },
+  views: PIPELINES['advcl-strong'],
+  weakView: PIPELINES.weak,
+  highFrequencyRadius: 8,
+  attack: { ...strong, steps: 5, clampStart: false, order: 'project-clamp' },
+  objective: { form: 'advcl', temperature: 0.5 },
+  pseudoLabels: { classes: [2, 10, 50, 100, 500], weight: 0.2 },
+  finetuning: advclFinetuning(0.1, 0.1, 0.1),
+  evaluation: { pgd20: strong, autoattack: { norm: 'linf', epsilon: 8 / 255, version: 'standard' } },
+};
+
+function advclFinetuning(slf: number, alf: number, aff: number): AdvclConfig['finetuning'] {
+  const values = (rate: number) => ({ epochs: 25, batchSize: 512, schedule: tenth(rate, 15, 20), optimizer: sgd(2e-4), views: PIPELINES.weak, branch: 'pgd' });
+  return { slf: values(slf), alf: { ...values(alf), attack: strong }, aff: { ...values(aff), trades } };
+}
+
+const asymmetric = (preset: string, rate: number, objective: Partial<AdvclConfig['objective']>, finetuning = advcl.finetuning): AdvclConfig =>
+  ({ ...advcl, preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { ...advcl.schedule, rate }, objective: { ...advcl.objective, ...objective }, finetuning });
+const adaptive = (alpha: number, weight: number, warmupEpochs: number, dMin: number) => ({ inferiorPositive: { alpha, weight, adaptive: { warmupEpochs, dMin } } });
+/** The encoders of CIFAR-10's IP, HN and IP+HN runs: a tenth of the rate for the head. */
+const gentle = advclFinetuning(0.01, 0.01, 0.1);
 
 /** Small enough for minutes on two cores; its fine-tuning and evaluation are short too. */
 const quickstart: RoclConfig = mergeConfig(rocl, {
@@ -79,6 +111,14 @@ export const presets = frozen({
   'rocl-hn-cifar100': variant('rocl-hn-cifar100', 0.1, { hardNegative: { beta: 1, tauPlus: 0.1 } }),
   'rocl-iphn-cifar10': variant('rocl-iphn-cifar10', 0.3, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.12 } }),
   'rocl-iphn-cifar100': variant('rocl-iphn-cifar100', 0.2, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } }),
+  'advcl-cifar10': advcl,
+  'advcl-cifar100': asymmetric('advcl-cifar100', 0.5, {}),
+  'advcl-ip-cifar10': asymmetric('advcl-ip-cifar10', 1, adaptive(0.2, 1.2, 30, 0.4), gentle),
+  'advcl-ip-cifar100': asymmetric('advcl-ip-cifar100', 2, adaptive(0.3, 1.5, 20, 0.5)),
+  'advcl-hn-cifar10': asymmetric('advcl-hn-cifar10', 1.2, { hardNegative: { beta: 1, tauPlus: 0.12 } }, gentle),
+  'advcl-hn-cifar100': asymmetric('advcl-hn-cifar100', 2, { hardNegative: { beta: 1, tauPlus: 0.01 } }),
+  'advcl-iphn-cifar10': asymmetric('advcl-iphn-cifar10', 2, { ...adaptive(0.2, 0.7, 30, 0.4), hardNegative: { beta: 1, tauPlus: 0.1 } }, gentle),
+  'advcl-iphn-cifar100': asymmetric('advcl-iphn-cifar100', 2, { ...adaptive(0.3, 1.5, 20, 0.5), hardNegative: { beta: 1, tauPlus: 0.01 } }),
   'simclr-cifar10': simclrPreset,
   'supcon-cifar10': supconPreset,
   'moco-cifar10': mocoPreset,

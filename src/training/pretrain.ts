@@ -84,9 +84,9 @@ export function pretrain(options: PretrainOptions): AsyncIterableIterator<Pretra
     ...(data !== undefined && { data: { name: typeof data === 'string' ? data : data.name } }),
   }) as Overrides<PretrainConfig>;
   if (preset === undefined && !resume) throw new ArgumentTypeError('preset', 'the name of a preset', 'undefined');
-  // Mistakes in what is given show here and now, not when the iteration starts.
-  const asked = resolveConfig(preset ?? 'rocl-cifar10', changes);
-  return new Run({ asked: preset && asked, changes, data: typeof data === 'string' ? undefined : data, out, resume, every, keepCheckpoints, signal }).events();
+  // Mistakes in what is given show here and now, not when the iteration starts; without a preset the recorded configuration says what may be given.
+  const asked = preset === undefined ? undefined : resolveConfig(preset, changes);
+  return new Run({ asked, changes, data: typeof data === 'string' ? undefined : data, out, resume, every, keepCheckpoints, signal }).events();
 }
 
 interface Plan {
@@ -143,7 +143,7 @@ class Run {
     await this.resolve();
     const { config } = this;
     const warnings = await folder.describe(config);
-    this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, seed: deriveSeed(config.seed, 'initialisation') });
+    this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, heads: this.method.heads?.(config), seed: deriveSeed(config.seed, 'initialisation') });
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
     this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });
 
@@ -315,7 +315,7 @@ class Run {
         throw new ArgumentRangeError(`data.procedural.${key}`, procedural ? `${procedural[key as keyof typeof procedural]}, as the open data set has` : `none: the data are ${this.data.name}`, String(value));
     this.method = methods[asked.method];
     const config: SharedConfig = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) } };
-    this.config = (await this.method.resolve?.(config, this.data) ?? config) as PretrainConfig;
+    this.config = (await this.method.resolve?.(config, recorded) ?? config) as PretrainConfig;
     // Where a file lies is no part of what a run is: its SHA-256 is.
     if (recorded) requireRecorded(folder.path, recorded, this.config);
     if (this.stepsPerEpoch === 0)

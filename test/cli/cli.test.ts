@@ -64,6 +64,9 @@ test.each([
   [['evaluat'], 2, /^$/, /^a-infonce: unknown command 'evaluat' \(Did you mean evaluate\?\)\nSee: a-infonce --help\n$/],
   [['evaluate', '--json'], 2, /^$/, /^\{"error":\{"name":"CommanderError".*missing required argument/],
   [['evaluate', 'nowhere.safetensors', '--data', 'procedural'], 1, /^$/, /^a-infonce evaluate: nowhere\.safetensors: no such file\n$/],
+  [['pretrain', '--preset', 'advcl-cifar10'], 2, /^$/, /advcl-cifar10 learns from pseudo-labels: --pseudo-labels <file>\. Make one .*:\n  a-infonce cluster <encoder> --data cifar10 --out labels\.safetensors\n/],
+  [['pretrain', '--preset', 'advcl-cifar10', '--data', 'procedural', '--pseudo-labels', 'nowhere.safetensors'], 2, /^$/, /there is no nowhere\.safetensors.*--data procedural --out nowhere\.safetensors\n/s],
+  [['pretrain', '--preset', 'rocl-cifar10', '--pseudo-labels', 'labels.safetensors'], 2, /^$/, /--pseudo-labels: rocl-cifar10 learns from none/],
 ])('%j ends with %d', async (args, code, stdout, stderr) => {
   const streams = { stdout: new Kept(), stderr: new Kept() };
   expect(await run(args, streams)).toBe(code);

@@ -54,6 +54,55 @@ describe('presets', () => {
     });
   });
 
+  // preset, learning rate, IP: least alpha / weight / warm-up epochs / d_min, HN: beta / tau plus, rate of SLF and ALF
+  const advcl: [PresetName, number, [number, number, number, number] | undefined, [number, number] | undefined, number][] = [
+    ['advcl-cifar10', 0.5, undefined, undefined, 0.1],
+    ['advcl-cifar100', 0.5, undefined, undefined, 0.1],
+    ['advcl-ip-cifar10', 1, [0.2, 1.2, 30, 0.4], undefined, 0.01],
+    ['advcl-hn-cifar10', 1.2, undefined, [1, 0.12], 0.01],
+    ['advcl-iphn-cifar10', 2, [0.2, 0.7, 30, 0.4], [1, 0.1], 0.01],
+    ['advcl-ip-cifar100', 2, [0.3, 1.5, 20, 0.5], undefined, 0.1],
+    ['advcl-hn-cifar100', 2, undefined, [1, 0.01], 0.1],
+    ['advcl-iphn-cifar100', 2, [0.3, 1.5, 20, 0.5], [1, 0.01], 0.1],
+  ];
+  it.each(advcl)('%s has the values of the paper', (name, rate, ip, hn, headRate) => {
+    const linf = { norm: 'linf', epsilon: 8 / 255, stepSize: 2 / 255, steps: 20, randomStart: true };
+    const weak = { padding: 4, flip: 0.5 };
+    const finetuning = (rate: number) => ({
+      epochs: 25, batchSize: 512, schedule: { kind: 'steps', rate, at: [15, 20], divisor: 10 }, optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 2e-4 }, views: weak, branch: 'pgd',
+    });
+    expect(resolveConfig(name)).toEqual({
+      preset: name,
+      data: { name: name.slice(name.lastIndexOf('-') + 1) },
+      method: 'advcl',
+      seed: 0,
+      epochs: 400,
+      batchSize: 512,
+      encoder: { architecture: 'resnet18', stem: 'cifar', width: 64, branches: ['normal', 'pgd', 'pgd_ce'], initialisation: 'kaiming' },
+      projector: { hidden: [512], output: 128, batchNorm: true },
+      optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 1e-4 },
+      schedule: { kind: 'cosine', rate, final: 1e-3, warmupEpochs: 10, warmupFrom: 0.01 },
+      views: {
+        resizedCrop: { scale: [0.2, 1], ratio: [3 / 4, 4 / 3] }, flip: 0.5,
+        jitter: { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 }, grayscale: 0.2,
+      },
+      weakView: weak,
+      highFrequencyRadius: 8,
+      attack: { ...linf, steps: 5, clampStart: false, order: 'project-clamp' },
+      objective: {
+        form: 'advcl', temperature: 0.5,
+        ...(ip && { inferiorPositive: { alpha: ip[0], weight: ip[1], adaptive: { warmupEpochs: ip[2], dMin: ip[3] } } }), ...(hn && { hardNegative: { beta: hn[0], tauPlus: hn[1] } }),
+      },
+      pseudoLabels: { classes: [2, 10, 50, 100, 500], weight: 0.2 },
+      finetuning: {
+        slf: finetuning(headRate),
+        alf: { ...finetuning(headRate), attack: linf },
+        aff: { ...finetuning(0.1), trades: { beta: 6, startNoise: 0.001, attack: { ...linf, steps: 10, randomStart: false } } },
+      },
+      evaluation: { pgd20: linf, autoattack: { norm: 'linf', epsilon: 8 / 255, version: 'standard' } },
+    });
+  });
+
   it('are all valid, quickstart included', () => {
     for (const name of Object.keys(presets) as PresetName[]) expect(resolveConfig(name).preset).toBe(name);
   });
@@ -101,6 +150,8 @@ describe('resolveConfig', () => {
     [{ attack: 7 }, ArgumentTypeError, 'attack'],
     [{ objective: { hardNegative: { beta: 1, tauPlus: 1 } } }, ArgumentRangeError, 'objective.hardNegative.tauPlus'],
     [{ objective: { hardNegative: { beta: 1 } } }, ArgumentTypeError, 'objective.hardNegative.tauPlus'],
+    [{ pseudoLabels: { weight: 1 } }, ArgumentRangeError, 'pseudoLabels'],
+    [{ method: 'byol' }, ArgumentRangeError, 'method'],
     [{ encoder: { architecture: 'vgg' } }, ArgumentRangeError, 'encoder.architecture'],
     [{ views: { resizedCrop: { scale: [0.1] } } }, ArgumentRangeError, 'views.resizedCrop.scale'],
   ];

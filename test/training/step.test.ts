@@ -17,7 +17,7 @@ function step(trainer: TrainerHandle, view1: Tensor, view2: Tensor, choices: Cho
   using samples = tensor(BigInt64Array.from({ length: view1.shape[0]! }, (_, i) => BigInt(i)));
   const options = {
     learningRate, seed, groups: groups.length, regularizerWeight, sharedForward,
-    objective: { temperature: 0.5, inferiorPositive, hardNegative },
+    objective: { form: 'rocl', temperature: 0.5, inferiorPositive, hardNegative },
     attack: { epsilon, stepSize, steps, randomStart, clampStart: true, clampThenProject: true },
   };
   return job(() => native().training_step(trainer, 'rocl', { view1: view1.handle, view2: view2.handle, samples: samples.handle }, options));
@@ -177,7 +177,7 @@ describe('a step of RoCL', () => {
       const before = state(encoder);
       using samples = tensor(BigInt64Array.of(0n, 1n, 2n, 3n, 4n, 5n));
       const options = {
-        learningRate: 1, seed: 0, groups: 1, regularizerWeight: 0, sharedForward: true, objective: { temperature: 0.5 },
+        learningRate: 1, seed: 0, groups: 1, regularizerWeight: 0, sharedForward: true, objective: { form: 'rocl', temperature: 0.5 },
         attack: { epsilon, stepSize, steps: 100_000, randomStart: true, clampStart: true, clampThenProject: true },
       };
       const running = native().training_step(trainer, 'rocl', { view1: images(1).handle, view2: images(2).handle, samples: samples.handle }, options);

@@ -24,6 +24,7 @@ interface Options extends DataOptions, TrainingOptions {
   presets?: boolean;
   out?: string;
   resume?: boolean;
+  pseudoLabels?: string;
 }
 
 /** What every command that trains lets one change. */
@@ -58,10 +59,12 @@ export const pretrain = define<Options>({
     ...dataOptions("the preset's"),
     new Option('--out <folder>', 'the folder of the run; default: runs/<preset>'),
     new Option('--resume', 'go on with the run in --out'),
+    new Option('--pseudo-labels <file>', 'what AdvCL learns from besides: a file that a-infonce cluster wrote'),
     ...trainingOptions(),
   ],
   examples: [
     ['a-infonce pretrain --preset rocl-iphn-cifar10 --out runs/iphn', "the paper's run"],
+    ['a-infonce pretrain --preset advcl-iphn-cifar10 --pseudo-labels labels.safetensors', 'its AdvCL sibling'],
     ['a-infonce pretrain --out runs/iphn --resume', 'go on after an interruption'],
     ['a-infonce pretrain --limit 5000 --epochs 20 --set encoder.width=16', 'something smaller'],
     ['a-infonce pretrain --presets', 'what there is'],
@@ -70,14 +73,20 @@ export const pretrain = define<Options>({
     if (options.presets) return listPresets(context);
     if (options.resume && options.out === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const preset = options.preset ?? (options.resume ? undefined : DEFAULT_PRESET);
-    const { resolveConfig } = await import('../../index.js');
-    const asked = preset === undefined ? undefined : resolveConfig(preset as PresetName, changesOf(options)).data;  // before the data is read
+    const { presets, resolveConfig } = await import('../../index.js');
+    const set = options.pseudoLabels === undefined ? options.set : { ...options.set, pseudoLabels: { ...options.set?.['pseudoLabels'] as object, path: options.pseudoLabels } };
+    // What can be said before the data is read.
+    if (preset !== undefined && options.pseudoLabels !== undefined && Object.hasOwn(presets, preset) && presets[preset as PresetName].method !== 'advcl')
+      throw new UsageError(`--pseudo-labels: ${preset} learns from none; the advcl-* presets do`);
+    const config = preset === undefined ? undefined : resolveConfig(preset as PresetName, changesOf({ ...options, set }));
+    if (config?.method === 'advcl' && !options.resume) requireLabels(config, options.data ?? config.data.name);
+    const asked = config?.data;
     const out = options.out ?? join('runs', preset!);
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
     const planned: RecordedData | undefined = recorded ?? (asked && { ...asked, name: options.data ?? asked.name });
     if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
     using data = limited(await openData(context, options, planned), options.limit ?? recorded?.images);
-    await train(context, { ...options, preset, out, data, overrides: options.set }, `a-infonce pretrain --out ${typed(out)} --resume`);
+    await train(context, { ...options, preset, out, data, overrides: set }, `a-infonce pretrain --out ${typed(out)} --resume`);
     context.output.note(`\nNext: a-infonce finetune ${typed(out)}`);
   },
 });
@@ -133,6 +142,13 @@ export async function train(
   return path;
 }
 
+/** Throws what to type when there is no file of pseudo-labels for a run that learns from them. */
+function requireLabels({ preset, pseudoLabels: { path, weight } }: Extract<PretrainConfig, { method: 'advcl' }>, data: string): void {
+  if (weight === 0 || (path !== undefined && existsSync(path))) return;
+  throw new UsageError(`${path === undefined ? `${preset} learns from pseudo-labels: --pseudo-labels <file>` : `--pseudo-labels: there is no ${path}`}. Make one from the features of an encoder:\n` +
+    `  a-infonce cluster <encoder> --data ${typed(data)} --out ${typed(path ?? 'labels.safetensors')}\nor go without: --set pseudoLabels.weight=0`);
+}
+
 /** The data set with the first `limit` training images only. */
 export function limited(data: Dataset, limit: number | undefined): Dataset {
   if (limit === undefined || limit >= data.train.length) return data;
@@ -149,7 +165,7 @@ async function listPresets({ output }: Context): Promise<void> {
   const { presets } = await import('../../index.js');
   const rows = Object.values<PretrainConfig>(presets).map(({ preset, method, data, encoder, epochs, batchSize, objective }) => {
     const { hardNegative: hn } = objective, ip = 'inferiorPositive' in objective ? objective.inferiorPositive : undefined;
-    return [preset, method, data.name, encoder.architecture, String(epochs), String(batchSize), ip ? `alpha ${ip.alpha}` : '-', hn ? `beta ${hn.beta}, tau+ ${hn.tauPlus}` : '-'];
+    return [preset, method, data.name, encoder.architecture, String(epochs), String(batchSize), ip ? `alpha ${ip.alpha}${'adaptive' in ip && ip.adaptive ? '-0.5' : ''}, weight ${ip.weight}` : '-', hn ? `beta ${hn.beta}, tau+ ${hn.tauPlus}` : '-'];
   });
   output.result(presets, table([['preset', 'method', 'data', 'encoder', 'epochs', 'batch', 'inferior positive', 'hard negative'], ...rows]));
 }

@@ -10,10 +10,12 @@ import type { SharedConfig, trainingAttack } from '../schema.js';
 export interface Method<Config extends SharedConfig = SharedConfig> {
   /** The value of the configuration's key `method`, and the name of the native step. */
   readonly name: string;
+  /** Numbers of classes of the linear heads that its network needs. */
+  heads?(config: Config): number[];
   /** Fewest images that a step learns from; a last batch with fewer is left out. */
   smallestBatch(config: Config): number;
-  /** The configuration with what can be known before the run alone: the SHA-256 of a file that it names, say. */
-  resolve?(config: Config, data: Dataset): Promise<Config>;
+  /** The configuration with what the run alone can know: the SHA-256 of a file that it names, say. `recorded` is that of the run which is resumed. */
+  resolve?(config: Config, recorded?: Config): Promise<Config>;
   /** The method in a run. What cannot work with these data is refused here, before the first step. */
   begin(run: { config: Config; data: Dataset; encoder: Encoder }): MethodRun | Promise<MethodRun>;
 }
@@ -50,6 +52,12 @@ export interface StepValues {
   adversarialInvariance?: number;
   /** Mean |adversary - image| / epsilon. */
   perturbation?: number;
+  /** Mean cross-entropy of the pseudo-labels, before its weight. */
+  crossEntropy?: number;
+  /** That of inferior positives in this step. */
+  alpha?: number;
+  /** Mean distance between the features of an image and of its adversary. */
+  distance?: number;
 }
 
 /** What the native step takes of an attack. */

@@ -13,7 +13,7 @@ export const roclConfig = shared.extend({
   groups: count,
   attack: trainingAttack,
   objective: z.strictObject({
-    form: z.literal('rocl'), temperature: positive,
+    form: z.enum(['rocl', 'paper']), temperature: positive,
     inferiorPositive: z.strictObject({ alpha: share, weight: z.number().min(0) }).optional(),
     hardNegative: hardNegative.optional(),
   }),
