@@ -13,6 +13,7 @@ import { finetune } from './commands/finetune.js';
 import { pretrain } from './commands/pretrain.js';
 import { quickstart } from './commands/quickstart.js';
 import { report } from './commands/report.js';
+import { reproduce } from './commands/reproduce.js';
 import { exitCodeOf, printFailure } from './failure.js';
 import { Output, type Streams } from './output.js';
 
@@ -35,7 +36,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
       outputError: () => {},  // printed below, like every other failure
     })
     .addHelpText('after', '\nEvery command: a-infonce <command> --help');
-  for (const add of [quickstart, pretrain, cluster, finetune, evaluate, corruptions, attack, analyze, report, data, doctor]) add(program, session);
+  for (const add of [quickstart, pretrain, cluster, finetune, evaluate, corruptions, attack, analyze, report, reproduce, data, doctor]) add(program, session);
   try {
     await program.parseAsync(args, { from: 'user' });
     return session.exitCode;

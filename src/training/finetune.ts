@@ -249,7 +249,7 @@ class Finetuning {
     }
     await this.save();
     const { epochs, bestEpoch, bestCorrect } = this.progress;
-    if (this.heldOut && bestEpoch !== epochs - 1) copyInto(this.trained(), this.best);
+    if (this.heldOut && bestEpoch !== epochs - 1) this.copyIn(this.best);
     this.classifier.eval();
     if (this.folder) await this.classifier.save(join(this.folder.path, 'classifier.safetensors'));
     tell({
@@ -401,16 +401,26 @@ class Finetuning {
     return this.plan.config.mode === 'aff' ? '' : 'head.';
   }
 
-  /** The classifier's own tensors that training changes. */
+  /** The classifier's own tensors that training changes; to be called in a scope, which frees them. */
   private trained(): Map<string, Tensor> {
     return new Map([...this.classifier.state()].filter(([name]) => name.startsWith(this.prefix)));
+  }
+
+  /** Copies values into the tensors of {@link trained}, which must all be there. */
+  private copyIn(values: readonly Named[]): void {
+    noGrad(() => scope(() => {
+      const target = this.trained(), source = new Map(values);
+      const odd = [...target.keys(), ...source.keys()].find((name) => !target.has(name) || !source.has(name));
+      if (odd !== undefined) throw new ArgumentRangeError('state', `the tensors ${[...target.keys()].join(', ')}`, `${odd} missing or unexpected`);
+      for (const [name, value] of source) ops.aten.copy_(target.get(name)!, value);
+    }));
   }
 
   private async save(): Promise<void> {
     const { folder, plan, state, progress } = this;
     if (!folder || (this.saved?.step === state.step && this.saved.epochs === progress.epochs)) return;
     const own: Named[] = [
-      ...[...this.trained()].map(([name, value]) => [`model.${name}`, keep(value)] as const),
+      ...scope(() => [...this.trained()].map(([name, value]) => [`model.${name}`, keep(value)] as const)),
       ...Object.entries(native().trainer_state(this.trainer)).map(([name, handle]) => [`momentum.${name}`, keep(Tensor.wrap(handle))] as const),
     ];
     try {
@@ -430,7 +440,7 @@ class Finetuning {
     const { tensors, path, state: { metricsBytes, method, ...state } } = checkpoint;
     try {
       const part = (prefix: string): Named[] => [...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]);
-      copyInto(this.trained(), part('model.'));
+      this.copyIn(part('model.'));
       native().load_trainer_state(this.trainer, Object.fromEntries(part('momentum.').map(([name, value]) => [name, value.handle])));
       this.progress = Object.assign(this.progress, method);
       this.best = part('best.').map(([name, value]) => [name, keep(value.clone())] as const);
@@ -478,11 +488,4 @@ const smallestBatch = (mode: FinetuneMode): number => (mode === 'aff' ? 2 : 1);
 function stepOptions(config: FinetuneConfigs[FinetuneMode]) {
   if ('trades' in config) return config.trades;
   return 'attack' in config ? { attack: config.attack } : {};
-}
-
-/** Copies values into tensors of the same names, which must all be there. */
-function copyInto(target: ReadonlyMap<string, Tensor>, source: readonly Named[]): void {
-  const missing = [...target.keys()].find((name) => !source.some(([other]) => other === name)) ?? source.find(([name]) => !target.has(name))?.[0];
-  if (missing !== undefined) throw new ArgumentRangeError('state', `the tensors ${[...target.keys()].join(', ')}`, `${missing} missing or unexpected`);
-  noGrad(() => scope(() => source.forEach(([name, value]) => void ops.aten.copy_(target.get(name)!, value))));
 }

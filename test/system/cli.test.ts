@@ -25,7 +25,7 @@ async function call(args: string[], env: Record<string, string> = {}): Promise<R
   return new Promise((resolve) => child.on('close', (code) => resolve({ ...result, code })));
 }
 
-const commands = ['quickstart', 'pretrain', 'finetune', 'evaluate', 'attack', 'data', 'doctor'];
+const commands = ['quickstart', 'pretrain', 'finetune', 'evaluate', 'attack', 'reproduce', 'data', 'doctor'];
 
 test('--help names every command and every command has its own', async () => {
   const { code, stdout, stderr } = await call(['--help']);
@@ -57,6 +57,8 @@ test.each([
   [['finetune', 'x', '--mode', 'slow'], /Allowed choices are slf, alf, aff/],
   [['finetune', 'x', '--label-fraction', '0'], /Expected a number \(0\.0314, 8\/255\) of above 0 and at most 1/],
   [['finetune', 'x', '--validation', 'some'], /Expected a number/],
+  [['reproduce', 'table2'], /Allowed choices are table1/],
+  [['reproduce', '--only', 'rocl,slow'], /--only: expected some of rocl, advcl, base, ip, hn, iphn, cifar10, cifar100, slf, alf, aff, sa, ra, aa, got 'slow'/],
   [['evaluate', 'x', '--epsilon', '8/256/2'], /Expected a number \(0\.0314, 8\/255\) of at least 0/],
   [['evaluate', 'x', '--limit', '1.5'], /Expected an integer of at least 1/],
   [['attack', 'x', '--images', 'y', '--data', 'z'], /cannot be used with/],
@@ -221,11 +223,11 @@ describe('a run', () => {
   });
 
   test('is fine-tuned adversarially by the values that it recorded, and goes on after ctrl-C', async () => {
-    const sets = ['encoder.width=2', 'finetuning.aff.epochs=60', 'finetuning.aff.batchSize=20', 'finetuning.aff.trades.attack.steps=1'].flatMap((each) => ['--set', each]);
+    const sets = ['encoder.width=2', 'finetuning.aff.epochs=8', 'finetuning.aff.batchSize=20', 'finetuning.aff.trades.attack.steps=1'].flatMap((each) => ['--set', each]);
     expect(await call(['pretrain', '--preset', 'quickstart', '--out', 'tuned', '--limit', '40', '--epochs', '1', '--batch-size', '20', ...sets])).toMatchObject({ code: 0 });
     const args = ['finetune', 'tuned', '--mode', 'aff', '--limit', '40', '--validation', '.25', '--checkpoint-every', '1', '--threads', '1'];
     const whole = await call([...args, '--out', 'whole.safetensors', '--json']);
-    expect(JSON.parse(whole.stdout)).toMatchObject({ classifier: 'whole.safetensors', mode: 'aff', epochs: 60 });
+    expect(JSON.parse(whole.stdout)).toMatchObject({ classifier: 'whole.safetensors', mode: 'aff', epochs: 8 });
 
     const child = spawn(process.execPath, [main, ...args], { cwd: folder, stdio: 'ignore' });
     const work = join(folder, 'tuned', 'classifier-aff.run');
@@ -234,7 +236,7 @@ describe('a run', () => {
     expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
     expect(existsSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toBe(false);
     expect(await call(args)).toMatchObject({ code: 2, stderr: expect.stringContaining('an interrupted fine-tuning is in tuned/classifier-aff.run. Go on with it') as string });
-    expect((await call([...args, '--resume'])).stderr).toMatch(/Going on after step \d+ of 120\./);
+    expect((await call([...args, '--resume'])).stderr).toMatch(/Going on after step \d+ of 16\./);
     expect(readFileSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toEqual(readFileSync(join(folder, 'whole.safetensors')));
     const other = await call([...args, '--resume', '--set', 'trades.beta=5']);
     expect(other.stderr).toMatch(/config\.trades\.beta: expected 6, as recorded in .*, got 5/);

@@ -1,0 +1,110 @@
+/** The table: means and spreads over seeds, beside what others published. */
+import { MEASURES, METHODS, MODES, PUBLISHED, PUBLISHED_PROTOCOL, VARIANTS, type Cell, type Measure, type Method, type Sizes, type Variant } from './grid.js';
+import type { FinetuneMode } from '../training/finetune.js';
+
+/** What became of a cell: what was measured, as accuracies from 0 to 1, or why nothing was. */
+export interface CellResult {
+  cell: Cell;
+  scores: Partial<Record<Measure, number>>;
+  error?: string;
+}
+
+/** A number of the table, in percent: the mean over seeds and their standard deviation (n - 1; left out for one seed). */
+export interface Estimate {
+  mean: number;
+  std?: number;
+  seeds: number;
+}
+
+export interface TableRow {
+  data: string;
+  /** `RoCL`, `RoCL-IP`, ..., or as its authors call it. */
+  name: string;
+  method?: Method;
+  variant?: Variant;
+  published: boolean;
+  scores: Partial<Record<FinetuneMode, Partial<Record<Measure, Estimate>>>>;
+}
+
+export interface Table {
+  name: 'table1';
+  settings: Sizes;
+  /** What the measures are. */
+  protocol: Record<Measure | 'published', string>;
+  rows: TableRow[];
+  failed: { cell: Cell; error: string }[];
+}
+
+const NAMES = { rocl: 'RoCL', advcl: 'AdvCL' } as const, SUFFIXES = { base: '', ip: '-IP', hn: '-HN', iphn: '-IP+HN' } as const;
+export const rowName = ({ method, variant }: { method: Method; variant: Variant }): string => `${NAMES[method]}${SUFFIXES[variant]}`;
+
+export function tableOf(results: readonly CellResult[], settings: Sizes, measures: readonly Measure[]): Table {
+  const names = [...new Set(results.map(({ cell }) => cell.data))];
+  const asked = MODES.filter((mode) => results.some(({ cell }) => cell.mode === mode));
+  const rows = names.flatMap((data) => {
+    const ours = METHODS.flatMap((method) => VARIANTS.flatMap((variant): TableRow[] => {
+      const cells = results.filter(({ cell }) => cell.data === data && cell.method === method && cell.variant === variant);
+      if (cells.length === 0) return [];
+      const scores = asked.map((mode) => [mode, Object.fromEntries(measures.flatMap((measure) => {
+        const estimate = estimateOf(cells.flatMap(({ cell, scores }) => (cell.mode === mode ? scores[measure] ?? [] : [])));
+        return estimate ? [[measure, estimate]] : [];
+      }))]);
+      return [{ data, name: rowName({ method, variant }), method, variant, published: false, scores: Object.fromEntries(scores) as TableRow['scores'] }];
+    }));
+    const others = [...new Set(PUBLISHED.filter((each) => each.data === data).map(({ name }) => name))].map((name): TableRow => {
+      const cells = PUBLISHED.filter((each) => each.data === data && each.name === name && asked.includes(each.mode));
+      return {
+        data, name, ...cells[0]?.row, published: true,
+        scores: Object.fromEntries(cells.map((cell) => [cell.mode, Object.fromEntries(measures.flatMap((measure) => (measure === 'ra' ? [] : [[measure, { mean: cell[measure], seeds: 1 }]])))])),
+      };
+    });
+    return [...ours, ...others];
+  });
+  const images = (count: number | undefined) => (count === undefined ? 'all test images' : `the first ${count} test images`);
+  return {
+    name: 'table1', settings, rows,
+    protocol: {
+      sa: `accuracy on ${images(settings.testImages)}`,
+      ra: `accuracy under PGD-20, random start, on ${images(settings.testImages)}: AdvCL epsilon 8/255, step 2/255; RoCL .0314 and .00314, as each was published`,
+      aa: `accuracy under standard AutoAttack, Linf 8/255, on ${images(settings.autoAttackImages)}`,
+      published: PUBLISHED_PROTOCOL,
+    },
+    failed: results.flatMap(({ cell, error }) => (error === undefined ? [] : [{ cell, error }])),
+  };
+}
+
+function estimateOf(shares: number[]): Estimate | undefined {
+  if (shares.length === 0) return undefined;
+  const values = shares.map((share) => 100 * share), mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  if (values.length === 1) return { mean, seeds: 1 };
+  return { mean, std: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)), seeds: values.length };
+}
+
+/** The table as cells of text: a head, then a line a row. */
+export function tableCells({ rows }: Table): string[][] {
+  const columns = MODES.flatMap((mode) => MEASURES.map((measure) => ({ mode, measure }))).filter(({ mode, measure }) => rows.some((row) => !row.published && row.scores[mode]?.[measure]));
+  const show = (estimate: Estimate | undefined) => (estimate ? `${estimate.mean.toFixed(2)}${estimate.std === undefined ? '' : ` ± ${estimate.std.toFixed(2)}`}` : '-');
+  return [
+    ['data', 'method', ...columns.map(({ mode, measure }) => `${mode.toUpperCase()} ${measure.toUpperCase()}`)],
+    ...rows.map((row) => [row.data, row.published ? `${row.name} (published)` : row.name, ...columns.map(({ mode, measure }) => show(row.scores[mode]?.[measure]))]),
+  ];
+}
+
+/** What has to be said beside the numbers. */
+export function tableNotes({ settings, protocol, rows, failed }: Table): string[] {
+  const seeds = Math.max(0, ...rows.filter(({ published }) => !published).flatMap(({ scores }) => Object.values(scores).flatMap((each) => Object.values(each).map((estimate) => estimate.seeds))));
+  const { scale, ...sizes } = settings;
+  const given = Object.entries(sizes).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${value}`);
+  return [
+    `Scale ${scale}${given.length > 0 ? ` (${given.join(', ')})` : ''}${scale === 'small' ? ': its numbers compare with each other, not with those that were published' : ''}. In percent${seeds > 1 ? `, mean ± standard deviation over ${seeds} seeds` : ', one seed'}.`,
+    `SA: ${protocol.sa}.`, `RA: ${protocol.ra}.`, `AA: ${protocol.aa}.`, `Published: ${protocol.published}.`,
+    'The best epoch of a fine-tuning is that of a tenth of the training images held out, never of test images. Pseudo-labels of AdvCL: k-means on the features of the RoCL encoder of the same data and seed.',
+    ...failed.map(({ cell, error }) => `Failed: ${cell.data} ${rowName(cell)} ${cell.mode}, seed ${cell.seed}: ${error.split('\n')[0]}`),
+  ];
+}
+
+export function markdownOf(table: Table): string {
+  const [head, ...rows] = tableCells(table) as [string[], ...string[][]];
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map((_, at) => (at < 2 ? '---' : '---:'))), ...rows.map(line), '', ...tableNotes(table).map((note) => `- ${note}`), ''].join('\n');
+}
