@@ -4,6 +4,7 @@ import { Argument, Option } from 'commander';
 import type { CorruptionReport, CorruptionScore, PublishedCorruption, Severity } from '../../index.js';
 import { define } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { Interrupted } from '../interrupt.js';
 import { integer, list } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
@@ -58,11 +59,15 @@ export const corruptions = define<Options>({
       }
     }
     using progress = new Progress(output, { label: 'Corrupting', rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
+    const stopped = (error: unknown): never => {
+      if (error instanceof Interrupted && run) error.message = `stopped. What was measured is in ${join(run.folder, 'results.jsonl')}; the same command goes on from there`;
+      throw error;
+    };
     const report = await evaluateCorruptions(model, data.test, {
       types, severities, source: published ?? 'generated', seed, limit, batchSize, done, signal,
       onScore: async (score) => { if (run) await record(run.folder, path!, data.name, { [`${score.type}-${score.severity}`]: score }); },
       onProgress: ({ name, done: images, total }) => progress.outOf(total).update(images, name),
-    });
+    }).catch(stopped);
     progress.stop();
     output.result({ model: path, data: data.name, source: published ?? 'generated', ...report }, lines(report, severities));
   },
