@@ -62,8 +62,12 @@ function protocol({ data, total, settings }: Result): string {
     ...(typeof epsilon === 'number' ? [`epsilon ${ball(epsilon)}`] : []), ...(typeof stepSize === 'number' ? [`step ${ball(stepSize)}`] : []),
     ...(steps === undefined ? [] : [`${value(steps)} step${steps === 1 ? '' : 's'}`]), ...(randomStart === undefined ? [] : [randomStart ? 'random start' : 'start at the image']),
     ...(restarts === undefined || restarts === 1 ? [] : [`${value(restarts)} restarts`]),
-    ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(each)}`)),
+    ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(inOrder(each))}`)),
   ].join(', ');
+  /** Of attacks one after the other (AutoAttack), their names. */
+  function inOrder(each: unknown): unknown {
+    return Array.isArray(each) && each.every((one) => typeof (one as { attack?: unknown } | null)?.attack === 'string') ? (each as { attack: string }[]).map(({ attack }) => attack).join(' + ') : each;
+  }
 }
 
 const accuracyCell = (result: Result | undefined, best: boolean): Part =>

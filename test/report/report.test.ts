@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { parseHTML } from 'linkedom';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ArgumentRangeError, ArgumentTypeError, FileError, memory, presets, pretrain, readAnalysis, recordResult, report, type Result } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, FileError, memory, presets, pretrain, readAnalysis, readResults, recordResult, report, type Result } from 'a-infonce';
 import { run } from '../../src/cli/run.js';
 import { html } from '../../src/report/html.js';
 import { ball, flatten, halfInterval, value } from '../../src/report/numbers.js';
@@ -48,6 +48,7 @@ beforeAll(async () => {
   expect((await cli('evaluate', plain, '--attacks', 'clean,pgd1', '--limit', '20')).code).toBe(0);
   expect((await cli('analyze', plain, '--limit', '20', '--steps', '1')).code).toBe(0);
   for (const [i, epsilon] of [0, 0.01, 8 / 255].entries()) await recordResult(plain, result('pgd20', 18 - 4 * i, 24, pgd(epsilon, 20)));
+  await recordResult(plain, result('autoattack', 1, 24, { attack: 'autoattack', norm: 'linf', epsilon: 8 / 255, attacks: [{ attack: 'apgd-ce', steps: 100 }, { attack: 'square', queries: 5000 }] }));
   for (const severity of [1, 2, 3, 4, 5]) await recordResult(plain, result(`gaussian-noise-${severity}`, 20 - severity, 24, {}));
   cpSync(plain, hostile, { recursive: true });
   await recordResult(hostile, result(HOSTILE, 1, 24, { [HOSTILE]: HOSTILE }, { data: HOSTILE }));
@@ -117,6 +118,7 @@ describe('the page', () => {
       expect(text).toContain(`${(100 * accuracy).toFixed(1)} %`);
     }
     expect(text).toContain('20 images of procedural, linf, epsilon 0.0314, step 0.00314, 1 step, random start');
+    expect(text).toContain('autoattack24 images of procedural, linf, epsilon 8/255, attacks apgd-ce + square');
     expect(document.querySelector('#curves')!.textContent).toMatch(/8\/255\s*41\.7 % ±/);
     expect(document.querySelectorAll('#corruptions tbody tr')[0]!.textContent).toMatch(/gaussian-noise79\.2 %75\.0 %70\.8 %66\.7 %62\.5 %70\.8 %/);
   });
@@ -194,6 +196,19 @@ it('the commands print a table, or JSON', async () => {
   expect(JSON.parse(stdout)).toEqual({ [plain]: values });
   expect([data, encoder, classifierFile, classes.length]).toEqual(['procedural', 'encoder.safetensors', 'classifier.safetensors', 10]);
   expect(memory().tensors).toBe(0);
+});
+
+it('analyze --curves measures accuracy against epsilon and against steps', async () => {
+  const at = join(folder, 'curves');
+  cpSync(plain, at, { recursive: true });
+  rmSync(join(at, 'results.jsonl'));
+  expect((await cli('analyze', at, '--limit', '20', '--steps', '1', '--curves')).code).toBe(0);
+  const curves = curvesOf(subjectsOf([{ name: 'curves', results: await readResults(at) } as RunFiles]));
+  expect(curves.map(({ of, fixed, lines }) => [of, ball(fixed), [...lines[0]!.points.keys()].map(of === 'steps' ? String : ball)])).toEqual([
+    ['epsilon', '20', ['0', ...[1, 2, 4, 6, 8, 12, 16, 32, 64].map((each) => `${each}/255`)]], ['steps', '8/255', ['1', '2', '5', '10', '20', '50']],
+  ]);
+  const [clean, ...attacked] = [...curves[0]!.lines[0]!.points.values()].map(({ correct }) => correct);
+  expect(Math.max(...attacked)).toBeLessThanOrEqual(clean!);
 });
 
 it('numbers: three or more that differ in one value are a curve, the newest of a protocol counts, corruptions are apart', () => {
