@@ -18,7 +18,7 @@ export interface ClassifierConfig {
 /** How a classifier was made, and on what: goes with it into its file. `finetune` records all that decides the result (see FinetuneRun). */
 export interface ClassifierOrigin {
   mode: 'slf' | 'alf' | 'aff';
-  data: { name: string };
+  data: { name: string; size?: number | undefined; procedural?: { train?: number | undefined; test?: number | undefined; size?: number | undefined; seed?: number | undefined } | undefined };
 }
 
 /** Options of {@link Classifier.create}. */

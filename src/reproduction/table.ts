@@ -92,12 +92,14 @@ export function tableCells({ rows }: Table): string[][] {
 
 /** What has to be said beside the numbers. */
 export function tableNotes({ settings, protocol, rows, failed }: Table): string[] {
+  const measured = MEASURES.filter((measure) => rows.some(({ published, scores }) => !published && Object.values(scores).some((each) => each[measure])));
   const seeds = Math.max(0, ...rows.filter(({ published }) => !published).flatMap(({ scores }) => Object.values(scores).flatMap((each) => Object.values(each).map((estimate) => estimate.seeds))));
   const { scale, ...sizes } = settings;
   const given = Object.entries(sizes).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${value}`);
   return [
     `Scale ${scale}${given.length > 0 ? ` (${given.join(', ')})` : ''}${scale === 'small' ? ': its numbers compare with each other, not with those that were published' : ''}. In percent${seeds > 1 ? `, mean ± standard deviation over ${seeds} seeds` : ', one seed'}.`,
-    `SA: ${protocol.sa}.`, `RA: ${protocol.ra}.`, `AA: ${protocol.aa}.`, `Published: ${protocol.published}.`,
+    ...measured.map((measure) => `${measure.toUpperCase()}: ${protocol[measure]}.`),
+    ...(rows.some(({ published }) => published) ? [`Published: ${protocol.published}.`] : []),
     'The best epoch of a fine-tuning is that of a tenth of the training images held out, never of test images. Pseudo-labels of AdvCL: k-means on the features of the RoCL encoder of the same data and seed.',
     ...failed.map(({ cell, error }) => `Failed: ${cell.data} ${rowName(cell)} ${cell.mode}, seed ${cell.seed}: ${error.split('\n')[0]}`),
   ];

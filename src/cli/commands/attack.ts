@@ -7,7 +7,7 @@ import { integer } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
-import { ATTACKS, attackOptions, loadModel } from './evaluate.js';
+import { ATTACKS, attackOptions, dataOf, loadModel } from './evaluate.js';
 
 interface Options extends DataOptions {
   attack: string;
@@ -50,7 +50,7 @@ export const attack = define<Options>({
     await checkPlace(options.out, [path!, options.images]);
     using model = await loadModel(context, path!);
     await scope(async () => {
-      const { images, labels } = await inputs(context, options, path!);
+      const { images, labels } = await inputs(context, options, model, path!);
       const { batchSize = 256 } = options;
       using progress = new Progress(output, { label: 'Attacking' });
       const { adversarial, settings } = await make(options, model, images, labels, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
@@ -94,9 +94,9 @@ async function make(
   return { adversarial: await run(model, images, labels, rowsOf([...Array(images.shape[0]).keys()]), watch), settings };
 }
 
-async function inputs(context: Context, options: Options, model: string): Promise<{ images: Tensor; labels: Tensor }> {
+async function inputs(context: Context, options: Options, model: Model, path: string): Promise<{ images: Tensor; labels: Tensor }> {
   if (options.images === undefined) {
-    using data = await openData(context, options, (await recordedRun(model))?.data);
+    using data = await openData(context, options, dataOf(model, await recordedRun(path)));
     const count = Math.min(options.limit ?? Infinity, data.test.length);
     return { images: data.test.images(0, count), labels: data.test.labels(0, count) };
   }

@@ -8,7 +8,7 @@ import { Interrupted } from '../interrupt.js';
 import { integer, list } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
-import { classifierFile, loadModel, record } from './evaluate.js';
+import { classifierFile, dataOf, loadModel, record } from './evaluate.js';
 
 interface Options extends DataOptions {
   published?: string;
@@ -46,7 +46,7 @@ export const corruptions = define<Options>({
     const { published, types, severities, batchSize, limit, again, seed } = options;
     using model = await loadModel(context, path!);
     const run = await recordedRun(path!);
-    using data = await openData(context, options, run?.data);
+    using data = await openData(context, options, dataOf(model, run));
     const { evaluateCorruptions, readResults } = await import('../../index.js');
     const done: CorruptionScore[] = [];
     if (run && !again) {

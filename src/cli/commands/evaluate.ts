@@ -1,9 +1,9 @@
 import { statSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { AttackName, AttackSettings, EvaluateOptions, Model, Score, Split } from '../../index.js';
+import type { AttackName, AttackSettings, Classifier, EvaluateOptions, Model, Score, Split } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, list, real } from '../options.js';
 import { percent, table } from '../output.js';
@@ -57,7 +57,7 @@ export const evaluate = define<Options>({
   async action(context, options, path) {
     using model = await loadModel(context, path!);
     const run = await recordedRun(path!);
-    using data = await openData(context, options, run?.data);
+    using data = await openData(context, options, dataOf(model, run));
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
     // What the run says of PGD is of PGD alone; and a ball of another kind or size has steps of its own.
     const recorded = norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20;
@@ -85,6 +85,10 @@ export const evaluate = define<Options>({
     ]);
   },
 });
+
+/** The data that a classifier was fine-tuned on, else those of the run. */
+export const dataOf = (model: Model, run: RecordedRun | undefined): RecordedData | undefined =>
+  ('finetuning' in model ? ((model as Classifier).finetuning?.data as RecordedData | undefined) : undefined) ?? run?.data;
 
 /** The name of the classifier's file in the folder of a run. */
 export const classifierFile = (path: string): string => (statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path));
