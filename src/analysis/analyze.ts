@@ -15,7 +15,6 @@ import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 import { deriveSeed } from '../training/seeds.js';
 import { distribution, FINE_BINS, fromCounts, fromValues } from './distribution.js';
-import { umap } from './umap.js';
 
 const share = z.number().min(0).max(1);
 /** Shares of the queries whose nearest neighbour is of another image, and of another class. */
@@ -271,6 +270,7 @@ async function maps(images: Tensor, adversaries: Tensor, limit: number, seed: nu
   const { nearest, similarity } = await pairs(together, together, signal, NEIGHBOURS - 1, true);
   const of = (row: number) => (row * (NEIGHBOURS - 1));
   const all = Array.from({ length: 2 * limit }, (_, row) => row);
+  const { umap } = await import('./umap.js'); // loaded only here
   const embedded = await umap(
     all.map((row) => [row, ...nearest.slice(of(row), of(row + 1))]),
     all.map((row) => [0, ...Array.from(similarity.subarray(of(row), of(row + 1)), (s) => Math.max(0, 1 - s))]), seed, signal);

@@ -5,7 +5,6 @@ import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runti
 import { atomically } from '../runtime/files.js';
 import { Html, html } from './html.js';
 import { nameRuns, readRun, type RunFiles } from './read.js';
-import { sections } from './sections.js';
 import { STYLE } from './style.js';
 
 export interface ReportOptions {
@@ -49,6 +48,7 @@ export async function report(runs: readonly string[], options?: ReportOptions): 
 
 async function page(runs: RunFiles[], title: string): Promise<string> {
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  const { sections } = await import('./sections.js'); // the plotting library: only where a page is written
   const parts = await sections(runs);
   return `<!doctype html>\n${html`<html lang="en">
 <head>
