@@ -76,6 +76,19 @@ describe('pgd', () => {
     for (const batchSize of [1, 5, 16]) expect(largest((aten.sub(await run({ seed: 1, batchSize }), one) as Tensor).toTypedArray() as Float64Array)).toBeLessThan(1e-15);
   });
 
+  it('restarts on the samples that still stand', async () => {
+    const model = functionNet(net), seen: number[] = [];
+    using once = await pgd(net, images, labels, { steps: 3, seed: 2 });
+    const standing = (aten.eq(aten.argmax(net.forward(once), 1), labels).toTypedArray() as Uint8Array).filter(Boolean).length;
+    expect(standing).toBeGreaterThan(0);
+    expect(standing).toBeLessThan(16);
+    using twice = await pgd((x) => (seen.push(x.shape[0]!), model(x)), images, labels, { steps: 3, restarts: 2, seed: 2 });
+    expect(seen).toEqual([16, 16, 16, 16, ...Array(4).fill(standing)]); // three steps and a look, each time
+    using all = await pgd((x) => (seen.push(x.shape[0]!), model(x)), images, labels, { steps: 3, restarts: 3, seed: 2, epsilon: 0.3 });
+    expect(seen.slice(8)).toEqual([16, 16, 16, 16]); // all of them fell
+    expect([twice, all].map(({ shape }) => shape)).toEqual([images.shape, images.shape]);
+  });
+
   it('keeps the worst case of each sample over restarts', async () => {
     const run = (restarts: number, epsilon: number) => pgd(net, images, labels, { steps: 3, epsilon, restarts });
     let better = 0;

@@ -1,4 +1,4 @@
-import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, evaluate, memory, ops, pgd, scope, tensor, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, apgd, evaluate, fab, fgsm, memory, mim, ops, pgd, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { equal, functionNet, int64, loadNet, reference } from '../attack/fixtures.js';
 
@@ -37,6 +37,26 @@ describe('evaluate', () => {
         },
       });
     }
+  });
+
+  it('runs every attack that it names, each as its function does', async () => {
+    const epsilon = 0.02, seed = 4;
+    const by = {
+      fgsm: () => fgsm(net, images, wrongly, { epsilon }),
+      mim3: () => mim(net, images, wrongly, { epsilon, steps: 3 }),
+      'apgd-ce': () => apgd(net, images, wrongly, { epsilon, seed }),
+      'apgd-dlr': () => apgd(net, images, wrongly, { epsilon, seed, loss: 'dlr' }),
+      'apgd-t': () => apgd(net, images, wrongly, { epsilon, seed, loss: 'dlr-targeted' }),
+      'fab-t': () => fab(net, images, wrongly, { epsilon, seed }),
+    };
+    const scores = await evaluate(net, data, { attacks: Object.keys(by) as AttackName[], epsilon, seed, batchSize: 16 });
+    for (const [name, attack] of Object.entries(by)) {
+      using adversaries = await attack();
+      const right = [images, adversaries].map((batch) => aten.eq(aten.argmax(net.forward(batch), 1), wrongly).toTypedArray() as Uint8Array) as [Uint8Array, Uint8Array];
+      expect(scores[name as AttackName].correct, name).toBe(right[0].filter((value, i) => value && right[1][i]).length);
+      expect(scores[name as AttackName].settings).toMatchObject({ norm: 'linf', epsilon, limit: 16, batchSize: 16 });
+    }
+    expect(Object.values(scores).map(({ settings }) => settings.attack)).toEqual(['fgsm', 'mim', 'apgd', 'apgd', 'apgd', 'fab']);
   });
 
   it('uses PGD-20 at 8/255 with steps of 2/255 unless told, and l2 with steps of a quarter', async () => {

@@ -81,7 +81,7 @@ export const evaluate = define<Options>({
           ]),
         ]),
       ]),
-      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${autoAttack.secondsPerImage.toPrecision(2)} s an image.`] : [])),
+      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
     ]);
   },
 });
