@@ -35,19 +35,20 @@ const variants = {
   'once a batch': () => job(() => native().training_step(trainer, 'advcl', handles, options)),
   'with every attack step': () => scope(() => void advclStepByStep(api, copy, optimizer, batch, options)),
 };
-const times = Object.fromEntries(Object.keys(variants).map((name) => [name, []]));
+const times = Object.fromEntries(Object.keys(variants).map((name) => [name, { wall: [], cpu: [] }]));
 for (let round = -1; round < rounds; round++)
   for (const [name, run] of Object.entries(variants)) {
-    const start = performance.now();
+    const start = performance.now(), before = process.cpuUsage();
     await run();
-    if (round >= 0) times[name].push(performance.now() - start);
+    const { user, system } = process.cpuUsage(before);
+    if (round >= 0) times[name].wall.push(performance.now() - start), times[name].cpu.push((user + system) / 1000);
   }
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 const { cpu, libtorch } = runtimeInfo();
 console.log(`${cpu}, ${threads} thread(s), LibTorch ${libtorch}; a step of AdvCL-IP+HN, ResNet-18 of width ${width}, ${n} images of 32 x 32, PGD-${steps}; medians of ${rounds} interleaved rounds`);
-const [once, every] = Object.entries(times).map(([name, list]) => {
-  const value = median(list);
-  console.log(`clean views ${name}: ${value.toFixed(0)} ms`);
-  return value;
+const [once, every] = Object.entries(times).map(([name, { wall, cpu }]) => {
+  const result = { wall: median(wall), cpu: median(cpu) };
+  console.log(`clean views ${name}: ${result.wall.toFixed(0)} ms, of the processor ${result.cpu.toFixed(0)} ms`);
+  return result;
 });
-console.log(`ratio ${(every / once).toFixed(2)}`);
+console.log(`ratio ${(every.wall / once.wall).toFixed(2)}, of the processor's time ${(every.cpu / once.cpu).toFixed(2)}`);

@@ -19,7 +19,7 @@ function step(encoder: Encoder, batch: Partial<AdvclBatch>, options: AdvclStepOp
   return job(() => native().training_step(trainer, 'advcl', names(batch), { ...options }));
 }
 
-const images = (seed: number, n = 6, size = 16) =>
+const images = (seed: number, n = 6, size = 8) =>
   tensor(Float32Array.from({ length: n * 3 * size * size }, (_, i) => Math.abs(Math.sin((i + 1) * 12.9898 + seed) * 43758.5453) % 1), { shape: [n, 3, size, size] });
 const labels = (n = 6) => tensor(BigInt64Array.from({ length: classes.length * n }, (_, i) => BigInt((i * 7) % classes[Math.floor(i / n)]!)), { shape: [classes.length, n] });
 const samples = (n = 6) => tensor(BigInt64Array.from({ length: n }, (_, i) => BigInt(3 * i + 1)));

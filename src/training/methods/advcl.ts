@@ -41,7 +41,7 @@ export const advclConfig = shared.extend({
    * added with `weight`. `path` names the file that `a-infonce cluster` writes: safetensors with an int64 tensor [images] named `k<classes>` for each,
    * with its SHA-256. With weight 0 there are neither heads nor labels.
    */
-  pseudoLabels: z.strictObject({ classes: z.array(count).nonempty(), weight: z.number().min(0), path: z.string().optional(), sha256: z.string().optional() }),
+  pseudoLabels: z.strictObject({ classes: z.array(count).min(1), weight: z.number().min(0), path: z.string().optional(), sha256: z.string().optional() }),
 }).refine(({ batchSize }) => batchSize >= 2, { path: ['batchSize'], error: 'expected at least two images' })
   .refine(({ encoder }) => BRANCHES.every((branch) => encoder.branches.includes(branch)), { path: ['encoder', 'branches'], error: `expected ${BRANCHES.join(', ')} among them` });
 
