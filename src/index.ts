@@ -38,6 +38,9 @@ export { report, type ReportOptions } from './report/report.js';
 export {
   evaluateCorruptions, type CorruptionProgress, type CorruptionReport, type CorruptionScore, type CorruptionSettings, type EvaluateCorruptionsOptions,
 } from './evaluation/corruptions.js';
+export {
+  checkEvaluation, type CheckEvaluationOptions, type EvaluationCheck, type EvaluationCheckName, type EvaluationDiagnosis,
+} from './evaluation/sanity.js';
 export { Model } from './model/model.js';
 export { Encoder, type EncoderConfig, type EncoderOptions, type LoadedState, type LoadStateOptions, type ProjectorConfig } from './model/encoder.js';
 export { Classifier, type ClassifierConfig, type ClassifierOrigin, type ClassifierOptions } from './model/classifier.js';

@@ -167,7 +167,7 @@ Napi::Value predict(const Napi::CallbackInfo& info) {
     return [found = attack::predict(model, images, batch_size, reporter(context))](Napi::Env env) -> Napi::Value {
       auto object = Napi::Object::New(env);
       object.Set("predicted", wrap_tensor(env, found.predicted));
-      object.Set("classes", static_cast<double>(found.classes));
+      object.Set("logits", wrap_tensor(env, found.logits));
       return object;
     };
   });

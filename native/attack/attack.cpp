@@ -3,12 +3,14 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/isfinite.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <algorithm>
 #include <cmath>
+#include <vector>
 #include "describe.h"
 #include "dtype.h"
 #include "error.h"
@@ -154,15 +156,17 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const int64_t n = images.size(0);
-  Predictions result{.predicted = at::empty({n}, at::kLong)};
+  Predictions result{at::empty({n}, at::kLong), at::empty({0, 0}, images.options())};
+  std::vector<at::Tensor> parts;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
     const at::Tensor logits = logits_of(model, images.slice(0, begin, end));
     if (const int64_t row = first_non_finite(logits); row >= 0)
       throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
     result.predicted.slice(0, begin, end).copy_(logits.argmax(1));
-    result.classes = logits.size(1);
+    parts.push_back(logits);
     if (step) step(end, n);
   });
+  if (!parts.empty()) result.logits = at::cat(parts);
   return result;
 }
 

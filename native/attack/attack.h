@@ -74,10 +74,10 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
 
 struct Predictions {
   at::Tensor predicted;  // int64 [N]
-  int64_t classes = 0;   // how many the model tells apart; 0 for no images
+  at::Tensor logits;     // [N, classes]; [0, 0] for no images
 };
 
-/// The classes that the model in eval mode gives images in [0, 1]; NonFinite naming the sample when logits are NaN or infinite.
+/// The logits that the model in eval mode gives images in [0, 1], and the classes they are for; NonFinite naming the sample when logits are NaN or infinite.
 Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
 
 // --- shared with pgd ---------------------------------------------------------------------------------------------------------------------

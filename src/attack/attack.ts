@@ -47,15 +47,15 @@ export async function runAttack(model: AttackModel, images: Tensor, options: Nat
 }
 
 /**
- * The classes that the model, in eval mode, gives `images`, int64 `[N]`, and how many classes it tells apart. Runs off the main thread.
+ * The classes that the model, in eval mode, gives `images`, int64 `[N]`, and its logits `[N, classes]`. Runs off the main thread.
  * @throws {@link NonFiniteError} naming the first sample whose logits are NaN or infinite
  * @internal
  */
-export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: Watch = {}): Promise<{ predicted: Tensor; classes: number }> {
+export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: Watch = {}): Promise<{ predicted: Tensor; logits: Tensor }> {
   checkImages('images', images);
   const target = nativeModel(model);
-  const { predicted, classes } = await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal);
-  return { predicted: Tensor.wrap(predicted), classes };
+  const { predicted, logits } = await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal);
+  return { predicted: Tensor.wrap(predicted), logits: Tensor.wrap(logits) };
 }
 
 /** @internal */

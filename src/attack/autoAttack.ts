@@ -203,7 +203,7 @@ class Evaluation {
         const end = Math.min(limit, start + batchSize);
         const { images, labels } = await scope(async () => {
           const read = await readSamples(data, start, end);
-          const { predicted, classes } = await predict(model, read.images, batchSize, { signal: how.signal });
+          const { predicted, logits } = await predict(model, read.images, batchSize, { signal: how.signal }), classes = logits.shape[1]!;
           if (classes < 4) throw new ArgumentRangeError('model', 'at least 4 classes, for the DLR loss of AutoAttack', String(classes));
           checkClasses(read.labels, classes, start);
           const right = new Set(agreeing(predicted, read.labels));

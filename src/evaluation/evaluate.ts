@@ -86,8 +86,8 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
       const end = Math.min(limit, start + batchSize);
       await scope(async () => {
         const { images, labels } = await readSamples(data, start, end);
-        const { predicted, classes } = await predict(model, images, batchSize, { signal });
-        checkClasses(labels, classes, start);
+        const { predicted, logits } = await predict(model, images, batchSize, { signal });
+        checkClasses(labels, logits.shape[1]!, start);
         const right = agreeing(predicted, labels);
         for (const plan of plans) {
           if (plan.name === 'autoattack') continue;

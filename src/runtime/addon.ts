@@ -114,8 +114,8 @@ export type NativeAttack = NativeAttackInputs & (
 export interface AttackAddon {
   /** Adversaries of all images, made by the attack that `options.attack` names. */
   attack(model: NativeModel, images: TensorHandle, options: NativeAttack, progress: NativeProgress): NativeJob<TensorHandle>;
-  /** Predicted classes, int64 [N], and how many the model tells apart. */
-  predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<{ predicted: TensorHandle; classes: number }>;
+  /** Predicted classes, int64 [N], and the logits [N, classes] that say so. */
+  predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<{ predicted: TensorHandle; logits: TensorHandle }>;
 }
 /** A resolved augmentation pipeline; see native/kernels/augment/augment.h. */
 export interface NativePipeline {

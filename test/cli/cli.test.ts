@@ -1,5 +1,6 @@
 import { Writable } from 'node:stream';
 import { expect, test } from 'vitest';
+import { checkLines } from '../../src/cli/checks.js';
 import { parseNumber, setting } from '../../src/cli/options.js';
 import { bytes, duration, Output, table } from '../../src/cli/output.js';
 import { Progress } from '../../src/cli/progress.js';
@@ -38,6 +39,16 @@ test('amounts, as people read them', () => {
   expect(table([['a', 'long'], ['name', '1']])).toEqual(['a      long', 'name      1']);
   expect(table([['a', 'long'], ['name', '1']], 'left')).toEqual(['a      long', 'name   1']);
   expect(['runs/a-1', "it's mine"].map(typed)).toEqual(['runs/a-1', "'it'\\''s mine'"]);
+});
+
+test('checks are lines, and a sentence on what they come to', () => {
+  const checks = [{ check: 'data', ok: true, message: '2 samples of 2 classes.', numbers: {} }, { check: 'gradients', ok: false, message: 'None.', numbers: {} }] as const;
+  const settings = { norm: 'linf', epsilon: 0.1, steps: 2, queries: 3, limit: 4, seed: 0, batchSize: 5 } as const;
+  const output = new Output({ stdout: new Kept(), stderr: new Kept() }, { json: false });
+  expect(checkLines({ ok: false, checks: [...checks], settings }, output)).toEqual([
+    '', '  ✔ data       2 samples of 2 classes.', '  ✖ gradients  None.', '', 'One check fails: these numbers may be wrong.',
+  ]);
+  expect(checkLines({ ok: true, checks: [checks[0]], settings }, output).at(-1)).toBe('Nothing speaks against these numbers.');
 });
 
 test('progress is lines where there is no terminal, a bar that fits where there is one, nothing with --json', async () => {

@@ -268,6 +268,12 @@ describe('a run', () => {
     expect(recorded.stdout).toMatch(/\npgd2 .* 8 +linf +0\.0314 +0\.00314 +2 +random\n$/);
     expect(scores['pgd2']!.settings.stepSize).toBe(2 / 255);
 
+    const checked = await call(['evaluate', 'run', '--attacks', 'clean', '--limit', '32', '--check', '--json']);
+    const { check } = JSON.parse(checked.stdout) as { check: { ok: boolean; checks: { check: string; ok: boolean }[]; settings: object } };
+    expect(checked.code).toBe(check.ok ? 0 : 1);
+    expect(check.checks.slice(0, 5).map((each) => [each.check, each.ok])).toEqual([['data', true], ['range', true], ['logits', true], ['deterministic', true], ['batch', true]]);
+    expect(check.settings).toMatchObject({ epsilon: 0.0314, limit: 32 });
+
     // One image: should it stand, the square attack is long.
     const strong = ['evaluate', 'run', '--attacks', 'autoattack,fgsm', '--epsilon', '0.5', '--limit', '1', '--state', 'state.safetensors'];
     const worst = await call(strong);

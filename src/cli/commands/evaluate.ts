@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { AttackName, AttackSettings, Classifier, EvaluateOptions, Model, Score, Split } from '../../index.js';
+import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError } from '../failure.js';
@@ -19,6 +20,7 @@ interface Options extends DataOptions {
   batchSize?: number;
   limit?: number;
   state?: string;
+  check?: boolean;
 }
 
 /** These are made with the values that a run's folder names. */
@@ -47,12 +49,13 @@ export const evaluate = define<Options>({
     ...attackOptions({ epsilon: "the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
+    new Option('--check', 'look too for what makes such numbers wrong: masked gradients, BatchNorm in train mode, inputs in other units; exit code 1 if found'),
   ],
   examples: [
     ['a-infonce evaluate runs/iphn', 'clean and PGD-20 accuracy'],
     ['a-infonce evaluate runs/iphn --attacks clean,pgd20,autoattack --state runs/iphn/autoattack.safetensors', "AutoAttack too; long, but it can be interrupted"],
     ['a-infonce evaluate runs/iphn --attacks pgd20,pgd100 --epsilon 4/255', 'other attacks'],
-    ['a-infonce evaluate model.pt --data cifar10 --limit 1000', 'a TorchScript model'],
+    ['a-infonce evaluate model.pt --data cifar10 --limit 1000 --check', 'a TorchScript model, and whether to believe the result'],
   ],
   async action(context, options, path) {
     using model = await loadModel(context, path!);
@@ -71,7 +74,8 @@ export const evaluate = define<Options>({
     };
     const scores = Object.fromEntries(attacks.map((name) => [name, found[name]!]));
     if (run) await record(run.folder, path!, data.name, scores);
-    context.output.result({ model: path, data: data.name, scores }, [
+    const checked = options.check && await examine(context, model, data.test, { norm, epsilon: epsilon ?? recorded?.epsilon, batchSize, limit, seed });
+    context.output.result({ model: path, data: data.name, scores, ...(checked && { check: checked }) }, [
       ...table([
         ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
         ...Object.entries(scores).flatMap(([name, { accuracy, correct, total, settings, autoAttack }]) => [
@@ -82,7 +86,9 @@ export const evaluate = define<Options>({
         ]),
       ]),
       ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
+      ...(checked ? checkLines(checked, context.output) : []),
     ]);
+    return checked && !checked.ok ? 1 : 0;
   },
 });
 
