@@ -23,7 +23,12 @@ at::Tensor linear_loss(nn::Network& network, const at::Tensor& images, const at:
   require_labelled(network, images, labels);
   network.set_training(false);
   at::Tensor learnt = images;
-  if (attack) learnt = attack::pgd(network, images, labels, /*targeted=*/false, *attack, [&](int64_t, int64_t) { check(); });
+  if (attack) {
+    // In eval mode samples do not know of each other: pieces need less memory at once.
+    attack::PgdOptions pieces = *attack;
+    pieces.batch_size = 256;
+    learnt = attack::pgd(network, images, labels, /*targeted=*/false, pieces, [&](int64_t, int64_t) { check(); });
+  }
   at::Tensor features;
   {
     const at::NoGradGuard no_grad;

@@ -321,3 +321,32 @@ test('quickstart compares with a random encoder, in a folder of its own', async 
     expect(readdirSync(join(folder, out))).toEqual(expect.arrayContaining(['encoder.safetensors', 'classifier.safetensors', 'quickstart.json']));
   }
 });
+
+describe('the table of the paper', () => {
+  const sizes = '--scale small --data procedural --images 40 --test-images 20 --width 1 --epochs 1 --finetune-epochs 1 --batch-size 4 --threads 1 --out table'.split(' ');
+  test('is printed as text, Markdown and JSON; what is there is not done again', async () => {
+    const args = ['reproduce', 'table1', ...sizes, '--only', 'rocl,base,slf,sa'];
+    const { code, stdout, stderr } = await call(args);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^data {2}method +SLF SA\nprocedural {2}RoCL +\d+\.\d\d$/m);
+    expect(stdout).toContain('its numbers compare with each other, not with those that were published');
+    expect(stderr).toMatch(/^\[1\/1\] procedural RoCL slf, seed 0 {2}SA \d+\.\d\d %$/m);
+    const again = await call([...args, '--markdown']);
+    expect(again.stdout).toMatch(/^\| procedural \| RoCL \| \d+\.\d\d \|$/m);
+    expect(again.stderr).not.toContain('pre-training');
+    expect(`${again.stdout}`).toBe(readFileSync(join(folder, 'table', 'table1.md'), 'utf8'));
+    const { rows } = JSON.parse((await call([...args, '--json'])).stdout) as { rows: { name: string }[] };
+    expect(rows.map(({ name }) => name)).toEqual(['RoCL']);
+  });
+
+  test('says which cells failed, does the others, and ends with 1', async () => {
+    writeFileSync(join(folder, 'table', 'procedural', 'seed-0', 'rocl-hn'), '');
+    const { code, stdout, stderr } = await call(['reproduce', ...sizes, '--only', 'rocl,hn,ip,slf,sa']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^\[2\/2\] procedural RoCL-HN slf, seed 0 {2}failed: .*rocl-hn/m);
+    expect(stdout).toMatch(/^procedural {2}RoCL-IP +\d+\.\d\d$/m);
+    expect(stdout).toMatch(/^Failed: procedural RoCL-HN slf, seed 0: /m);
+    const other = await call(['reproduce', ...sizes, '--width', '2']);
+    expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('--width: expected 1, as recorded in table, got 2')]);
+  });
+});
