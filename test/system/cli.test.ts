@@ -281,7 +281,7 @@ describe('a run', () => {
     expect((await call(strong)).stdout).toBe(worst.stdout); // from the state, with the time it took
     const other = await call([...strong, '--seed', '3']);
     expect([other.code, other.stderr]).toEqual([1, expect.stringContaining('state.safetensors: the state of an evaluation with other settings')]);
-    expect((await call(['evaluate', 'run', '--attacks', 'pgd2', '--state', 'x'])).stderr).toContain("options.state: expected 'autoattack' among options.attacks");
+    expect((await call(['evaluate', 'run', '--attacks', 'pgd2', '--state', 'x'])).stderr).toContain('--state is of autoattack: name it among --attacks');
 
     const named = await call(['attack', 'run', '--attack', 'apgd-dlr', '--epsilon', '0.5', '--limit', '8', '--out', 'apgd.safetensors', '--json']);
     expect(JSON.parse(named.stdout)).toMatchObject({ images: 8, attack: { attack: 'apgd', loss: 'dlr', epsilon: 0.5, steps: 100 } });

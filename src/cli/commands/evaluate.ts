@@ -5,7 +5,7 @@ import type { AttackName, AttackSettings, Classifier, EvaluateOptions, Model, Sc
 import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
-import { CommandError } from '../failure.js';
+import { CommandError, UsageError } from '../failure.js';
 import { integer, list, real } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
@@ -58,6 +58,7 @@ export const evaluate = define<Options>({
     ['a-infonce evaluate model.pt --data cifar10 --limit 1000 --check', 'a TorchScript model, and whether to believe the result'],
   ],
   async action(context, options, path) {
+    if (options.state !== undefined && !options.attacks.includes('autoattack')) throw new UsageError('--state is of autoattack: name it among --attacks');
     using model = await loadModel(context, path!);
     const run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
@@ -70,7 +71,7 @@ export const evaluate = define<Options>({
       ...(descents.length > 0 && await measure(context, model, data.test, {
         ...common, attacks: descents, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, randomStart: recorded?.randomStart,
       })),
-      ...(others.length + Number(state !== undefined) > 0 && await measure(context, model, data.test, { ...common, attacks: others, epsilon, state })),
+      ...(others.length > 0 && await measure(context, model, data.test, { ...common, attacks: others, epsilon, state })),
     };
     const scores = Object.fromEntries(attacks.map((name) => [name, found[name]!]));
     if (run) await record(run.folder, path!, data.name, scores);
