@@ -10,7 +10,7 @@ import { stratified } from '../../src/training/stratified.js';
 let data: Dataset, encoder: Encoder;
 beforeAll(() => {
   data = proceduralDataset({ train: 60, test: 10, size: 8 });
-  encoder = Encoder.create({ width: 4, seed: 1 });
+  encoder = Encoder.create({ width: 2, seed: 1 });
 });
 afterAll(() => {
   data.dispose();
@@ -233,7 +233,7 @@ describe('a fine-tuning with a folder', () => {
     const out = join(folder, 'aff');
     await expect(told('aff', { validation: 15, out })).rejects.toMatchObject({ argument: 'out' });
     await expect(told('aff', { validation: 14, out, resume: true })).rejects.toMatchObject({ argument: 'validation', received: '14' });
-    using other = Encoder.create({ width: 4, seed: 9 });
+    using other = Encoder.create({ width: 2, seed: 9 });
     await expect(told('aff', { validation: 15, out, resume: true }, other)).rejects.toMatchObject({ argument: 'encoder' });
   });
 });
