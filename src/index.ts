@@ -12,7 +12,7 @@ export { scope, keep, noGrad, memory } from './tensor/scope.js';
 export { openDataset, findDataset, DATASETS, dataCacheFolder, type DatasetName, type OpenOptions } from './data/open.js';
 export type { FolderOptions } from './data/folder.js';
 export { downloadDataset, DOWNLOADABLE, type DownloadOptions, type DownloadProgress } from './data/download.js';
-export { Split, type Dataset, type Indices } from './data/dataset.js';
+export { limitDataset, Split, type Dataset, type Indices } from './data/dataset.js';
 export { corrupt, CORRUPTIONS, SEVERITIES, type CorruptionName, type CorruptOptions, type Severity } from './data/corrupt.js';
 export { openCorruptions, EXTRA_CORRUPTIONS, type CorruptedSet, type PublishedCorruption } from './data/corruptions.js';
 export { readNpy, type NpyArray, type NpyOptions } from './data/npy.js';
@@ -55,7 +55,7 @@ export { readPseudoLabels, writePseudoLabels, type PseudoLabels, type ReadPseudo
 export { randomEncoder } from './training/baseline.js';
 export { reproduce, type ReproduceEvent, type ReproduceOptions, type Stage } from './reproduction/reproduce.js';
 export type { Cell, Encoding, Measure, Scale, Sizes } from './reproduction/grid.js';
-export type { CellResult, Estimate, Table, TableRow } from './reproduction/table.js';
+export { rowName, tableCells, tableNotes, type CellResult, type Estimate, type Table, type TableRow } from './reproduction/table.js';
 export { finetune, type FinetuneEvent, type FinetuneMode, type FinetuneOptions, type FinetuneRun, type FinetuneStepValues } from './training/finetune.js';
 export { presets, resolveConfig, type FinetuneConfigs, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';
 export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule, type WarmupCosineSchedule } from './training/schedule.js';

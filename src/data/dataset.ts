@@ -147,6 +147,28 @@ export interface Dataset extends Disposable {
   dispose(): void;
 }
 
+/**
+ * A data set with some of the training images, classes balanced as by {@link Split.subset}; `data` itself when `images` is undefined or no fewer than it has.
+ * @param options.keep `data` stays whole and its owner's: the result frees its own copy alone. Default false: the result takes `data` over, and what is left out is freed at once.
+ * @throws {@link ArgumentRangeError} unless `images` is a whole number from 1
+ * @example
+ * ```ts
+ * using data = limitDataset(proceduralDataset({ train: 40, test: 10, size: 8 }), 20);
+ * console.log(data.train.length);   // 20
+ * ```
+ */
+export function limitDataset(data: Dataset, images: number | undefined, options?: { keep?: boolean }): Dataset {
+  const { keep = false } = check.options('options', options, ['keep']);
+  if (images === undefined || check.integer('images', images, { min: 1 }) >= data.train.length) return data;
+  const train = data.train.subset(images);
+  if (!keep) data.train.dispose();
+  const dispose = () => {
+    train.dispose();
+    if (!keep) data.test.dispose();
+  };
+  return { ...data, train, dispose, [Symbol.dispose]: dispose };
+}
+
 /** Joins two splits under one name; disposes both when they do not fit together. */
 export function makeDataset(name: string, classes: readonly string[], train: Split, test: Split): Dataset {
   if (train.channels !== test.channels || train.size !== test.size) {

@@ -70,11 +70,8 @@ export function configOf({ data, seed, method, variant }: Encoding, sizes: Sizes
   /** A number of epochs in the run that has so many of them. */
   const share = (of: number, whole: number, now = epochs) => Math.max(1, Math.round((of * now) / whole));
   const changes: Record<string, unknown>[] = [{ seed }];
-  if (sizes.scale === 'small') changes.push(method === 'rocl' ? smallRocl : smallAdvcl(base));
-  changes.push({
-    epochs, batchSize: sizes.batchSize, encoder: { width: sizes.width },
-    ...(method === 'rocl' && sizes.batchSize !== undefined && { groups: 1 }),
-  });
+  if (sizes.scale === 'small') changes.push(method === 'rocl' ? smallRocl : smallAdvcl(base, sizes.batchSize ?? base.batchSize));
+  changes.push({ epochs, batchSize: sizes.batchSize, encoder: { width: sizes.width } });
   if (epochs !== base.epochs && base.schedule.kind === 'cosine') changes.push({ schedule: { warmupEpochs: share(base.schedule.warmupEpochs, base.epochs) } });
   if (base.method === 'advcl') {
     const adaptive = base.objective.inferiorPositive?.adaptive;
@@ -85,7 +82,9 @@ export function configOf({ data, seed, method, variant }: Encoding, sizes: Sizes
   const merged = changes.reduce<Record<string, unknown>>((all, each) => mergeConfig(all, each) as Record<string, unknown>, {});
   if (sizes.finetuneEpochs !== undefined) {
     const { finetuning } = mergeConfig(base, { finetuning: merged['finetuning'] }) as PretrainConfig;
-    const shorter = MODES.map((mode) => [mode, { epochs: sizes.finetuneEpochs, schedule: { at: finetuning[mode].schedule.at.map((at) => share(at, finetuning[mode].epochs, sizes.finetuneEpochs)) } }]);
+    // Two divisions that fall on one epoch are one.
+    const scaled = ({ epochs, schedule }: PretrainConfig['finetuning']['slf']) => [...new Set(schedule.at.map((at) => share(at, epochs, sizes.finetuneEpochs)))];
+    const shorter = MODES.map((mode) => [mode, { epochs: sizes.finetuneEpochs, schedule: { at: scaled(finetuning[mode]) } }]);
     return { preset, overrides: mergeConfig(merged, { finetuning: Object.fromEntries(shorter) }) as Overrides<PretrainConfig> };
   }
   return { preset, overrides: merged as Overrides<PretrainConfig> };
@@ -94,27 +93,30 @@ export function configOf({ data, seed, method, variant }: Encoding, sizes: Sizes
 /** Numbers of clusters of which each has two images or more on average. */
 export const classesOf = (classes: readonly number[], images: number): number[] => classes.filter((k) => 2 * k <= images);
 
-const shorterTuning = (batchSize: number) => ({
-  alf: { epochs: 2, batchSize, schedule: { at: [1] }, attack: { steps: 10 } },
-  aff: { epochs: 4, batchSize, schedule: { at: [3] } },
+/** One rate for every row: those of the presets (.1, and .01 for the heads of some) are made for their epochs, and here would compare heads with heads. */
+const shorterTuning = (epochs: number, ...at: number[]) => ({
+  slf: { epochs, batchSize: 256, schedule: { rate: 0.1, at } },
+  alf: { epochs: 2, batchSize: 128, schedule: { rate: 0.1, at: [1] }, attack: { steps: 10 } },
+  aff: { epochs: 4, batchSize: 128, schedule: { rate: 0.1, at: [3] } },
 });
 
 /** RoCL with plain SGD: LARS and a rate that warms up for ten epochs are made for a thousand. */
 const smallRocl = {
+  groups: 1,
   projector: { hidden: [256], output: 64 },
   optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 1e-4 },
   schedule: { kind: 'cosine', rate: 0.2, final: 1e-3, warmupEpochs: 1, warmupFrom: 0.02 },
   attack: { steps: 3, stepSize: 0.0157 },
   regularizer: { sharedForward: true },
-  finetuning: { slf: { epochs: 60, batchSize: 256, schedule: { at: [30, 50] } }, ...shorterTuning(128) },
+  finetuning: shorterTuning(60, 30, 50),
 };
 
 /** AdvCL with the rates of its presets in proportion to the batch. */
-const smallAdvcl = (base: PretrainConfig) => ({
+const smallAdvcl = (base: PretrainConfig, batchSize: number) => ({
   projector: { hidden: [128], output: 64 },
-  schedule: { rate: (base.schedule.rate * SMALL.batchSize) / base.batchSize },
+  schedule: { rate: (base.schedule.rate * batchSize) / base.batchSize },
   attack: { steps: 3, stepSize: 4 / 255 },
-  finetuning: { slf: { epochs: 20, batchSize: 256, schedule: { at: [12, 16] } }, ...shorterTuning(128) },
+  finetuning: shorterTuning(20, 12, 16),
 });
 
 /** A number that others published: standard AutoAttack and clean accuracy, in percent. */

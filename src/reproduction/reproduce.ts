@@ -1,25 +1,29 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { Dataset } from '../data/dataset.js';
+import { z } from 'zod';
+import { limitDataset, type Dataset } from '../data/dataset.js';
 import { sha256 } from '../data/hash.js';
 import { openDataset } from '../data/open.js';
-import { evaluate, type AttackName, type Score } from '../evaluation/evaluate.js';
-import { recordResult } from '../evaluation/results.js';
+import { evaluate, type AttackName } from '../evaluation/evaluate.js';
+import { readResults, recordResult, type Result } from '../evaluation/results.js';
 import { Classifier } from '../model/classifier.js';
 import { Encoder } from '../model/encoder.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { atomically } from '../runtime/files.js';
 import type { JobOptions } from '../runtime/job.js';
+import { readJson } from '../runtime/json.js';
+import { scope } from '../tensor/scope.js';
 import { cluster } from '../training/cluster.js';
-import { finetune } from '../training/finetune.js';
+import { finetune, type FinetuneRun } from '../training/finetune.js';
 import { classifierFile, workFolder } from '../training/names.js';
+import { pretrainConfig } from '../training/methods/index.js';
 import { pretrain } from '../training/pretrain.js';
-import type { PretrainConfig } from '../training/presets.js';
+import { mergeConfig, resolveConfig, type PretrainConfig } from '../training/presets.js';
 import { writePseudoLabels } from '../training/pseudo-labels.js';
 import { requireRecorded, RunFolder } from '../training/run.js';
 import { deriveSeed } from '../training/seeds.js';
-import { classesOf, configOf, gridOf, SMALL, type Cell, type Encoding, type Measure, type Scale, type Sizes } from './grid.js';
+import { classesOf, configOf, gridOf, MEASURES, METHODS, MODES, SMALL, VARIANTS, type Cell, type Encoding, type Measure, type Scale, type Sizes } from './grid.js';
 import { markdownOf, tableOf, type CellResult, type Table } from './table.js';
 
 /** Share of the training images that fine-tuning holds out to choose its epoch on. */
@@ -61,7 +65,8 @@ export type ReproduceEvent =
  * beside the published numbers. An iterable of events, driven by whoever iterates.
  *
  * Everything is on disk: `<out>/<data>/seed-<n>/<method>-<variant>` is the folder of a run with its classifiers, results.jsonl and a `cell-<mode>.json` of
- * what was measured; `<out>/table1.json` and `table1.md` hold the table. Whatever is there is not done again, and what was interrupted goes on
+ * what was measured, on which images and with which configuration, which a later call checks; `<out>/table1.json` and `table1.md` hold the table of all
+ * that is there, whatever `only` says. Whatever is there is not done again, and what was interrupted goes on
  * (pre-training, fine-tuning and AutoAttack in their middle). A cell that fails is told of, and the others go on; the next call tries it again.
  *
  * AdvCL's pseudo-labels are clusters of the features of the RoCL encoder (`base`) of the same data and seed, which is pre-trained for that if need be.
@@ -110,11 +115,28 @@ interface Plan {
   signal: AbortSignal;
 }
 
-/** What `cell-<mode>.json` holds. */
-type Measured = Partial<Record<Measure, Pick<Score, 'accuracy' | 'correct' | 'total' | 'settings'>>>;
+const score = z.object({ name: z.string(), accuracy: z.number(), correct: z.int(), total: z.int(), settings: z.record(z.string(), z.unknown()) });
+/** What `cell-<mode>.json` holds: the numbers, the config.json of the encoder, and the SHA-256 of the test images and their labels. */
+const measured = z.object({
+  cell: z.object({ data: z.string(), seed: z.int(), method: z.enum(METHODS), variant: z.enum(VARIANTS), mode: z.enum(MODES) }),
+  config: pretrainConfig,
+  test: z.string(),
+  scores: z.partialRecord(z.enum(MEASURES), score),
+});
+type Measured = z.infer<typeof measured>;
+
+interface Opened {
+  data: Dataset;
+  /** SHA-256 of the training images, as a run records it; of the test images and their labels. */
+  train: string;
+  test: string;
+  dispose(): void;
+}
 
 class Reproduction {
-  private opened: { name: string; data: Dataset; sha256?: string; dispose(): void } | undefined;
+  private opened: Opened | undefined;
+  /** All cells of the folder, by the file that holds what was measured. */
+  private readonly found = new Map<string, CellResult>();
   /** Encoders that could not be trained, by folder: not tried again for every mode. */
   private readonly failed = new Map<string, unknown>();
   private cell = 0;
@@ -130,12 +152,16 @@ class Reproduction {
       if (folder.config !== undefined) requireRecorded(out, folder.config, config);
       for (const message of await folder.describe(config)) tell({ type: 'warning', message });
       tell({ type: 'start', out: folder.path, cells, measures, sizes });
+      await this.gather();
       const results: CellResult[] = [];
       for (const [at, cell] of cells.entries()) {
         this.cell = at;
-        results.push(await this.result(cell));
-        tell({ type: 'cell', cell: at, result: results.at(-1)! });
-        await this.write(results);
+        const path = join(this.folderOf(cell), `cell-${cell.mode}.json`);
+        const result = await this.result(cell, path);
+        results.push(result);
+        this.found.set(path, result);
+        tell({ type: 'cell', cell: at, result });
+        await this.write();
       }
       const table = tableOf(results, sizes, measures);
       tell({ type: 'end', table, markdown: markdownOf(table) });
@@ -145,35 +171,70 @@ class Reproduction {
     }
   }
 
-  private async write(results: readonly CellResult[]): Promise<void> {
-    const table = tableOf(results, this.plan.sizes, this.plan.measures);
-    await atomically(join(this.plan.out, 'table1.json'), (file) => file.writeFile(`${JSON.stringify({ ...table, cells: results }, null, 2)}\n`));
+  /** The table of all that the folder holds, whatever part of it was asked for. */
+  private async write(): Promise<void> {
+    const cells = [...this.found.values()].sort(({ cell: a }, { cell: b }) => (a.data < b.data ? -1 : a.data > b.data ? 1 : a.seed - b.seed));
+    const table = tableOf(cells, this.plan.sizes, MEASURES);
+    await atomically(join(this.plan.out, 'table1.json'), (file) => file.writeFile(`${JSON.stringify({ ...table, cells }, null, 2)}\n`));
     await atomically(join(this.plan.out, 'table1.md'), (file) => file.writeFile(markdownOf(table)));
   }
 
+  /** Reads the cells that earlier calls measured. */
+  private async gather(): Promise<void> {
+    const names = await readdir(this.plan.out, { recursive: true });
+    for (const name of names.filter((name) => /^[^/]+\/seed-\d+\/[^/]+\/cell-[a-z]+\.json$/.test(name)).sort()) {
+      const path = join(this.plan.out, name);
+      try {
+        const { cell, scores } = (await readJson(path, measured))!;
+        this.found.set(path, { cell, scores: accuracies(scores) });
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error;
+        this.tell({ type: 'warning', message: `${error.message}; left out of the table` });
+      }
+    }
+  }
+
   /** Does what is missing of a cell. Rejects only when the whole is to stop. */
-  private async result(cell: Cell): Promise<CellResult> {
+  private async result(cell: Cell, path: string): Promise<CellResult> {
     const { plan: { measures, signal } } = this;
     let scores: CellResult['scores'] = {};
     try {
-      const path = join(this.folderOf(cell), `cell-${cell.mode}.json`);
-      const done = await readMeasured(path);
-      const missing = measures.filter((measure) => !done[measure]);
-      scores = accuracies(done, measures);
+      const { data, test } = await this.open(cell.data);
+      const done = await readJson(path, measured);
+      if (done) {
+        this.requireSame(path, done.config, cell);
+        if (done.test !== test) throw new ArgumentRangeError('data', `the test images of ${data.name} that ${path} was measured on`, 'others');
+        scores = accuracies(done.scores);
+        await this.record(done);
+      }
+      const missing = measures.filter((measure) => !done?.scores[measure]);
       if (missing.length > 0) {
-        const data = await this.open(cell.data);
         await this.encoder(cell, data);
         const file = await this.classifier(cell, data);
-        await this.measure(cell, data, file, missing, async (found) => {
-          Object.assign(done, found);
-          await atomically(path, (file) => file.writeFile(`${JSON.stringify(done, null, 2)}\n`));
-          scores = accuracies(done, measures);
-        });
+        const record: Measured = done ?? { cell, config: await configIn(this.folderOf(cell)), test, scores: {} };
+        for await (const found of this.measure(cell, data, file, missing)) {
+          Object.assign(record.scores, found);
+          // results.jsonl after it, from it: what is killed in between loses nothing and doubles nothing.
+          await atomically(path, (file) => file.writeFile(`${JSON.stringify(record, null, 2)}\n`));
+          scores = accuracies(record.scores);
+          await this.record(record);
+        }
       }
       return { cell, scores };
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       return { cell, scores, error: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Adds to results.jsonl what it does not hold yet of a cell. */
+  private async record({ cell, scores }: Measured): Promise<void> {
+    const folder = this.folderOf(cell), model = classifierFile(cell.mode);
+    const identity = ({ model, name, correct, total, settings }: Omit<Result, 'time'>) => JSON.stringify([model, name, correct, total, settings]);
+    const known = new Set((await readResults(folder, { onWarning: (message) => this.tell({ type: 'warning', message }) })).map(identity));
+    for (const score of Object.values(scores)) {
+      const line = { model, mode: cell.mode, data: cell.data, ...score };
+      if (!known.has(identity(line))) await recordResult(folder, line);
     }
   }
 
@@ -185,23 +246,22 @@ class Reproduction {
     return join(this.plan.out, data.replace(/[^\w.-]+/g, '-'), `seed-${seed}`);
   }
 
+  private labelsOf({ data, seed }: Pick<Encoding, 'data' | 'seed'>): string {
+    return join(this.seedFolder(data, seed), 'labels.safetensors');
+  }
+
   /** One data set at a time, with as many training images as wanted. */
-  private async open(name: string): Promise<Dataset> {
-    if (this.opened?.name === name) return this.opened.data;
+  private async open(name: string): Promise<Opened> {
+    if (this.opened?.data.name === name) return this.opened;
     this.opened?.dispose();
     this.opened = undefined;
     const { data: sources, dataRoot, sizes: { images }, signal } = this.plan;
-    const source = sources.get(name)!;
-    const data = typeof source === 'string' ? await openDataset(source, { signal, ...(dataRoot !== undefined && { root: dataRoot }) }) : source;
-    const train = images === undefined || images >= data.train.length ? undefined : data.train.subset(images);
-    this.opened = {
-      name, data: { ...data, name, ...(train && { train }) },
-      dispose() {
-        train?.dispose();
-        if (typeof source === 'string') data.dispose();
-      },
-    };
-    return this.opened.data;
+    const source = sources.get(name)!, own = typeof source === 'string';
+    const whole = own ? await openDataset(source, { signal, ...(dataRoot !== undefined && { root: dataRoot }) }) : source;
+    const data = limitDataset(whole, images, { keep: !own });
+    const test = scope(() => sha256(data.test.pixels, data.test.labels()));
+    this.opened = { data: { ...data, name }, train: sha256(data.train.pixels), test, dispose: () => (own || data !== whole) && data.dispose() };
+    return this.opened;
   }
 
   private stage(stage: Stage, of: Encoding, mode?: Cell['mode']): (share: number, ...details: string[]) => void {
@@ -213,7 +273,7 @@ class Reproduction {
   /** Sees to it that the encoder's folder holds one. */
   private async encoder(encoding: Encoding, data: Dataset): Promise<void> {
     const folder = this.folderOf(encoding), { plan: { sizes, signal } } = this;
-    if (existsSync(join(folder, 'encoder.safetensors'))) return this.requireSame(folder, data);
+    if (existsSync(join(folder, 'encoder.safetensors'))) return this.requireSame(folder, await configIn(folder), encoding);
     if (this.failed.has(folder)) throw this.failed.get(folder);
     try {
       const labels = encoding.method === 'advcl' ? await this.labels(encoding, data) : undefined;
@@ -230,16 +290,18 @@ class Reproduction {
     }
   }
 
-  /** That what is there was trained on these images. */
-  private async requireSame(folder: string, data: Dataset): Promise<void> {
-    const { data: recorded } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as PretrainConfig;
-    this.opened!.sha256 ??= sha256(data.train.pixels);
-    if (recorded.sha256 !== this.opened!.sha256) throw new ArgumentRangeError('data', `the images of ${data.name} that ${folder} was trained on`, 'others');
+  /** That what `place` records was trained on the images that are open, and as this call would train it. */
+  private requireSame(place: string, recorded: PretrainConfig, encoding: Encoding): void {
+    const { data, train } = this.opened!;
+    if (recorded.data.sha256 !== train) throw new ArgumentRangeError('data', `the images of ${data.name} that ${place} was trained on`, 'others');
+    const { preset, overrides } = configOf(encoding, this.plan.sizes, data.train.length, this.labelsOf(encoding));
+    const settled = { data: recorded.data, ...('pseudoLabels' in recorded && { pseudoLabels: { sha256: recorded.pseudoLabels.sha256 } }) };
+    requireRecorded(place, recorded, mergeConfig(resolveConfig(preset, overrides), settled));
   }
 
   /** The file of pseudo-labels for AdvCL: clusters of what RoCL's encoder sees. */
   private async labels({ data: name, seed }: Encoding, data: Dataset): Promise<string> {
-    const path = join(this.seedFolder(name, seed), 'labels.safetensors');
+    const path = this.labelsOf({ data: name, seed });
     if (existsSync(path)) return path;
     const source: Encoding = { data: name, seed, method: 'rocl', variant: 'base' };
     await this.encoder(source, data);
@@ -259,7 +321,7 @@ class Reproduction {
     const folder = this.folderOf(cell), path = join(folder, classifierFile(cell.mode));
     if (existsSync(path)) return path;
     const progress = this.stage('finetune', cell, cell.mode);
-    const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as PretrainConfig;
+    const config = await configIn(folder);
     using encoder = await Encoder.load(folder);
     let steps = 1;
     using classifier = await finetune(encoder, data, {
@@ -274,12 +336,25 @@ class Reproduction {
     return path;
   }
 
-  /** Measures what is missing; `found` hears of each as soon as it is there. */
-  private async measure(cell: Cell, data: Dataset, path: string, missing: readonly Measure[], found: (scores: Measured) => Promise<void>): Promise<void> {
+  /** That a classifier is what fine-tuning makes of the cell's encoder: another may lie at its name. */
+  private async requireFinetuned(path: string, classifier: Classifier, { data, seed, mode, ...rest }: Cell): Promise<void> {
+    const folder = this.folderOf({ data, seed, ...rest });
+    const { preset, finetuning } = await configIn(folder);
+    using encoder = await Encoder.load(folder);
+    const made = classifier.finetuning as Partial<FinetuneRun> | undefined;
+    requireRecorded(path, { ...made }, {
+      ...made, mode, preset, seed, labelFraction: undefined, validation: VALIDATION, branch: finetuning[mode].branch ?? encoder.config.branches[0],
+      data: { ...made?.data, name: data, sha256: this.opened!.train }, encoder: scope(() => sha256(...encoder.state().values())), config: finetuning[mode],
+    });
+  }
+
+  /** Measures what is missing, one after the other. */
+  private async *measure(cell: Cell, data: Dataset, path: string, missing: readonly Measure[]): AsyncGenerator<Measured['scores'], void, void> {
     const { plan: { sizes: { testImages, autoAttackImages }, signal } } = this;
     const folder = this.folderOf(cell);
-    const { evaluation: { pgd20, autoattack } } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as PretrainConfig;
+    const { evaluation: { pgd20, autoattack } } = await configIn(folder);
     using classifier = await Classifier.load(path);
+    await this.requireFinetuned(path, classifier, cell);
     const progress = this.stage('evaluate', cell, cell.mode);
     for (const measure of missing) {
       const name: AttackName = measure === 'sa' ? 'clean' : measure === 'ra' ? `pgd${pgd20.steps}` : 'autoattack';
@@ -291,23 +366,14 @@ class Reproduction {
         onProgress: ({ done, total }) => progress(done / total, measure.toUpperCase()),
       });
       const { accuracy, correct, total, settings } = scores[name]!;
-      await recordResult(folder, { model: basename(path), mode: cell.mode, data: data.name, name, accuracy, correct, total, settings });
-      await found({ [measure]: { accuracy, correct, total, settings } });
+      yield { [measure]: { name, accuracy, correct, total, settings: { ...settings } } };
     }
   }
 }
 
-const accuracies = (measured: Measured, measures: readonly Measure[]) =>
-  Object.fromEntries(measures.flatMap((measure) => (measured[measure] ? [[measure, measured[measure].accuracy]] : []))) as CellResult['scores'];
+const accuracies = (scores: Measured['scores']) => Object.fromEntries(Object.entries(scores).map(([measure, { accuracy }]) => [measure, accuracy])) as CellResult['scores'];
 
-async function readMeasured(path: string): Promise<Measured> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8')) as Measured;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
-    throw new FileError(path, `not valid JSON (${(error as Error).message})`, { cause: error });
-  }
-}
+const configIn = async (folder: string): Promise<PretrainConfig> => JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as PretrainConfig;
 
 /** What `work` tells, as an iterable that is over when the work is; leaving it aborts `stop` and waits for the work to end. */
 async function* streamed<T>(work: (tell: (event: T) => void) => Promise<void>, stop: AbortController): AsyncGenerator<T, void, void> {

@@ -36,6 +36,7 @@ export interface Table {
 }
 
 const NAMES = { rocl: 'RoCL', advcl: 'AdvCL' } as const, SUFFIXES = { base: '', ip: '-IP', hn: '-HN', iphn: '-IP+HN' } as const;
+/** What a row of the table is called: `RoCL`, `AdvCL-IP+HN`, ... */
 export const rowName = ({ method, variant }: { method: Method; variant: Variant }): string => `${NAMES[method]}${SUFFIXES[variant]}`;
 
 export function tableOf(results: readonly CellResult[], settings: Sizes, measures: readonly Measure[]): Table {
@@ -80,7 +81,7 @@ function estimateOf(shares: number[]): Estimate | undefined {
   return { mean, std: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)), seeds: values.length };
 }
 
-/** The table as cells of text: a head, then a line a row. */
+/** The table as cells of text: a head, then a line a row, numbers in percent with two decimals, `-` where there is none. */
 export function tableCells({ rows }: Table): string[][] {
   const columns = MODES.flatMap((mode) => MEASURES.map((measure) => ({ mode, measure }))).filter(({ mode, measure }) => rows.some((row) => !row.published && row.scores[mode]?.[measure]));
   const show = (estimate: Estimate | undefined) => (estimate ? `${estimate.mean.toFixed(2)}${estimate.std === undefined ? '' : ` ± ${estimate.std.toFixed(2)}`}` : '-');
@@ -90,7 +91,7 @@ export function tableCells({ rows }: Table): string[][] {
   ];
 }
 
-/** What has to be said beside the numbers. */
+/** What has to be said beside the numbers, a sentence or more each: the scale, what the measures are, whose numbers are published, which cells failed. */
 export function tableNotes({ settings, protocol, rows, failed }: Table): string[] {
   const measured = MEASURES.filter((measure) => rows.some(({ published, scores }) => !published && Object.values(scores).some((each) => each[measure])));
   const seeds = Math.max(0, ...rows.filter(({ published }) => !published).flatMap(({ scores }) => Object.values(scores).flatMap((each) => Object.values(each).map((estimate) => estimate.seeds))));

@@ -9,7 +9,6 @@ import { integer, list } from '../options.js';
 import { counted, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace, typed } from '../run-folder.js';
-import { limited } from './pretrain.js';
 
 interface Options extends DataOptions {
   check?: string;
@@ -112,8 +111,9 @@ async function checkLabels(context: Context, options: Options, path: string, enc
 
 /** The data set, with so many training images as --limit says or the run was trained on. */
 async function openPart(context: Context, options: Options, recorded?: RecordedData): Promise<Dataset & { limit?: number }> {
+  const { limitDataset } = await import('../../index.js');
   const whole = await openData(context, options, recorded), images = whole.train.length;
-  const data = limited(whole, options.limit ?? (options.data === undefined ? recorded?.images : undefined));
+  const data = limitDataset(whole, options.limit ?? (options.data === undefined ? recorded?.images : undefined));
   return data.train.length < images ? { ...data, limit: data.train.length } : data;
 }
 

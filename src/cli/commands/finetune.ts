@@ -12,7 +12,7 @@ import { real } from '../options.js';
 import { counted, duration, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { beside, checkPlace, typed } from '../run-folder.js';
-import { limited, trainingOptions } from './pretrain.js';
+import { trainingOptions } from './pretrain.js';
 
 interface Options extends DataOptions {
   mode: FinetuneMode;
@@ -69,9 +69,9 @@ export const finetune = define<Options>({
       await rm(work, { recursive: true, force: true });
     }
     const run = await recordedRun(from!);
-    const { Encoder, randomEncoder } = await import('../../index.js');
+    const { Encoder, limitDataset, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
-    using data = limited(await openTransfer(context, options, run), options.limit);
+    using data = limitDataset(await openTransfer(context, options, run), options.limit);
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {
       mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,

@@ -73,7 +73,7 @@ export const pretrain = define<Options>({
     if (options.presets) return listPresets(context);
     if (options.resume && options.out === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const preset = options.preset ?? (options.resume ? undefined : DEFAULT_PRESET);
-    const { presets, resolveConfig } = await import('../../index.js');
+    const { limitDataset, presets, resolveConfig } = await import('../../index.js');
     const set = options.pseudoLabels === undefined ? options.set : { ...options.set, pseudoLabels: { ...options.set?.['pseudoLabels'] as object, path: options.pseudoLabels } };
     // What can be said before the data is read.
     if (preset !== undefined && options.pseudoLabels !== undefined && Object.hasOwn(presets, preset) && presets[preset as PresetName].method !== 'advcl')
@@ -85,7 +85,7 @@ export const pretrain = define<Options>({
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
     const planned: RecordedData | undefined = recorded ?? (asked && { ...asked, name: options.data ?? asked.name });
     if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
-    using data = limited(await openData(context, options, planned), options.limit ?? recorded?.images);
+    using data = limitDataset(await openData(context, options, planned), options.limit ?? recorded?.images);
     await train(context, { ...options, preset, out, data, overrides: set }, `a-infonce pretrain --out ${typed(out)} --resume`);
     context.output.note(`\nNext: a-infonce finetune ${typed(out)}`);
   },
@@ -147,18 +147,6 @@ function requireLabels({ preset, pseudoLabels: { path, weight } }: Extract<Pretr
   if (weight === 0 || (path !== undefined && existsSync(path))) return;
   throw new UsageError(`${path === undefined ? `${preset} learns from pseudo-labels: --pseudo-labels <file>` : `--pseudo-labels: there is no ${path}`}. Make one from the features of an encoder:\n` +
     `  a-infonce cluster <encoder> --data ${typed(data)} --out ${typed(path ?? 'labels.safetensors')}\nor go without: --set pseudoLabels.weight=0`);
-}
-
-/** The data set with the first `limit` training images only. */
-export function limited(data: Dataset, limit: number | undefined): Dataset {
-  if (limit === undefined || limit >= data.train.length) return data;
-  const train = data.train.subset(limit);
-  data.train.dispose();
-  const dispose = () => {
-    train.dispose();
-    data.test.dispose();
-  };
-  return { ...data, train, dispose, [Symbol.dispose]: dispose };
 }
 
 async function listPresets({ output }: Context): Promise<void> {

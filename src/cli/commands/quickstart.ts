@@ -8,7 +8,7 @@ import { duration, percent, table } from '../output.js';
 import { freshFolder, typed } from '../run-folder.js';
 import { measure } from './evaluate.js';
 import { fitHead } from './finetune.js';
-import { changesOf, limited, train, trainingOptions, type TrainingOptions } from './pretrain.js';
+import { changesOf, train, trainingOptions, type TrainingOptions } from './pretrain.js';
 
 interface Options extends TrainingOptions {
   out?: string;
@@ -27,12 +27,12 @@ export const quickstart = define<Options>({
     ['a-infonce quickstart --epochs 20', 'longer, and better'],
   ],
   async action(context, { out: wanted, set, limit, epochs, batchSize, seed, checkpointEvery }) {
-    const { Encoder, randomEncoder, resolveConfig } = await import('../../index.js');
+    const { Encoder, limitDataset, randomEncoder, resolveConfig } = await import('../../index.js');
     const { output } = context;
     const began = performance.now();
     const config = resolveConfig(PRESET, changesOf({ set, epochs, batchSize }));
     const out = wanted ?? freshFolder(join('runs', PRESET));
-    using data = limited(await openData(context, {}, config.data), limit);
+    using data = limitDataset(await openData(context, {}, config.data), limit);
     const again = `a-infonce pretrain --out ${typed(out)} --resume`;
     await train(context, { preset: PRESET, out, data, seed, epochs, batchSize, overrides: set, checkpointEvery }, again, false);
 

@@ -51,8 +51,7 @@ export const reproduce = define<Options>({
     ['a-infonce reproduce table1 --only advcl,iphn,aff --seeds 3', "the paper's own size, three seeds"],
   ],
   async action({ output, signal }, { scale, out: wanted, only, seeds, seed, data, dataRoot, markdown, autoattackImages, ...options }) {
-    const { reproduce: run } = await import('../../index.js');
-    const { rowName, tableCells, tableNotes } = await import('../../reproduction/table.js');
+    const { reproduce: run, rowName, tableCells, tableNotes } = await import('../../index.js');
     const out = wanted ?? join('runs', scale === 'small' ? 'table1-small' : 'table1');
     const { epochs, finetuneEpochs, batchSize, images, testImages, width } = options;
     const began = performance.now();
