@@ -56,6 +56,12 @@ NamedTensors named_tensors_arg(const Napi::Value& value, const char* name) {
   return result;
 }
 
+std::shared_ptr<Trainer> trainer_arg(const Napi::Value& value) {
+  auto trainer = handle_arg<Trainer>(value, "trainer");
+  if (!trainer) throw Error(ErrorKind::ArgumentType, "trainer", "a live Trainer", "a disposed one");
+  return trainer;
+}
+
 Completion completion(training::Values values) {
   return [values = std::move(values)](Napi::Env env) -> Napi::Value {
     auto object = Napi::Object::New(env);
@@ -77,14 +83,21 @@ Napi::Value create_trainer(const Napi::CallbackInfo& info) {
   return wrap_handle(info.Env(), std::make_shared<Trainer>(network_arg(info[0], "model"), optimizer_options(info[1]), string_arg(info[2], "prefix")));
 }
 
+/// Gives momentum and gradients back now, not when the handle is collected; a job under way keeps its trainer to the end. Harmless when repeated.
+Napi::Value dispose_trainer(const Napi::CallbackInfo& info) {
+  handle_arg<Trainer>(info[0], "trainer");
+  info[0].As<Napi::External<std::shared_ptr<Trainer>>>().Data()->reset();
+  return info.Env().Undefined();
+}
+
 Napi::Value trainer_state(const Napi::CallbackInfo& info) {
-  const auto trainer = handle_arg<Trainer>(info[0], "trainer");
+  const auto trainer = trainer_arg(info[0]);
   const Trainer::Use use(*trainer);
   return to_object(info.Env(), trainer->optimizer().state());
 }
 
 Napi::Value load_trainer_state(const Napi::CallbackInfo& info) {
-  const auto trainer = handle_arg<Trainer>(info[0], "trainer");
+  const auto trainer = trainer_arg(info[0]);
   const Trainer::Use use(*trainer);
   trainer->optimizer().load_state(named_tensors_arg(info[1], "momentum"));
   return info.Env().Undefined();
@@ -94,7 +107,7 @@ Napi::Value training_step(const Napi::CallbackInfo& info) {
   const Options options(info[3], "options");
   const double lr = options.number("learningRate");
   const Step step = read_step(string_arg(info[1], "method"), Options(info[2], "inputs"), options);
-  return start_exclusive(info.Env(), handle_arg<Trainer>(info[0], "trainer"), [lr, step](Trainer& trainer, const training::Check& check) {
+  return start_exclusive(info.Env(), trainer_arg(info[0]), [lr, step](Trainer& trainer, const training::Check& check) {
     return trainer.step(lr, [&](nn::Network& network, training::Values& values) { return step.loss(network, values, check); }, step.state);
   });
 }
@@ -150,7 +163,7 @@ Napi::Value probe_epoch(const Napi::CallbackInfo& info) {
   const at::Tensor features = tensor_arg(info[1], "features"), labels = tensor_arg(info[2], "labels"), order = tensor_arg(info[3], "order");
   const int64_t batch_size = integer_arg(info[4], "batchSize");
   const double lr = number_arg(info[5], "learningRate");
-  return start_exclusive(info.Env(), handle_arg<Trainer>(info[0], "trainer"), [=](Trainer& trainer, const training::Check& check) {
+  return start_exclusive(info.Env(), trainer_arg(info[0]), [=](Trainer& trainer, const training::Check& check) {
     return training::probe_epoch(trainer, features, labels, order, batch_size, lr, check);
   });
 }
@@ -199,6 +212,7 @@ Napi::Value load_optimizer_state(const Napi::CallbackInfo& info) {
 
 void export_training(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "create_trainer", create_trainer);
+  export_function(env, exports, "dispose_trainer", dispose_trainer);
   export_function(env, exports, "trainer_state", trainer_state);
   export_function(env, exports, "load_trainer_state", load_trainer_state);
   export_function(env, exports, "training_step", training_step);

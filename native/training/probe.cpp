@@ -2,8 +2,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/clone.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/index_select.h>
+#include <exception>
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
@@ -39,6 +41,23 @@ void for_batches(nn::Model& model, const at::Tensor& pixels, const std::string& 
   }
 }
 
+/// Puts parameters and momentum back when the block is left by a throw.
+class Rollback {
+ public:
+  explicit Rollback(const Optimizer& optimizer) {
+    for (const auto* tensors : {&optimizer.parameters(), &optimizer.state()})
+      for (const auto& [name, tensor] : *tensors) before_.emplace_back(tensor, tensor.detach().clone());
+  }
+  ~Rollback() {
+    if (std::uncaught_exceptions() == 0) return;
+    const at::NoGradGuard no_grad;
+    for (auto& [tensor, value] : before_) tensor.copy_(value);
+  }
+
+ private:
+  std::vector<std::pair<at::Tensor, at::Tensor>> before_;
+};
+
 }  // namespace
 
 at::Tensor encode(nn::Model& model, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check) {
@@ -65,6 +84,7 @@ Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tenso
   require_indices(order, "order", features.size(0));
   require_range(order.numel() > 0, "order", "at least one row", "none");
 
+  const Rollback rollback(trainer.optimizer());
   double loss = 0, correct = 0;
   for (int64_t start = 0; start < order.size(0); start += batch_size) {
     check();

@@ -56,11 +56,6 @@ at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at:
   check();
   const at::Tensor robust = divergence(at::log_softmax(logits, 1), predict(adversary)).div(images.size(0));
   check();
-  {
-    // The released code computes the clean prediction of the KL once more: equal values, and another update of the running statistics.
-    const at::NoGradGuard no_grad;
-    network.forward(images);
-  }
   const at::Tensor natural = at::cross_entropy_loss(logits, labels);
 
   values.emplace_back("natural", natural.item<double>());

@@ -1,4 +1,4 @@
-// TRADES (Zhang et al., ICML 2019), as its released code trains: the adversarial fine-tuning of everything (AFF).
+// TRADES (Zhang et al., ICML 2019), as the released code of A-InfoNCE trains: the adversarial fine-tuning of everything (AFF).
 #pragma once
 #include "../attack/pgd.h"
 #include "trainer.h"
@@ -17,7 +17,7 @@ at::Tensor noisy(const at::Tensor& images, const at::Tensor& samples, double sca
 /// The loss of one batch, images [B, C, H, W] in [0, 1] of classes `labels` (int64 [B]), through the network's branch. In eval mode the adversary ascends
 /// the KL divergence of the clean prediction, which is computed once; then in train mode, with gradients through both forwards,
 ///   CE(clean, labels) + beta * sum KL(p(clean) || p(adversary)) / B
-/// As in the released code BatchNorm's running statistics hear of the clean batch, the adversaries, and the clean batch again.
+/// As in the released code of A-InfoNCE (its trades.py: two train-mode forwards) BatchNorm's running statistics hear of the clean batch, then of the adversaries.
 /// Adds "natural", "robust" (the KL before beta), "accuracy" (clean) and "perturbation" (mean |adversary - image| / epsilon) to the values; `check` is
 /// called once an attack step.
 at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& labels, const TradesOptions& options, Values& values, const Check& check);

@@ -149,6 +149,8 @@ export interface OptimizerValues {
 export interface TrainingAddon {
   /** Trains the parameters whose names start with `prefix`. */
   create_trainer(model: ModelHandle, optimizer: OptimizerValues, prefix: string): TrainerHandle;
+  /** Frees its memory now; the handle is of no more use. */
+  dispose_trainer(trainer: TrainerHandle): void;
   /** Momentum by parameter name: the trainer's own tensors, not copies. */
   trainer_state(trainer: TrainerHandle): Record<string, TensorHandle>;
   load_trainer_state(trainer: TrainerHandle, momentum: Record<string, TensorHandle>): void;

@@ -13,6 +13,7 @@ import { native } from '../runtime/native.js';
 import { ops } from '../tensor/ops.js';
 import { keep, noGrad, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
+import { isFinetuning, MODES } from './names.js';
 import { optimizerValues } from './optimizer.js';
 import { checkFinetuneConfig, mergeConfig, presets, type FinetuneConfigs, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
 import { checkInterval, requireRecorded, RunFolder, type SaveInterval } from './run.js';
@@ -27,9 +28,8 @@ import { stratified } from './stratified.js';
  */
 export type FinetuneMode = keyof FinetuneConfigs;
 
-const MODES = ['slf', 'alf', 'aff'] as const satisfies readonly FinetuneMode[];
 const KNOWN = [
-  'mode', 'preset', 'epochs', 'batchSize', 'overrides', 'branch', 'seed', 'labelFraction', 'validation', 'out', 'resume', 'checkpointEvery', 'keepCheckpoints', 'onEvent', 'signal',
+  'mode', 'preset', 'epochs', 'batchSize', 'overrides', 'branch', 'seed', 'labelFraction', 'validation', 'out', 'resume', 'overwrite', 'checkpointEvery', 'keepCheckpoints', 'onEvent', 'signal',
 ] as const satisfies readonly (keyof FinetuneOptions)[];
 
 export interface FinetuneOptions<Mode extends FinetuneMode = FinetuneMode> extends JobOptions {
@@ -61,6 +61,8 @@ export interface FinetuneOptions<Mode extends FinetuneMode = FinetuneMode> exten
   out?: string;
   /** Go on from the newest checkpoint in `out`; start from the beginning where there is none. Default false: a folder with a run is refused. */
   resume?: boolean;
+  /** Begin anew in a folder whose fine-tuning is over: once all that is given was found right its files are removed. Default false: it is refused. */
+  overwrite?: boolean;
   /** As for `pretrain`: default every 300 seconds, and at the end. */
   checkpointEvery?: SaveInterval;
   /** How many checkpoints to keep. Default 2. */
@@ -132,7 +134,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
   if (!(encoder instanceof Encoder)) throw new ArgumentTypeError('encoder', 'an Encoder', describe(encoder));
   if (typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset', describe(data));
   if (options === undefined) throw new ArgumentTypeError('options', 'an object', 'undefined');
-  const { mode, preset = 'rocl-cifar10', epochs, batchSize, overrides = {}, seed = 0, labelFraction, validation, out, resume = false, checkpointEvery, keepCheckpoints = 2, onEvent, signal } =
+  const { mode, preset = 'rocl-cifar10', epochs, batchSize, overrides = {}, seed = 0, labelFraction, validation, out, resume = false, overwrite = false, checkpointEvery, keepCheckpoints = 2, onEvent, signal } =
     check.options<FinetuneOptions>('options', options as FinetuneOptions, KNOWN);
   check.oneOf('mode', mode, MODES);
   if (typeof preset === 'string') check.oneOf('preset', preset, Object.keys(presets) as PresetName[]);
@@ -143,6 +145,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
   if (validation !== undefined && !(check.finite('validation', validation, { above: 0 }) < 1)) check.integer('validation', validation);
   if (out !== undefined) check.string('out', out);
   check.boolean('resume', resume);
+  if (check.boolean('overwrite', overwrite) && resume) throw new ArgumentRangeError('overwrite', 'false where resume is true', 'true');
   if (resume && out === undefined) throw new ArgumentTypeError('out', 'the folder to resume from', 'undefined');
   const every = checkInterval(checkpointEvery);
   check.integer('keepCheckpoints', keepCheckpoints, { min: 1 });
@@ -155,7 +158,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
 
   const { name, procedural, train, channels, size } = data;
   const run = new Finetuning({
-    encoder, data, signal, out, resume, every, keepCheckpoints, tell: onEvent ?? (() => {}),
+    encoder, data, signal, out, resume, overwrite, every, keepCheckpoints, tell: onEvent ?? (() => {}),
     config: {
       mode, preset: source.preset, seed, branch, labelFraction, validation, config,
       data: { name, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) },
@@ -175,6 +178,7 @@ interface Plan {
   config: FinetuneRun;
   out: string | undefined;
   resume: boolean;
+  overwrite: boolean;
   every: SaveInterval;
   keepCheckpoints: number;
   tell: (event: FinetuneEvent) => void;
@@ -226,7 +230,7 @@ class Finetuning {
     const { plan, plan: { encoder, data, config, signal, tell } } = this;
     const warnings: string[] = [];
     if (plan.out !== undefined) {
-      this.folder = await RunFolder.open(plan.out, plan.resume);
+      this.folder = await RunFolder.open(plan.out, plan.resume, plan.overwrite ? isFinetuning : undefined);
       if (this.folder.config !== undefined) requireRecorded(plan.out, this.folder.config, config);
       warnings.push(...await this.folder.describe(config));
     }
@@ -261,6 +265,7 @@ class Finetuning {
   }
 
   async close(): Promise<void> {
+    if (this.trainer) native().dispose_trainer(this.trainer);
     if (!this.done) this.classifier?.dispose();
     for (const tensor of [this.features, this.heldOutFeatures, this.labels, this.order?.rows, ...this.best.map(([, tensor]) => tensor)]) tensor?.dispose();
     this.heldOut?.dispose();

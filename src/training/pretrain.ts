@@ -132,6 +132,7 @@ class Run {
     } finally {
       this.order?.rows.dispose();
       this.methodRun?.dispose?.();
+      if (this.trainer) native().dispose_trainer(this.trainer);
       this.encoder?.dispose();
       if (this.data && this.data !== plan.data) this.data.dispose();
       await this.folder.close();

@@ -14,6 +14,8 @@ import type { Tensor } from '../tensor/tensor.js';
 
 const CHECKPOINT = /^checkpoint-(\d{8})\.safetensors$/;
 const TEMPORARY = /^\.(?:(?:checkpoint|failed)-\d{8}\.safetensors|encoder\.safetensors|classifier\.safetensors|config\.json|environment\.json)\.\d+/;
+/** What else a fine-tuning leaves. */
+const OWN = /^(?:classifier\.safetensors|environment\.json|metrics\.jsonl|events\.out\.tfevents\..*)$/;
 const STATE = 'a_infonce.run';
 
 const runState = z.strictObject({
@@ -66,16 +68,22 @@ export class RunFolder {
   private constructor(readonly path: string, private readonly lock: LockHandle, readonly config: unknown) {}
 
   /**
-   * Locks the folder, made if needed, and reads its config.json if there is one.
+   * Locks the folder, made if needed, and reads its config.json if there is one. A finished fine-tuning makes way if `replaces` says so of its
+   * configuration: what a run writes is removed, and nothing else.
    * @throws {@link FileError} when another run writes it; {@link ArgumentRangeError} when it holds a run and `resume` is false
    */
-  static async open(path: string, resume: boolean): Promise<RunFolder> {
+  static async open(path: string, resume: boolean, replaces?: (config: unknown) => boolean): Promise<RunFolder> {
     path = resolve(path);
     await makeFolder(path);
     const lock = native().lock_file(join(path, 'run.lock'));
     try {
-      const names = await readdir(path);
-      const config = names.includes('config.json') ? await readJson(join(path, 'config.json')) : undefined;
+      let names = await readdir(path);
+      let config = names.includes('config.json') ? await readJson(join(path, 'config.json')) : undefined;
+      if (names.includes('classifier.safetensors') && replaces?.(config)) {
+        // The configuration last: a folder without it is nobody's.
+        for (const name of names.filter((name) => OWN.test(name) || CHECKPOINT.test(name)).concat('config.json')) await rm(join(path, name));
+        [names, config] = [await readdir(path), undefined];
+      }
       if (!resume && (config !== undefined || names.some((name) => CHECKPOINT.test(name))))
         throw new ArgumentRangeError('out', 'a folder without a run, or resume: true', path);
       // What a killed process left in the middle of writing; the lock says that nobody is.

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -240,6 +240,30 @@ describe('a run', () => {
     expect(readFileSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toEqual(readFileSync(join(folder, 'whole.safetensors')));
     const other = await call([...args, '--resume', '--set', 'trades.beta=5']);
     expect(other.stderr).toMatch(/config\.trades\.beta: expected 6, as recorded in .*, got 5/);
+  });
+
+  test('its fine-tuning takes no folder away that is not its own', async () => {
+    const foreign = join(folder, 'thesis.run'), note = join(foreign, 'chapter.txt');
+    mkdirSync(foreign);
+    writeFileSync(note, 'months of work');
+    const args = ['finetune', 'run', '--limit', '20', '--epochs', '1', '--out'];
+    expect(await call([...args, 'thesis.safetensors'])).toMatchObject({ code: 2, stderr: expect.stringContaining("in thesis.run, and that folder is not a fine-tuning's") as string });
+    expect(readFileSync(note, 'utf8')).toBe('months of work');
+    // A run of that name, and with an encoder that lies in the folder itself.
+    renameSync(run, join(folder, 'own.run'));
+    try {
+      expect(await call(['finetune', 'own.run', '--limit', '20', '--out', 'own.safetensors'])).toMatchObject({ code: 2, stderr: expect.stringContaining("not a fine-tuning's") as string });
+    } finally {
+      renameSync(join(folder, 'own.run'), run);
+    }
+    expect(await call([...args, 'first.safetensors'])).toMatchObject({ code: 0 });
+    const first = readFileSync(join(folder, 'first.run', 'classifier.safetensors'));
+    expect(await call([...args, 'first.safetensors', '--set', 'schedule.rat=1'])).toMatchObject({ code: 2 });
+    expect(await call(['finetune', 'first.run/classifier.safetensors', '--data', 'procedural', '--out', 'first.safetensors']))
+      .toMatchObject({ code: 2, stderr: expect.stringContaining('lies in first.run, which would be overwritten') as string });
+    expect(readFileSync(join(folder, 'first.run', 'classifier.safetensors'))).toEqual(first);
+    expect(await call([...args, 'first.safetensors', '--seed', '5'])).toMatchObject({ code: 0 });
+    expect(readFileSync(join(folder, 'first.run', 'classifier.safetensors'))).not.toEqual(first);
   });
 
   test('becomes a classifier, which is evaluated and attacked', async () => {

@@ -1,10 +1,12 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
   Classifier, Encoder, evaluate, finetune, memory, ops, presets, proceduralDataset, resolveConfig, scope, tensor, type Dataset, type FinetuneEvent, type FinetuneMode, type FinetuneOptions,
 } from 'a-infonce';
+import type { TrainerHandle } from '../../src/runtime/addon.js';
+import { native } from '../../src/runtime/native.js';
 import { stratified } from '../../src/training/stratified.js';
 
 let data: Dataset, encoder: Encoder;
@@ -69,12 +71,15 @@ describe('finetune, mode slf', () => {
   });
 
   it('stops where it is told to and holds nothing', async () => {
+    const made = vi.spyOn(native(), 'create_trainer');
     const controller = new AbortController();
     const before = memory().tensors;
     await expect(finetune(encoder, data, { ...options, onEvent: 5 as never })).rejects.toThrow(/^onEvent: expected a function, got 5/);
     const stopped = finetune(encoder, data, { ...options, epochs: 1000, signal: controller.signal, onEvent: (event) => event.type === 'epoch' && event.epoch === 2 && controller.abort(new Error('enough')) });
     await expect(stopped).rejects.toThrow('enough');
     expect(memory().tensors).toBe(before);
+    expect(() => native().trainer_state(made.mock.results[0]!.value as TrainerHandle)).toThrow('trainer: expected a live Trainer, got a disposed one');
+    made.mockRestore();
   });
 
   it('names what is wrong', async () => {
@@ -219,7 +224,7 @@ describe('a fine-tuning with a folder', () => {
     expect(state).toEqual(whole.state);
     expect(only(events, 'end')).toEqual(only(whole.events, 'end'));
     const lines = readFileSync(join(out, 'metrics.jsonl'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as FinetuneEvent);
-    const bare = (list: FinetuneEvent[]) => list.filter(({ type }) => type === 'step' || type === 'epoch').map(({ seconds, secondsLeft, imagesPerSecond, ...rest }: never) => rest);
+    const bare = (list: FinetuneEvent[]) => list.filter(({ type }) => type === 'step' || type === 'epoch').map((event) => ({ ...event, seconds: 0, secondsLeft: 0, imagesPerSecond: 0 }));
     expect(bare(lines)).toEqual(bare(whole.events));
     expect(readdirSync(out)).toEqual(expect.arrayContaining(['classifier.safetensors', 'config.json', 'environment.json', 'metrics.jsonl']));
     using loaded = await Classifier.load(out);
@@ -227,6 +232,39 @@ describe('a fine-tuning with a folder', () => {
     expect(loaded.finetuning).toEqual(JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')));
     // Resumed once more, it is done already.
     expect((await told(mode, { validation: 15, out, resume: true })).state).toEqual(state);
+  });
+
+  it('slf goes on to the same bits after an abort in the middle of an epoch', async () => {
+    // An epoch of 2,500 steps: long enough for the clock to stop it inside.
+    using many = proceduralDataset({ train: 2500, test: 10, size: 8 });
+    const long: Partial<FinetuneOptions> = { epochs: 2, batchSize: 1 };
+    const whole = await told('slf', long, encoder, many), out = join(folder, 'middle');
+    const controller = new AbortController();
+    const onEvent = ({ type }: FinetuneEvent) => void (type === 'epoch' && setTimeout(() => controller.abort(new Error('enough')), 10));
+    await expect(told('slf', { ...long, out, signal: controller.signal, onEvent }, encoder, many)).rejects.toThrow('enough');
+    const { events, state } = await told('slf', { ...long, out, resume: true }, encoder, many);
+    expect(only(events, 'start')[0]).toMatchObject({ step: 2500 });
+    expect(state).toEqual(whole.state);
+  });
+
+  it('begins anew only where one is over, when all else is right, and takes away what is its own', async () => {
+    const out = join(folder, 'anew');
+    const first = await told('slf', { out });
+    writeFileSync(join(out, 'notes.txt'), 'mine');
+    const files = readdirSync(out).sort();
+    await expect(told('slf', { out, overwrite: true, validation: 60 })).rejects.toMatchObject({ argument: 'validation' });
+    await expect(told('slf', { out, overwrite: true, resume: true })).rejects.toMatchObject({ argument: 'overwrite' });
+    expect(readdirSync(out).sort()).toEqual(files);
+    expect((await told('slf', { out, overwrite: true, seed: 4 })).state).not.toEqual(first.state);
+    expect(readdirSync(out).filter((name) => !name.startsWith('events.')).sort()).toEqual(files.filter((name) => !name.startsWith('events.')));
+    expect(readFileSync(join(out, 'notes.txt'), 'utf8')).toBe('mine');
+    rmSync(join(out, 'classifier.safetensors'));
+    await expect(told('slf', { out, overwrite: true })).rejects.toMatchObject({ argument: 'out' });
+    const other = join(folder, 'pre-training');
+    mkdirSync(other);
+    writeFileSync(join(other, 'config.json'), JSON.stringify(presets.quickstart));
+    writeFileSync(join(other, 'classifier.safetensors'), '');
+    await expect(told('slf', { out: other, overwrite: true })).rejects.toMatchObject({ argument: 'out' });
   });
 
   it('is refused as another, and where there is one', async () => {

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, realpath } from 'node:fs/promises';
+import { join, sep } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Classifier, Dataset, Encoder, FinetuneMode, FinetuneOptions, PresetName, PretrainConfig } from '../../index.js';
-import { classifierFile, workFolder } from '../../training/names.js';
+import { classifierFile, isFinetuning, workFolder } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -63,11 +63,7 @@ export const finetune = define<Options>({
     if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
       throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
     const work = workFolder(out);
-    if (!resume) {
-      if (existsSync(join(work, 'config.json')) && !existsSync(join(work, 'classifier.safetensors')))
-        throw new UsageError(`an interrupted fine-tuning is in ${work}. Go on with it (the same command with --resume), or remove that folder`);
-      await rm(work, { recursive: true, force: true });
-    }
+    if (!resume) await checkMakesWay(work, from!, options.data);
     const run = await recordedRun(from!);
     const { Encoder, limitDataset, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
@@ -75,7 +71,7 @@ export const finetune = define<Options>({
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {
       mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,
-      overrides: options.set, out: work, resume, checkpointEvery,
+      overrides: options.set, out: work, resume, overwrite: !resume, checkpointEvery,
     });
     using classifier = fitted.classifier;
     await classifier.save(out);
@@ -87,6 +83,21 @@ export const finetune = define<Options>({
     context.output.note(`\nNext: a-infonce evaluate ${typed(options.out === undefined && !options.randomEncoder && mode === 'slf' ? from! : out)}`);
   },
 });
+
+/** Throws unless `work` is missing, empty, or the folder of a fine-tuning that is over, and outside of what is read. */
+async function checkMakesWay(work: string, ...inputs: (string | undefined)[]): Promise<void> {
+  const names: string[] = await readdir(work).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  if (names.every((name) => /^(run\.lock|environment\.json)$/.test(name))) return;  // one that was killed as it began
+  const config: unknown = await readFile(join(work, 'config.json'), 'utf8').then(JSON.parse).catch(() => undefined);
+  if (!isFinetuning(config)) throw new UsageError(`the state of the fine-tuning would lie in ${work}, and that folder is not a fine-tuning's. Choose another --out`);
+  if (!names.includes('classifier.safetensors')) throw new UsageError(`an interrupted fine-tuning is in ${work}. Go on with it (the same command with --resume), or remove that folder`);
+  const place = (await realpath(work)) + sep;
+  for (const input of inputs)
+    if (input !== undefined && `${await realpath(input).catch(() => '')}${sep}`.startsWith(place)) throw new UsageError(`${input} lies in ${work}, which would be overwritten. Choose another --out`);
+}
 
 /** The data of a fine-tuning: by default the run's, and images of the size that it saw, unless --image-size says otherwise. */
 async function openTransfer(context: Context, options: DataOptions, run: RecordedRun | undefined): Promise<Dataset> {
