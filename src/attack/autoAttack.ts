@@ -4,15 +4,17 @@ import { stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { Model } from '../model/model.js';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
-import { AInfoNCEError, ArgumentRangeError, FileError, check } from '../runtime/errors.js';
+import { ArgumentRangeError, FileError, check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
+import { version } from '../runtime/version.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 import { type AttackModel, type BallOptions, checkFunction, checkImages, checkLabels, predict, resolveBall } from './attack.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, gatherSamples, readSamples, rowsOf } from './samples.js';
+import { hasGradient } from './pgd.js';
+import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf } from './samples.js';
 
 /** The attacks of version `'standard'` (Croce & Hein, ICML 2020), in their order. */
 const STANDARD = ['apgd-ce', 'apgd-t', 'fab-t', 'square'] as const satisfies readonly SingleAttack[];
@@ -44,9 +46,12 @@ export interface AutoAttackOptions extends BallOptions, JobOptions {
   keepAdversaries?: boolean;
   /**
    * A file to keep the results in, while they come: when it exists, the call goes on where it stopped. It is refused where model, data
-   * or settings are not those that it was begun with.
+   * or settings are not those that it was begun with, or the version of this package is another. A model is known by its configuration (a TorchScript
+   * model by its file) and its tensors.
    */
   state?: string;
+  /** With `state`: stands for the model too. A function needs one, since nothing else tells what it computes: another key for other weights. */
+  stateKey?: string;
   onProgress?: (progress: AutoAttackProgress) => void;
 }
 
@@ -76,6 +81,11 @@ export interface AutoAttackReport {
   attacks: AutoAttackStep[];
   /** What broke each sample; null: it stands. */
   brokenBy: (AutoAttackStage | null)[];
+  /**
+   * What makes the result doubtful, a sentence each, as the authors' implementation warns: outputs that vary from call to call (first 256 samples), that are
+   * probabilities, or without a gradient for some samples; and Square, which needs no gradients, breaking more than 0.2 % of all samples after the others.
+   */
+  warnings: string[];
   /** Of all attacks together, over all samples. */
   secondsPerImage: number;
   settings: { version: 'standard'; norm: 'linf' | 'l2'; epsilon: number; seed: number; batchSize: number; limit: number };
@@ -84,13 +94,13 @@ export interface AutoAttackReport {
 }
 
 const KNOWN = [
-  'norm', 'epsilon', 'version', 'seed', 'batchSize', 'limit', 'keepAdversaries', 'state', 'signal', 'onProgress',
+  'norm', 'epsilon', 'version', 'seed', 'batchSize', 'limit', 'keepAdversaries', 'state', 'stateKey', 'signal', 'onProgress',
 ] as const satisfies readonly (keyof AutoAttackOptions)[];
 
 /** Where an evaluation stands, as kept on disk beside `broken` and the adversaries. */
 const position = z.strictObject({
   /** Of what the results are: digests, and the settings as text. */
-  model: z.string(), data: z.string(), settings: z.string(),
+  version: z.string(), model: z.string(), data: z.string(), settings: z.string(),
   /** Attacks that are done; and of the next one, how many of the samples it need not see any more. */
   attacks: z.int().min(0).max(STANDARD.length), samples: z.int().min(0),
   /** By attack. */
@@ -106,7 +116,7 @@ const METADATA = 'a_infonce.autoattack';
  * @param model a Classifier, a TorchScriptModel or a function, from images in [0, 1] to logits of at least 4 classes: normalisation belongs inside.
  * @returns which attack broke which sample, and every setting.
  * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument; {@link NonFiniteError} when logits or gradients are NaN or infinite;
- * {@link FileError} when `state` is of another model, other data or other settings; the signal's reason when aborted: with `state`, a later call
+ * {@link FileError} when `state` is damaged, or of another model, other data, other settings or another version; the signal's reason when aborted: with `state`, a later call
  * goes on there.
  * @example
  * ```ts
@@ -141,9 +151,12 @@ export async function runAutoAttack(
     limit: Math.min(data.length, given.limit === undefined ? Infinity : check.integer('options.limit', given.limit, { min: 1 })),
   };
   const path = given.state === undefined ? undefined : check.string('options.state', given.state);
+  const key = given.stateKey === undefined ? undefined : check.string('options.stateKey', given.stateKey);
+  if (path !== undefined && key === undefined && typeof model === 'function')
+    throw new ArgumentRangeError('options.stateKey', 'a name for the function that is the model, by which to know it again in options.state', 'undefined');
   const keepAdversaries = check.boolean('options.keepAdversaries', given.keepAdversaries ?? false);
   const attacks = STANDARD.map((name) => make(name, { norm, epsilon, seed: settings.seed, batchSize: settings.batchSize }));
-  const evaluation = new Evaluation(model, data, attacks, settings, { path, keepAdversaries, signal, onProgress });
+  const evaluation = new Evaluation(model, data, attacks, settings, { path, key, keepAdversaries, signal, onProgress });
   try {
     return await evaluation.run();
   } finally {
@@ -153,6 +166,7 @@ export async function runAutoAttack(
 
 interface How {
   path: string | undefined;
+  key: string | undefined;
   keepAdversaries: boolean;
   signal: AbortSignal | undefined;
   onProgress: AutoAttackOptions['onProgress'];
@@ -163,6 +177,7 @@ class Evaluation {
   /** By sample: 0 stands, 1 wrong without an attack, 2 + i broken by attack i. */
   #broken: Uint8Array;
   #adversaries: Tensor | undefined;
+  readonly #warnings: string[] = [];
   /** When the state was saved, and how long that took. */
   #saved = { at: -Infinity, took: 0 };
 
@@ -173,11 +188,12 @@ class Evaluation {
     const none = STANDARD.map(() => 0);
     // Results do not depend on the batch size: it may change from call to call.
     const text = JSON.stringify({ ...settings, keepAdversaries: how.keepAdversaries, attacks: attacks.map((attack) => attack.settings) }, (key, value: unknown) => (key === 'batchSize' ? undefined : value));
-    this.#position = { model: '', data: '', settings: text, attacks: 0, samples: 0, seconds: none, attacked: [...none] };
+    this.#position = { version, model: '', data: '', settings: text, attacks: 0, samples: 0, seconds: none, attacked: [...none] };
   }
 
   async run(): Promise<AutoAttackReport> {
     await this.#clean();
+    await this.#examine();
     await this.#resume();
     await this.#save(); // a place that cannot be written is told before anything takes time
     try {
@@ -219,7 +235,26 @@ class Evaluation {
       if (how.keepAdversaries) this.#adversaries = keep(ops.aten.cat(kept));
     });
     this.#position.data = digests.images.digest('hex') + digests.labels.digest('hex');
-    this.#position.model = (how.path === undefined ? '' : digestOf(model)) + digests.predicted.digest('hex');
+    this.#position.model = (how.path === undefined ? '' : digestOf(model, how.key)) + digests.predicted.digest('hex');
+  }
+
+  /** What is to be seen before any attack that would make its result doubtful. */
+  async #examine() {
+    const { model, data, how: { signal }, settings: { limit, batchSize } } = this, { aten } = ops;
+    await scope(async () => {
+      const { images, labels } = await readSamples(data, 0, Math.min(limit, 256));
+      const [once, twice] = [(await predict(model, images, batchSize, { signal })).logits, (await predict(model, images, batchSize, { signal })).logits];
+      const largest = (values: Tensor) => aten.max(aten.abs(values)).item();
+      if (largest(aten.sub(once, twice)) > 1e-4 * largest(once))
+        this.#warnings.push('Two forward passes of the same images differ: of a randomised model the robust accuracy is overestimated.');
+      if (aten.min(once).item() > -1e-5 && largest(aten.sub(aten.sum(once, [1]), 1)) < 1e-5)
+        this.#warnings.push('The outputs are probabilities: attack the logits, whose gradients do not vanish where the model is certain.');
+      const right = rowsOf(Array.from(this.#broken.subarray(0, images.shape[0]).keys()).filter((row) => this.#broken[row] === 0)), count = right.shape[0]!;
+      if (count === 0) return;
+      const gradient = await hasGradient(model, aten.index_select(images, 0, right), aten.index_select(labels, 0, right), batchSize, signal);
+      const without = count - aten.sum(aten.any(aten.flatten(gradient, 1), 1)).item();
+      if (without > 0) this.#warnings.push(`The loss has no gradient at ${without} of ${count} images: attacks that follow gradients do nothing there.`);
+    });
   }
 
   async #attack(index: number) {
@@ -234,7 +269,7 @@ class Evaluation {
         const { images, labels } = await gatherSamples(data, numbers);
         const watch = { signal: how.signal, onProgress: ({ done, total }: { done: number; total: number }) => done < total && report(done / total) };
         const adversaries = await this.attacks[index]!.run(model, images, labels, rowsOf(numbers), watch);
-        this.#checkInside(name, images, adversaries, numbers);
+        checkInside(name, this.settings, images, adversaries, numbers);
         const standing = new Set(agreeing((await predict(model, adversaries, batchSize, { signal: how.signal })).predicted, labels));
         const moved = (ops.aten.any(ops.aten.flatten(ops.aten.ne(adversaries, images), 1), 1) as Tensor).toTypedArray();
         // An adversary that is its image breaks nothing: batches of another size may round a tie between two classes the other way.
@@ -251,19 +286,6 @@ class Evaluation {
       if (performance.now() - this.#saved.at > 20 * this.#saved.took) await this.#save();
     }
     position.samples = limit;
-  }
-
-  /** Every adversary is checked here once more, whoever made it. */
-  #checkInside(name: string, images: Tensor, adversaries: Tensor, numbers: number[]) {
-    const { norm, epsilon } = this.settings;
-    scope(() => {
-      const [from, to] = [images, adversaries].map((each) => ops.aten.flatten(each.to({ dtype: 'float64' }), 1)) as [Tensor, Tensor];
-      const change = ops.aten.linalg_vector_norm(ops.aten.sub(to, from), norm === 'linf' ? Infinity : 2, [1]).toTypedArray() as Float64Array;
-      const [low, high] = [ops.aten.amin(to, [1]), ops.aten.amax(to, [1])].map((each) => each.toTypedArray() as Float64Array) as [Float64Array, Float64Array];
-      const outside = numbers.findIndex((_, row) => !(change[row]! <= epsilon && low[row]! >= 0 && high[row]! <= 1));
-      if (outside >= 0)
-        throw new AInfoNCEError(`${name}: the adversary of sample ${numbers[outside]} is not in the ball: at a distance of ${change[outside]}, with values in [${low[outside]}, ${high[outside]}]`);
-    });
   }
 
   #progress(attack: AutoAttackStage, done: number, total: number) {
@@ -295,13 +317,13 @@ class Evaluation {
     await scope(async () => {
       const { tensors, metadata } = await readSafetensors(path, { requireChecksum: true });
       const broken = tensors.get('broken')?.toTypedArray(), adversaries = tensors.get('adversaries');
-      const found = metadata[METADATA] === undefined ? undefined : position.safeParse(JSON.parse(metadata[METADATA])).data;
-      if (!(broken instanceof Uint8Array) || found === undefined) throw new FileError(path, 'not the state of an AutoAttack evaluation');
-      const [mine, theirs] = [this.#position, found].map(({ settings }) => JSON.parse(settings) as Record<string, unknown>) as [Record<string, unknown>, Record<string, unknown>];
+      const found = position.safeParse(parsed(metadata[METADATA])).data, [mine, theirs] = [parsed(this.#position.settings), parsed(found?.settings)];
+      if (!(broken instanceof Uint8Array) || found === undefined || mine === undefined || theirs === undefined) throw new FileError(path, 'not the state of an AutoAttack evaluation');
       const others = Object.keys(mine).filter((key) => JSON.stringify(mine[key]) !== JSON.stringify(theirs[key]));
-      const why = found.settings !== this.#position.settings ? `with other settings (${others.join(', ')})` : found.data !== this.#position.data ? 'on other data'
+      const why = found.version !== version ? `by version ${found.version}` : found.settings !== this.#position.settings ? `with other settings (${others.join(', ')})` : found.data !== this.#position.data ? 'on other data'
         : found.model !== this.#position.model ? 'of another model' : undefined;
       if (why !== undefined) throw new FileError(path, `the state of an evaluation ${why}. Name another file, or delete this one`);
+      this.#checkContents(path, found, broken, adversaries);
       this.#broken.set(broken);
       Object.assign(this.#position, found);
       if (adversaries) {
@@ -309,6 +331,26 @@ class Evaluation {
         this.#adversaries = keep(adversaries);
       }
     });
+  }
+
+  /** That what the file at `path` says can be: `this` still is where an evaluation begins. */
+  #checkContents(path: string, { attacks, samples, attacked }: z.infer<typeof position>, broken: Uint8Array, adversaries: Tensor | undefined) {
+    const { limit, batchSize } = this.settings, images = this.#adversaries, damaged = (what: string) => new FileError(path, `a damaged state: ${what}`);
+    const kept = (tensor: Tensor | undefined) => tensor && `${tensor.dtype} [${tensor.shape.join(', ')}]`;
+    if (broken.length !== limit) throw damaged(`it is of ${broken.length} samples, not ${limit}`);
+    const wrong = broken.findIndex((value, i) => value > 2 + attacks || (value === 1) !== (this.#broken[i] === 1));
+    if (wrong >= 0) throw damaged(`sample ${wrong} cannot be ${broken[wrong]}`);
+    if (samples > limit || attacked.some((count) => count > limit)) throw damaged(`it counts more than ${limit} samples`);
+    if (kept(adversaries) !== kept(images)) throw damaged(`its adversaries are ${kept(adversaries) ?? 'missing'}, not ${kept(images) ?? 'asked for'}`);
+    for (let start = 0; images && adversaries && start < limit; start += batchSize) {
+      const numbers = Array.from({ length: Math.min(batchSize, limit - start) }, (_, row) => start + row);
+      const [from, to] = [images, adversaries].map((each) => ops.aten.slice(each, 0, start, start + numbers.length)) as [Tensor, Tensor];
+      try {
+        checkInside('adversaries', this.settings, from, to, numbers);
+      } catch (error) {
+        throw damaged((error as Error).message);
+      }
+    }
   }
 
   #report(): AutoAttackReport {
@@ -321,25 +363,38 @@ class Evaluation {
       standing -= broken;
       return { attack, attacked: attacked[i]!, broken, accuracy: standing / limit, seconds: seconds[i]!, settings: this.attacks[i]!.settings };
     });
+    const late = count(2 + STANDARD.indexOf('square'));
+    const warnings = late > 0.002 * limit
+      ? [...this.#warnings, `Square broke ${late} of ${limit} samples after the attacks that follow gradients: these may be misled, and the robust accuracy overestimated.`] : this.#warnings;
     const adversaries = this.#adversaries;
     this.#adversaries = undefined; // the caller's now
     return {
       accuracy: correct / limit, correct, total: limit, clean: { accuracy: right / limit, correct: right }, attacks,
       brokenBy: Array.from(this.#broken, (value) => (value === 0 ? null : value === 1 ? 'clean' : STANDARD[value - 2]!)),
-      secondsPerImage: seconds.reduce((sum, each) => sum + each) / limit, settings: this.settings,
+      warnings, secondsPerImage: seconds.reduce((sum, each) => sum + each) / limit, settings: this.settings,
       ...(adversaries && { adversaries }),
     };
   }
 }
 
-/** Of the tensors of a native model; a function has none, and is known by its predictions alone. */
-function digestOf(model: AttackModel): string {
-  const digest = createHash('sha256');
+/** Of what a model computes: a TorchScript program or a configuration, and the tensors; of a function, the key that it was given. */
+function digestOf(model: AttackModel, key: string | undefined): string {
+  const digest = createHash('sha256').update(JSON.stringify([key, 'sha256' in model ? model.sha256 : 'config' in model ? model.config : null]));
   if (model instanceof Model)
     scope(() => {
       for (const [name, value] of model.state()) digest.update(`${name} ${value.dtype} ${value.shape} `).update(bytesOf(value));
     });
   return digest.digest('hex');
+}
+
+/** The object that the text is, if it is one. */
+function parsed(text: string | undefined): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text ?? 'null');
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 const bytesOf = (value: Tensor) => new Uint8Array(native().to_data(value.handle));

@@ -1,6 +1,8 @@
 /** Projected gradient descent on the images of a batch. */
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
+import { ops } from '../tensor/ops.js';
+import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type AttackModel, type StepProgress, checkFunction, checkImages, checkLabels, resolveBall, runAttack } from './attack.js';
 
@@ -105,6 +107,16 @@ export async function runPgd(
 ): Promise<Tensor> {
   checkImages('images', images);
   return runAttack(model, images, { attack: 'pgd', ...options, ...goalOf(objective, images, labels, options), samples: samples?.handle }, { signal, onProgress });
+}
+
+/** Bool, of the shape of `images`: where the cross-entropy has a gradient that is not zero (at the image, moved a little into the box). @internal */
+export async function hasGradient(model: AttackModel, images: Tensor, labels: Tensor, batchSize: number, signal?: AbortSignal): Promise<Tensor> {
+  const step = 2 ** -10;
+  return scope(async () => {
+    const inside = ops.aten.clamp(images, 2 * step, 1 - 2 * step);
+    const options = resolvePgdOptions({ epsilon: 2 * step, stepSize: step, steps: 1, randomStart: false, batchSize });
+    return ops.aten.ne(await runPgd(model, inside, labels, options, { signal }), inside);
+  });
 }
 
 /** The objective as the native call takes it. */

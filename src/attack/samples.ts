@@ -1,5 +1,5 @@
 /** Labelled images as attacks and evaluations read them. */
-import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import { type Tensor, tensor } from '../tensor/tensor.js';
@@ -61,6 +61,18 @@ export function checkClasses(labels: Tensor, classes: number, start: number): vo
 export function agreeing(predicted: Tensor, labels: Tensor): number[] {
   const classes = predicted.toTypedArray(), wanted = labels.toTypedArray();
   return Array.from(wanted.keys()).filter((row) => classes[row] === wanted[row]);
+}
+
+/** Every adversary is checked once more, whoever made it: within epsilon and in [0, 1], or the error that names the sample. `numbers`: of the samples. @internal */
+export function checkInside(attack: string, { norm, epsilon }: { norm: 'linf' | 'l2'; epsilon: number | null }, images: Tensor, adversaries: Tensor, numbers: readonly number[]): void {
+  scope(() => {
+    const [from, to] = [images, adversaries].map((each) => ops.aten.flatten(each.to({ dtype: 'float64' }), 1)) as [Tensor, Tensor];
+    const change = ops.aten.linalg_vector_norm(ops.aten.sub(to, from), norm === 'linf' ? Infinity : 2, [1]).toTypedArray() as Float64Array;
+    const [low, high] = [ops.aten.amin(to, [1]), ops.aten.amax(to, [1])].map((each) => each.toTypedArray() as Float64Array) as [Float64Array, Float64Array];
+    const outside = numbers.findIndex((_, row) => !(change[row]! <= (epsilon ?? Infinity) && low[row]! >= 0 && high[row]! <= 1));
+    if (outside >= 0)
+      throw new AInfoNCEError(`${attack}: the adversary of sample ${numbers[outside]} is not in the ball: at a distance of ${change[outside]}, with values in [${low[outside]}, ${high[outside]}]`);
+  });
 }
 
 /** Row numbers as an int64 tensor. @internal */

@@ -1,5 +1,4 @@
 /** The whole program as a function: arguments in, exit code out. */
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import type { Session } from './command.js';
 import { analyze } from './commands/analyze.js';
@@ -16,8 +15,7 @@ import { report } from './commands/report.js';
 import { reproduce } from './commands/reproduce.js';
 import { exitCodeOf, printFailure } from './failure.js';
 import { Output, type Streams } from './output.js';
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+import { version } from '../runtime/version.js';
 
 /**
  * Runs `a-infonce` with `args` (without the program's own name).

@@ -2,7 +2,7 @@
 import { type AttackModel, checkFunction, predict } from '../attack/attack.js';
 import { type AutoAttackReport, autoAttack } from '../attack/autoAttack.js';
 import { type AttackSettings, type NamedAttackOptions, type SingleAttack, namedAttack } from '../attack/named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf } from '../attack/samples.js';
+import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf } from '../attack/samples.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';
@@ -27,6 +27,8 @@ export interface EvaluateOptions<Names extends readonly AttackName[] = readonly 
   limit?: number | undefined;
   /** A file in which AutoAttack keeps its state, so that a later call goes on where this one stopped: see {@link autoAttack}. */
   state?: string | undefined;
+  /** By which to know a function model again in `state`: see {@link autoAttack}. */
+  stateKey?: string | undefined;
   onProgress?: (progress: EvaluationProgress) => void;
 }
 
@@ -39,11 +41,11 @@ export interface Score {
   total: number;
   settings: { limit: number } & ({ attack: 'clean'; batchSize: number } | AttackSettings | ({ attack: 'autoattack'; attacks: AttackSettings[] } & AutoAttackReport['settings']));
   /** Of AutoAttack: what each attack did, what broke which sample, and the time it took. */
-  autoAttack?: Pick<AutoAttackReport, 'attacks' | 'brokenBy' | 'secondsPerImage'>;
+  autoAttack?: Pick<AutoAttackReport, 'attacks' | 'brokenBy' | 'warnings' | 'secondsPerImage'>;
 }
 
 const KNOWN = [
-  'attacks', 'norm', 'epsilon', 'stepSize', 'restarts', 'randomStart', 'seed', 'batchSize', 'limit', 'state', 'onProgress', 'signal',
+  'attacks', 'norm', 'epsilon', 'stepSize', 'restarts', 'randomStart', 'seed', 'batchSize', 'limit', 'state', 'stateKey', 'onProgress', 'signal',
 ] as const satisfies readonly (keyof EvaluateOptions)[];
 
 /**
@@ -94,9 +96,10 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
           const report = (share: number) => onProgress?.({ attack: plan.name, done: start + (end - start) * share, total: limit });
           if (!plan.attack) plan.correct += right.length;
           else if (right.length > 0) {
-            const rows = rowsOf(right), samples = rowsOf(right.map((row) => start + row));
-            const adversaries = await plan.attack.run(model, ops.aten.index_select(images, 0, rows), ops.aten.index_select(labels, 0, rows), samples,
+            const rows = rowsOf(right), numbers = right.map((row) => start + row), attacking = ops.aten.index_select(images, 0, rows);
+            const adversaries = await plan.attack.run(model, attacking, ops.aten.index_select(labels, 0, rows), rowsOf(numbers),
               { signal, onProgress: ({ done, total }) => done < total && report(done / total) });
+            checkInside(plan.name, plan.attack.settings, attacking, adversaries, numbers);
             // Among the other images again, so that an adversary equal to its image gets the very same logits.
             const attacked = ops.aten.index_copy(images, 0, rows, adversaries);
             const standing = new Set(agreeing((await predict(model, attacked, batchSize, { signal })).predicted, labels));
@@ -110,12 +113,12 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
     scores.set(name, { accuracy: correct / limit, correct, total: limit, settings: { limit, ...(attack?.settings ?? { attack: 'clean', batchSize }) } });
 
   if (named('autoattack')) {
-    const { norm, epsilon, seed } = given;
-    const { accuracy, correct, total, settings, attacks, brokenBy, secondsPerImage } = await autoAttack(model, data, {
-      norm, epsilon, seed, batchSize, limit, state, signal, onProgress: onProgress && (({ share }) => onProgress({ attack: 'autoattack', done: limit * share, total: limit })),
+    const { norm, epsilon, seed, stateKey } = given;
+    const { accuracy, correct, total, settings, attacks, brokenBy, warnings, secondsPerImage } = await autoAttack(model, data, {
+      norm, epsilon, seed, batchSize, limit, state, stateKey, signal, onProgress: onProgress && (({ share }) => onProgress({ attack: 'autoattack', done: limit * share, total: limit })),
     });
     scores.set('autoattack', {
-      accuracy, correct, total, settings: { attack: 'autoattack', ...settings, attacks: attacks.map((step) => step.settings) }, autoAttack: { attacks, brokenBy, secondsPerImage },
+      accuracy, correct, total, settings: { attack: 'autoattack', ...settings, attacks: attacks.map((step) => step.settings) }, autoAttack: { attacks, brokenBy, warnings, secondsPerImage },
     });
   }
   return Object.fromEntries(scores) as { [Name in Names[number]]: Score };

@@ -1,6 +1,6 @@
 /** Is a robust accuracy to be believed? Checks for what makes evaluations wrong. */
 import { type AttackModel, type BallOptions, checkFunction, checkImages, predict, resolveBall } from '../attack/attack.js';
-import { resolvePgdOptions, runPgd } from '../attack/pgd.js';
+import { hasGradient, resolvePgdOptions, runPgd } from '../attack/pgd.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf } from '../attack/samples.js';
 import { resolveSquareOptions, runSquare } from '../attack/square.js';
 import { ArgumentRangeError, NonFiniteError, check } from '../runtime/errors.js';
@@ -249,12 +249,9 @@ class Bench implements Disposable {
   }
 
   async #gradients(): Promise<Outcome> {
-    // One step of the sign of the gradient, from inside the box, shows where there is a gradient.
-    const step = 2 ** -10, inside = aten.clamp(this.#images, 2 * step, 1 - 2 * step);
     let moved: Tensor;
     try {
-      const options = resolvePgdOptions({ epsilon: 2 * step, stepSize: step, steps: 1, randomStart: false, batchSize: this.settings.batchSize });
-      moved = aten.ne(await runPgd(this.model, inside, this.#labels, options, { signal: this.given.signal }), inside);
+      moved = await hasGradient(this.model, this.#images, this.#labels, this.settings.batchSize, this.given.signal);
     } catch (error) {
       const none = error instanceof ArgumentRangeError && error.argument === 'objective';
       if (none || error instanceof NonFiniteError)

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { ModelHandle } from '../runtime/addon.js';
 import { ArgumentTypeError, describe, FileError } from '../runtime/errors.js';
@@ -8,8 +9,8 @@ import { Model } from './model.js';
 
 /** A model that PyTorch scripted or traced: `forward(images)` is the module's own. */
 export class TorchScriptModel extends Model {
-  /** @internal */
-  constructor(handle: ModelHandle) {
+  /** `sha256`: of the file, as hexadecimal digits. The tensors alone do not tell one program from another. @internal */
+  constructor(handle: ModelHandle, readonly sha256: string) {
     super(handle);
   }
 }
@@ -28,5 +29,6 @@ export async function loadTorchScript(source: string | Uint8Array, options: JobO
   });
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (pytorchFile(buffer.subarray(0, 8), buffer.subarray(-ARCHIVE_TAIL)) === 'pickle') throw pickleError(name);
-  return new TorchScriptModel(await job(() => native().torchscript_load(bytes, name), options.signal));
+  const handle = await job(() => native().torchscript_load(bytes, name), options.signal);
+  return new TorchScriptModel(handle, createHash('sha256').update(buffer).digest('hex'));
 }

@@ -1,8 +1,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import {
-  ArgumentRangeError, FileError, apgd, autoAttack, evaluate, fab, memory, noGrad, ops, square, writeSafetensors,
+  ArgumentRangeError, FileError, apgd, autoAttack, evaluate, fab, loadTorchScript, memory, noGrad, ops, readSafetensors, scope, square, tensor, writeSafetensors,
   type AttackModel, type AutoAttackOptions, type AutoAttackProgress, type AutoAttackReport, type EvaluationData, type Model, type Tensor,
 } from 'a-infonce';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -158,6 +159,80 @@ describe('autoAttack', () => {
     await refused('not the state', short(net, data, options));
     await refused('cannot be written', short(net, data, { ...options, state: join(folder, 'no', 'such') }));
   });
+
+  it('keeps apart programs with the same tensors and predictions, and asks a name of a function', () => scope(async () => {
+    const state = join(folder, 'programs.safetensors'), options = { epsilon, limit: 4, state } as const;
+    const masked = (await loadTorchScript(fileURLToPath(new URL('../fixtures/attack/rounding.pt', import.meta.url)))).eval();
+    using model = masked;
+    const tensors = (of: Model) => [...of.state()].map(([name, value]) => [name, value.toArray()]);
+    expect(tensors(model)).toEqual(tensors(net));
+    expect(aten.argmax(model.forward(images), 1).toArray()).toEqual(aten.argmax(net.forward(images), 1).toArray());
+    await short(model, data, options);
+    await expect(short(net, data, options)).rejects.toThrow('of another model');
+    rmSync(state);
+    const run = (stateKey?: string) => short(functionNet(net), data, { ...options, stateKey: stateKey as string });
+    await expect(run()).rejects.toMatchObject({ argument: 'options.stateKey' });
+    const report = await run('plain');
+    expect(comparable(await run('plain'))).toEqual(comparable(report));
+    await expect(run('other')).rejects.toThrow('of another model');
+  }));
+
+  it('refuses states that cannot be', () => scope(async () => {
+    const state = join(folder, 'contents.safetensors'), options = { epsilon, limit: 6, state, keepAdversaries: true } as const;
+    (await short(net, data, options)).adversaries!.dispose();
+    const { tensors, metadata } = await readSafetensors(state);
+    const key = 'a_infonce.autoattack', kept = JSON.parse(metadata[key]!) as Record<string, unknown>;
+    const broken = Uint8Array.from(tensors.get('broken')!.toTypedArray() as Uint8Array), adversaries = tensors.get('adversaries')!;
+    const refused = async (message: string, change: { broken?: Uint8Array; adversaries?: Tensor | null; position?: object | string }) => {
+      const own = change.adversaries === undefined ? adversaries : change.adversaries;
+      const position = typeof change.position === 'string' ? change.position : JSON.stringify({ ...kept, ...change.position });
+      await writeSafetensors(state, [['broken', tensor(change.broken ?? broken)], ...(own ? [['adversaries', own] as const] : [])], { [key]: position });
+      const run = short(net, data, options);
+      await expect(run).rejects.toBeInstanceOf(FileError);
+      await expect(run).rejects.toThrow(message);
+    };
+    await refused('not the state', { position: '{' });
+    await refused('not the state', { position: { settings: '[' } });
+    await refused('by version 0.0.0', { position: { version: '0.0.0' } });
+    await refused('it is of 5 samples, not 6', { broken: broken.slice(0, 5) });
+    await refused('sample 0 cannot be 9', { broken: broken.with(0, 9) });
+    await refused('sample 0 cannot be 1', { broken: broken.with(0, 1) });
+    await refused('sample 2 cannot be 0', { broken: broken.with(2, 0) });
+    await refused('it counts more than 6 samples', { position: { attacked: [7, 0, 0, 0] } });
+    await refused('its adversaries are missing', { adversaries: null });
+    await refused('its adversaries are float32', { adversaries: adversaries.to({ dtype: 'float32' }) });
+    await refused('its adversaries are float64 [5', { adversaries: aten.slice(adversaries, 0, 0, 5).clone() });
+    await refused('the adversary of sample 3 is not in the ball', { adversaries: aten.index_fill(adversaries, 0, int64([3]), NaN) });
+  }));
+
+  it('believes no attack: adversaries outside of the ball are refused, ties that turn with the batch size break nothing', () => scope(async () => {
+    const stub = (run: NamedAttack['run']) => (name: Parameters<typeof namedAttack>[0] & string, given: object): NamedAttack => ({ settings: namedAttack(name, given, 'name').settings, run });
+    // Samples 2 and 9 are wrong without an attack: the second of those attacked that goes astray is sample 3.
+    const astray = stub((_, x) => Promise.resolve(aten.index_copy(x, 0, int64([2]), aten.index_select(aten.sub(x, 2 * epsilon), 0, int64([2])))));
+    await expect(runAutoAttack(net, data, { epsilon }, astray)).rejects.toThrow('apgd-ce: the adversary of sample 3 is not in the ball');
+    // All of class 0; sample 15 is wrong, so that batches have another size under attack, where all of them turn.
+    const tie = (x: Tensor) => {
+      const tilt = x.shape[0] === 16 ? 1e-9 : -1e-9, zero = aten.mul(aten.sum(aten.flatten(x, 1), [1], true), 0);
+      const right = aten.add(zero, tensor(Array.from({ length: 16 }, (_, i) => (i === 15 ? -1 : tilt)).slice(0, x.shape[0]), { dtype: 'float64', shape: [x.shape[0]!, 1] }));
+      return aten.cat([right, zero, aten.sub(zero, 1), aten.sub(zero, 1)], 1);
+    };
+    const same = { ...data, labels: (start: number, end: number) => int64(Array<number>(end - start).fill(0)) };
+    const { brokenBy } = await runAutoAttack(tie, same, { epsilon }, stub((_, x) => Promise.resolve(x.clone())));
+    expect(brokenBy).toEqual(Array.from({ length: 16 }, (_, i) => (i === 15 ? 'clean' : null)));
+  }));
+
+  it('warns of what makes its result doubtful', () => scope(async () => {
+    const plain = functionNet(net), warnings = async (model: AttackModel) => (await short(model, data, { epsilon })).warnings;
+    expect(await warnings(net)).toEqual([]);
+    let calls = 0;
+    expect(await warnings((x) => aten.mul(plain(x), 1 + (calls++ % 2) / 100))).toEqual([expect.stringContaining('Two forward passes')]);
+    expect(await warnings((x) => aten.softmax(plain(x), 1))).toContainEqual(expect.stringContaining('probabilities'));
+    // Steps of a staircase: no gradient anywhere, but windows of Square climb them.
+    const stairs = (x: Tensor) => aten.add(plain(aten.div(aten.round(aten.mul(x, 64)), 64)), aten.mul(aten.sum(aten.flatten(x, 1), [1], true), 0));
+    const found = await short(stairs, data, { epsilon: 0.1 });
+    expect(found.warnings).toEqual([expect.stringMatching(/no gradient at 14 of 14 images/), expect.stringMatching(/^Square broke \d+ of 16 samples/)]);
+    expect(found.brokenBy.filter((by) => by === 'square').length).toBeGreaterThan(0);
+  }));
 
   it('counts progress up to the end, and leaves nothing behind', async () => {
     const before = memory();
