@@ -53,8 +53,8 @@ describe('evaluate', () => {
     for (const [name, attack] of Object.entries(by)) {
       using adversaries = await attack();
       const right = [images, adversaries].map((batch) => aten.eq(aten.argmax(net.forward(batch), 1), wrongly).toTypedArray() as Uint8Array) as [Uint8Array, Uint8Array];
-      expect(scores[name as AttackName].correct, name).toBe(right[0].filter((value, i) => value && right[1][i]).length);
-      expect(scores[name as AttackName].settings).toMatchObject({ norm: 'linf', epsilon, limit: 16, batchSize: 16 });
+      expect(scores[name as AttackName]!.correct, name).toBe(right[0].filter((value, i) => value && right[1][i]).length);
+      expect(scores[name as AttackName]!.settings).toMatchObject({ norm: 'linf', epsilon, limit: 16, batchSize: 16 });
     }
     expect(Object.values(scores).map(({ settings }) => settings.attack)).toEqual(['fgsm', 'mim', 'apgd', 'apgd', 'apgd', 'fab']);
   });
