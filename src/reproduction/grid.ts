@@ -44,7 +44,7 @@ export interface Sizes {
   width?: number | undefined;
 }
 
-/** Two cores take a night for this much: some 9 (RoCL) and 16 (AdvCL) CPU milliseconds an image and epoch of pre-training, 16 of TRADES. */
+/** By extrapolation six hours of two cores: some 9 (RoCL) and 16 (AdvCL) CPU milliseconds an image and epoch of pre-training, 16 of TRADES. See docs/reproduction.md. */
 export const SMALL = { epochs: 25, images: 10_000, testImages: 1_000, autoAttackImages: 250, width: 8, batchSize: 128 } as const;
 
 /** The grid in its order, reduced to what `only` names: words of one kind widen, of several kinds narrow. */

@@ -173,7 +173,7 @@ class Reproduction {
 
   /** The table of all that the folder holds, whatever part of it was asked for. */
   private async write(): Promise<void> {
-    const cells = [...this.found.values()].sort(({ cell: a }, { cell: b }) => (a.data < b.data ? -1 : a.data > b.data ? 1 : a.seed - b.seed));
+    const cells = [...this.found].sort(([a], [b]) => a.localeCompare(b, 'en', { numeric: true })).map(([, result]) => result);
     const table = tableOf(cells, this.plan.sizes, MEASURES);
     await atomically(join(this.plan.out, 'table1.json'), (file) => file.writeFile(`${JSON.stringify({ ...table, cells }, null, 2)}\n`));
     await atomically(join(this.plan.out, 'table1.md'), (file) => file.writeFile(markdownOf(table)));
@@ -182,7 +182,7 @@ class Reproduction {
   /** Reads the cells that earlier calls measured. */
   private async gather(): Promise<void> {
     const names = await readdir(this.plan.out, { recursive: true });
-    for (const name of names.filter((name) => /^[^/]+\/seed-\d+\/[^/]+\/cell-[a-z]+\.json$/.test(name)).sort()) {
+    for (const name of names.filter((name) => /^[^/]+\/seed-\d+\/[^/]+\/cell-[a-z]+\.json$/.test(name))) {
       const path = join(this.plan.out, name);
       try {
         const { cell, scores } = (await readJson(path, measured))!;

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ArgumentRangeError, FileError, memory, openDataset, type Dataset } from 'a-infonce';
+import { ArgumentRangeError, FileError, limitDataset, memory, openDataset, proceduralDataset, type Dataset } from 'a-infonce';
 
 let root: string;
 beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'a-infonce-data-')); });
@@ -299,5 +299,27 @@ describe('Split', () => {
     made!.dispose();
     made!.dispose();
     expect(memory().bytes - before.bytes).toBeLessThan(10_000);
+  });
+
+  it('limits the training images, of its own or beside the whole', () => {
+    const before = memory().tensors;
+    using whole = proceduralDataset({ train: 40, test: 10, size: 8 });
+    const open = memory().tensors;
+    expect([limitDataset(whole, undefined), limitDataset(whole, 40)]).toEqual([whole, whole]);
+    {
+      using beside = limitDataset(whole, 25, { keep: true });
+      expect([beside.train.length, beside.test, whole.train.length]).toEqual([25, whole.test, 40]);
+    }
+    expect(memory().tensors).toBe(open);
+    using image = whole.train.images(39);
+    expect(image.shape).toEqual([1, 3, 8, 8]);
+    expect(() => limitDataset(whole, 0)).toThrow(/^images/);
+    {
+      using own = limitDataset(whole, 25);
+      expect(own.train.length).toBe(25);
+    }
+    image.dispose();
+    whole.dispose();
+    expect(memory().tensors).toBe(before);
   });
 });

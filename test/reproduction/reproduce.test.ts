@@ -1,10 +1,11 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, type Dataset, type ReproduceEvent, type ReproduceOptions } from 'a-infonce';
+import { Classifier, memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, tableCells, type Dataset, type ReproduceEvent, type ReproduceOptions, type RoclConfig } from 'a-infonce';
 import { configOf, gridOf, PUBLISHED } from '../../src/reproduction/grid.js';
-import { markdownOf, tableCells, tableOf, type CellResult } from '../../src/reproduction/table.js';
+import { markdownOf, tableOf, type CellResult } from '../../src/reproduction/table.js';
+import { eventsOf, only, stages } from './tiny.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
 let data: Dataset;
@@ -16,18 +17,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-// Ten steps, so that BatchNorm's running statistics are those of the images: fewer, and features in eval mode overflow.
-const tiny = { scale: 'small', epochs: 1, finetuneEpochs: 1, batchSize: 4, width: 1, testImages: 8, autoAttackImages: 1 } as const;
-async function all(options: Partial<ReproduceOptions>, hear?: (event: ReproduceEvent) => void): Promise<ReproduceEvent[]> {
-  const events: ReproduceEvent[] = [];
-  for await (const event of reproduce({ out: join(folder, 'grid'), data: [data], ...tiny, ...options })) {
-    events.push(event);
-    hear?.(event);
-  }
-  return events;
-}
-const only = <Type extends ReproduceEvent['type']>(events: ReproduceEvent[], type: Type) => events.filter((event): event is Extract<ReproduceEvent, { type: Type }> => event.type === type);
-const stages = (events: ReproduceEvent[]) => only(events, 'stage').map(({ stage, of, mode }) => `${of.method}-${of.variant} ${stage}${mode ? ` ${mode}` : ''}`);
+const all = (options: Partial<ReproduceOptions>, hear?: (event: ReproduceEvent) => void) => eventsOf(join(folder, 'grid'), data, options, hear);
 
 describe('the grid', () => {
   it('is every method, variant, data set, mode and seed, and what `only` leaves of it', () => {
@@ -60,13 +50,34 @@ describe('the grid', () => {
         expect(config.finetuning[mode].epochs).toBe(5);
         expect(config.finetuning[mode].schedule.at.every((at) => at >= 1 && at <= 5)).toBe(true);
       }
-// Warm-ups shrink with the run: 10, 30 and 20 of 400 epochs.
+      // Warm-ups shrink with the run: 10, 30 and 20 of 400 epochs.
       expect(config.schedule).toMatchObject({ kind: 'cosine', warmupEpochs: 1 });
       const { inferiorPositive, ...objective } = config.objective as { inferiorPositive?: { adaptive?: { warmupEpochs: number } } };
       const { inferiorPositive: own, ...rest } = presets[preset].objective as { inferiorPositive?: object };
       expect(objective).toEqual(rest);
       expect(inferiorPositive).toEqual(own && (method === 'advcl' ? { ...own, adaptive: { warmupEpochs: 1, dMin: data === 'cifar10' ? 0.4 : 0.5 } } : own));
     }
+  });
+
+  it('at scale small gives every row the same rates of fine-tuning, and AdvCL one in proportion to the batch', () => {
+    const configs = gridOf(['cifar10'], [0]).cells.map((cell) => {
+      const { preset, overrides } = configOf(cell, { scale: 'small', batchSize: 64 }, 10_000, 'labels');
+      return { preset, config: resolveConfig(preset, overrides), mode: cell.mode };
+    });
+    expect(new Set(configs.map(({ config, mode }) => config.finetuning[mode].schedule.rate))).toEqual(new Set([0.1]));
+    for (const { preset, config } of configs) {
+      if (config.method === 'advcl') expect(config.schedule.rate).toBe((presets[preset].schedule.rate * 64) / 512);
+      else expect((config as RoclConfig).groups).toBe(1);
+    }
+  });
+
+  it('keeps the groups of a preset whose batch is replaced, and divides a rate once where two divisions fall on one epoch', () => {
+    const config = (method: 'rocl' | 'advcl') => {
+      const { preset, overrides } = configOf({ data: 'cifar10', seed: 0, method, variant: 'base' }, { scale: 'paper', batchSize: 128, finetuneEpochs: 3 }, 50_000, 'labels');
+      return resolveConfig(preset, overrides);
+    };
+    expect(config('rocl')).toMatchObject({ batchSize: 128, groups: 2 });
+    expect(config('advcl').finetuning.alf.schedule).toMatchObject({ rate: 0.1, at: [2] });   // 15 and 20 of 25 epochs
   });
 });
 
@@ -112,73 +123,60 @@ describe('reproduce', () => {
     expect(() => reproduce({ out: 'x', sise: 3 } as never)).toThrow(/^options\.sise/);
   });
 
-  it('does every cell once, keeps all, and goes on where it stopped', async () => {
+  it('keeps what is measured, whatever is asked for next, and refuses what is not that', async () => {
     const before = memory().tensors;
-    const words = ['base', 'slf', 'aff', 'sa', 'ra'];
+    const words = ['rocl', 'base', 'slf', 'sa', 'ra'];
     const controller = new AbortController();
     const stopped = all({ only: words, signal: controller.signal }, (event) => event.type === 'stage' && event.stage === 'evaluate' && controller.abort(new Error('enough')));
     await expect(stopped).rejects.toThrow('enough');
     expect(memory().tensors).toBe(before);
+    const { table } = only(await all({ only: words }), 'end')[0]!;
+    const run = join(folder, 'grid', 'procedural', 'seed-0', 'rocl-base'), cell = join(run, 'cell-slf.json'), results = join(run, 'results.jsonl');
+    const failure = async (options: Partial<ReproduceOptions> = {}) => only(await all({ only: words, ...options }), 'cell')[0]!.result.error;
 
-    const events = await all({ only: words });
-    expect(stages(events)).toEqual([
-      'rocl-base evaluate slf', 'rocl-base finetune aff', 'rocl-base evaluate aff',
-      'rocl-base pseudo-labels', 'advcl-base pretrain', 'advcl-base finetune slf', 'advcl-base evaluate slf', 'advcl-base finetune aff', 'advcl-base evaluate aff',
-    ]);
-    expect(only(events, 'cell').map(({ result }) => result.error)).toEqual([undefined, undefined, undefined, undefined]);
-    const { table, markdown } = only(events, 'end')[0]!;
-    expect(tableCells(table)[0]).toEqual(['data', 'method', 'SLF SA', 'SLF RA', 'AFF SA', 'AFF RA']);
-    expect(table.rows.map(({ name }) => name)).toEqual(['RoCL', 'AdvCL']);
-    const run = join(folder, 'grid', 'procedural', 'seed-0', 'rocl-base');
-    const results = await readResults(run);
-    expect(results.map(({ model, name, total }) => [model, name, total])).toEqual([
-      ['classifier.safetensors', 'clean', 8], ['classifier.safetensors', 'pgd20', 8],
-      ['classifier-aff.safetensors', 'clean', 8], ['classifier-aff.safetensors', 'pgd20', 8],
-    ]);
-    expect(results[1]!.settings).toMatchObject({ epsilon: 0.0314, stepSize: 0.00314 });
-    expect(table.rows[0]!.scores.slf!.ra!.mean).toBeCloseTo(100 * results[1]!.accuracy, 10);
-    expect(readFileSync(join(folder, 'grid', 'table1.md'), 'utf8')).toBe(markdown);
-    expect((JSON.parse(readFileSync(join(folder, 'grid', 'table1.json'), 'utf8')) as { cells: unknown[] }).cells).toHaveLength(4);
+    // A narrower part prints its own and leaves the rest in the files.
+    const part = only(await all({ only: ['rocl', 'base', 'alf', 'sa'] }), 'end')[0]!;
+    expect(tableCells(part.table)[0]).toEqual(['data', 'method', 'ALF SA']);
+    const kept = JSON.parse(readFileSync(join(folder, 'grid', 'table1.json'), 'utf8')) as typeof table & { cells: CellResult[] };
+    expect(kept.cells.map(({ cell }) => cell.mode)).toEqual(['alf', 'slf']);
+    expect(kept.rows[0]!.scores).toEqual({ slf: table.rows[0]!.scores.slf, alf: part.table.rows[0]!.scores.alf });
+    expect(readFileSync(join(folder, 'grid', 'table1.md'), 'utf8')).toMatch(/^\| data \| method \| SLF SA \| SLF RA \| ALF SA \|\n/);
 
-    const encoder = join(run, 'encoder.safetensors'), written = statSync(encoder).mtimeMs;
-    const again = await all({ only: words });
-    expect(stages(again)).toEqual([]);
-    expect(only(again, 'end')[0]!.table).toEqual(table);
-    expect(statSync(encoder).mtimeMs).toBe(written);
-    // A wider part does what is new only; another size is another reproduction.
-    const attacked = only(await all({ only: ['rocl', 'base', 'slf', 'sa', 'aa'] }), 'end')[0]!.table;
-    expect(attacked.rows[0]!.scores.slf!.sa).toEqual(table.rows[0]!.scores.slf!.sa);
-    expect((await readResults(run)).at(-1)).toMatchObject({ name: 'autoattack', total: 1, model: 'classifier.safetensors', settings: { epsilon: 8 / 255, version: 'standard' } });
-    expect(stages(await all({ only: ['rocl', 'base', 'ip', 'slf', 'sa'] }))).toEqual(['rocl-ip pretrain', 'rocl-ip finetune slf', 'rocl-ip evaluate slf']);
-    await expect(all({ only: words, width: 2 })).rejects.toMatchObject({ argument: 'width', received: '2' });
-    expect(memory().tensors).toBe(before);
+    // Killed between the cell's file and results.jsonl, or with the cell's file lost: nothing is missing, nothing is there twice.
+    const lines = (await readResults(run)).map(({ model, name, correct }) => [model, name, correct]);
+    expect(lines.map(([model, name]) => [model, name])).toEqual([['classifier.safetensors', 'clean'], ['classifier.safetensors', 'pgd20'], ['classifier-alf.safetensors', 'clean']]);
+    const [first, second, third] = readFileSync(results, 'utf8').trim().split('\n');
+    writeFileSync(results, `${first}\n${third}\n`);
+    expect(stages(await all({ only: words }))).toEqual([]);
+    expect((await readResults(run)).map(({ model, name, correct }) => [model, name, correct])).toEqual([lines[0], lines[2], lines[1]]);
+    const measured = readFileSync(cell, 'utf8');
+    rmSync(cell);
+    expect(stages(await all({ only: words }))).toEqual(['rocl-base evaluate slf']);
+    expect(await readResults(run)).toHaveLength(3);
+    expect(second).toBeDefined();
+    expect(readFileSync(cell, 'utf8')).toBe(measured);
+
+    // Other images, another configuration, another classifier.
     using others = proceduralDataset({ train: 40, test: 12, size: 8, seed: 5 });
-    const foreign = await all({ data: [others], only: ['rocl', 'base', 'alf', 'sa'] });
-    expect(only(foreign, 'cell')[0]!.result.error).toMatch(/^data: expected the images of procedural that .*rocl-base was trained on/);
-  }, 60_000);
-
-  it('tells of a cell that fails, and does the others', async () => {
-    const out = join(folder, 'failing');
-    const words = ['rocl', 'base', 'ip', 'slf', 'alf', 'sa'];
-    await all({ out, only: ['rocl', 'base', 'slf', 'sa'] });
-    // A file where the folder of a run should be.
-    writeFileSync(join(out, 'procedural', 'seed-0', 'rocl-ip'), '');
-    const events = await all({ out, only: words });
-    expect(only(events, 'cell').map(({ result: { cell, error } }) => [cell.variant, cell.mode, error === undefined])).toEqual([
-      ['base', 'slf', true], ['base', 'alf', true], ['ip', 'slf', false], ['ip', 'alf', false],
-    ]);
-    const { table } = only(events, 'end')[0]!;
-    expect(table.failed).toHaveLength(2);
-    expect(table.rows[1]!.scores.slf).toEqual({});
-    rmSync(join(out, 'procedural', 'seed-0', 'rocl-ip'));
-    expect(only(await all({ out, only: words }), 'end')[0]!.table.failed).toEqual([]);
-    expect(existsSync(join(out, 'procedural', 'seed-0', 'rocl-ip', 'classifier-alf.safetensors'))).toBe(true);
-  }, 60_000);
-
-  it('means over seeds, each with data of its own folder', async () => {
-    const events = await all({ out: join(folder, 'seeds'), only: ['rocl', 'base', 'slf', 'sa'], seeds: 2, seed: 4 });
-    expect(only(events, 'cell').map(({ result }) => result.cell.seed)).toEqual([4, 5]);
-    expect(only(events, 'end')[0]!.table.rows[0]!.scores.slf!.sa).toMatchObject({ seeds: 2, std: expect.any(Number) });
-    for (const seed of [4, 5]) expect(existsSync(join(folder, 'seeds', 'procedural', `seed-${seed}`, 'rocl-base', 'encoder.safetensors'))).toBe(true);
-  }, 30_000);
+    expect(await failure({ data: [others] })).toMatch(/^data: expected the images of procedural that .*cell-slf\.json was trained on/);
+    expect(await failure({ data: [{ ...data, test: others.test }] })).toMatch(/^data: expected the test images of procedural that .*cell-slf\.json was measured on/);
+    expect(await failure({ data: [others], only: ['rocl', 'base', 'aff', 'sa'] })).toMatch(/^data: expected the images of procedural that .*rocl-base was trained on/);
+    writeFileSync(cell, measured.replace('"rate": 0.2', '"rate": 0.3'));
+    expect(await failure()).toMatch(/^schedule\.rate: expected 0\.3, as recorded in .*cell-slf\.json, got 0\.2/);
+    writeFileSync(cell, measured.slice(0, -5));
+    expect(await failure()).toMatch(/cell-slf\.json: not valid JSON/);
+    rmSync(cell);
+    const path = join(run, 'classifier.safetensors');
+    {
+      using classifier = await Classifier.load(path);
+      Object.assign(classifier.finetuning!, { seed: 9 });
+      await classifier.save(path);
+      expect(await failure()).toMatch(/^seed: expected 9, as recorded in .*classifier\.safetensors, got 0/);
+      classifier.finetuning = undefined;
+      await classifier.save(path);
+      expect(await failure()).toMatch(/^config: expected as recorded in .*classifier\.safetensors, got another .*\n {2}mode: none -> "slf"/);
+    }
+    others.dispose();
+    expect(memory().tensors).toBe(before);
+  });
 });

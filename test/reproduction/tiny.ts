@@ -1,0 +1,18 @@
+/** A reproduction of seconds. */
+import { reproduce, type Dataset, type ReproduceEvent, type ReproduceOptions } from 'a-infonce';
+
+// Ten steps, so that BatchNorm's running statistics are those of the images: fewer, and features in eval mode overflow.
+const tiny = { scale: 'small', epochs: 1, finetuneEpochs: 1, batchSize: 4, width: 1, testImages: 8, autoAttackImages: 1 } as const;
+
+/** Everything that the reproduction in `out` tells. */
+export async function eventsOf(out: string, data: Dataset, options: Partial<ReproduceOptions>, hear?: (event: ReproduceEvent) => void): Promise<ReproduceEvent[]> {
+  const events: ReproduceEvent[] = [];
+  for await (const event of reproduce({ out, data: [data], ...tiny, ...options })) {
+    events.push(event);
+    hear?.(event);
+  }
+  return events;
+}
+
+export const only = <Type extends ReproduceEvent['type']>(events: ReproduceEvent[], type: Type) => events.filter((event): event is Extract<ReproduceEvent, { type: Type }> => event.type === type);
+export const stages = (events: ReproduceEvent[]) => only(events, 'stage').map(({ stage, of, mode }) => `${of.method}-${of.variant} ${stage}${mode ? ` ${mode}` : ''}`);
