@@ -16,7 +16,7 @@ import { Tensor, tensor } from '../tensor/tensor.js';
 import { isFinetuning, MODES } from './names.js';
 import { optimizerValues } from './optimizer.js';
 import { checkFinetuneConfig, mergeConfig, presets, type FinetuneConfigs, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
-import { checkInterval, requireRecorded, RunFolder, type SaveInterval } from './run.js';
+import { checkInterval, EMPTY, requireRecorded, RunFolder, type Lengths, type SaveInterval } from './run.js';
 import { learningRate } from './schedule.js';
 import { deriveSeed } from './seeds.js';
 import { stratified } from './stratified.js';
@@ -50,7 +50,7 @@ export interface FinetuneOptions<Mode extends FinetuneMode = FinetuneMode> exten
   /** Learn from this share of the training images, above 0 to 1: drawn class by class, at least one a class. Default 1. */
   labelFraction?: number;
   /**
-   * Hold out so many of the images learnt from: a share below 1, or a number of images; drawn class by class. After every epoch the classifier is
+   * Hold out so many of the images learnt from: a share below 1, or a number of images; drawn class by class, so that one of each is left. After every epoch the classifier is
    * measured on them, without an attack for SLF and under PGD for ALF and AFF, and the best epoch's is returned, the first of equals. Left out: the last epoch's.
    */
   validation?: number;
@@ -211,13 +211,14 @@ class Finetuning {
     const { data: { train, classes }, config: { mode, seed, labelFraction = 1, validation } } = plan;
     const labels = scope(() => train.labels().toTypedArray() as BigInt64Array);
     let rows = Array.from(labels.keys());
-    if (labelFraction < 1) rows = stratified(labels, rows, Math.round(labelFraction * rows.length), deriveSeed(seed, 'labels'), 1);
+    if (labelFraction < 1) rows = stratified(labels, rows, Math.round(labelFraction * rows.length), deriveSeed(seed, 'labels'), { least: 1 });
     let heldOut: number[] = [];
     if (validation !== undefined) {
       const count = validation < 1 ? Math.round(validation * rows.length) : validation;
-      if (count < 1 || count >= rows.length)
-        throw new ArgumentRangeError('validation', `at least one of the ${rows.length} images learnt from, and not all`, `${validation} (${count} of them)`);
-      heldOut = stratified(labels, rows, count, deriveSeed(seed, 'validation'));
+      const most = rows.length - new Set(rows.map((row) => labels[row])).size;
+      if (count < 1 || count > most)
+        throw new ArgumentRangeError('validation', `at least one of the ${rows.length} images learnt from, and one of each class left (at most ${most})`, `${validation} (${count} of them)`);
+      heldOut = stratified(labels, rows, count, deriveSeed(seed, 'validation'), { spare: 1 });
       const taken = new Set(heldOut);
       rows = rows.filter((row) => !taken.has(row));
     }
@@ -238,8 +239,8 @@ class Finetuning {
     this.classifier = Classifier.create({ encoder: own ?? encoder, classes: data.classes.length, branch: config.branch, seed: deriveSeed(config.seed, 'head') });
     this.classifier.finetuning = config;
     this.trainer = native().create_trainer(this.classifier.handle, optimizerValues(config.config.optimizer), this.prefix);
-    const metricsBytes = this.folder && plan.resume ? await this.restore(warnings) : 0;
-    await this.folder?.openMetrics(metricsBytes, this.state.step, `finetune-${config.mode}`);
+    const lengths = this.folder && plan.resume ? await this.restore(warnings) : EMPTY;
+    await this.folder?.openMetrics(lengths, `finetune-${config.mode}`);
     for (const message of warnings) tell({ type: 'warning', message });
     tell({
       type: 'start', config, step: this.state.step, steps: this.steps, stepsPerEpoch: this.stepsPerEpoch, images: this.rows.length,
@@ -438,11 +439,11 @@ class Finetuning {
     plan.tell({ type: 'checkpoint', step: state.step, path: this.saved.path });
   }
 
-  /** Takes the newest whole checkpoint, if any; returns the length of the metrics that belong to it. */
-  private async restore(warnings: string[]): Promise<number> {
+  /** Takes the newest whole checkpoint, if any; returns the lengths of the files that belong to it. */
+  private async restore(warnings: string[]): Promise<Lengths> {
     const checkpoint = await this.folder!.newestCheckpoint(this.steps, (error) => warnings.push(`${error.message}; set aside, going on from an older checkpoint`));
-    if (!checkpoint) return 0;
-    const { tensors, path, state: { metricsBytes, method, ...state } } = checkpoint;
+    if (!checkpoint) return EMPTY;
+    const { tensors, path, state: { metricsBytes, eventBytes, method, ...state } } = checkpoint;
     try {
       const part = (prefix: string): Named[] => [...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, value]) => [name.slice(prefix.length), value]);
       this.copyIn(part('model.'));
@@ -456,7 +457,7 @@ class Finetuning {
     }
     Object.assign(this.state, state);
     this.saved = { step: state.step, epochs: this.progress.epochs, path };
-    return metricsBytes;
+    return { metricsBytes, eventBytes };
   }
 
   private rate(epoch: number): number {

@@ -16,8 +16,8 @@ import { methods } from './methods/index.js';
 import type { Method, MethodRun, StepValues } from './methods/method.js';
 import { optimizerValues } from './optimizer.js';
 import { checkConfig, mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from './presets.js';
-import { checkInterval, requireRecorded, RunFolder, type RunState, type SaveInterval } from './run.js';
-import { learningRate, type Position } from './schedule.js';
+import { checkInterval, EMPTY, requireRecorded, RunFolder, type Lengths, type RunState, type SaveInterval } from './run.js';
+import { learningRate, unreached, type Position } from './schedule.js';
 import type { SharedConfig } from './schema.js';
 import { deriveSeed } from './seeds.js';
 
@@ -116,7 +116,7 @@ class Run {
   private method!: Method;
   private methodRun!: MethodRun;
   private trainer!: TrainerHandle;
-  private state: Omit<RunState, 'metricsBytes' | 'method'> = { step: 0, epochLoss: 0, epochSeconds: 0 };
+  private state: Omit<RunState, keyof Lengths | 'method'> = { step: 0, epochLoss: 0, epochSeconds: 0 };
   /** The order of the epoch that is being loaded. */
   private order: { epoch: number; rows: Tensor } | undefined;
   private saved: { step: number; path: string } | undefined;
@@ -143,13 +143,13 @@ class Run {
     const { plan, folder } = this;
     await this.resolve();
     const { config } = this;
-    const warnings = await folder.describe(config);
+    const warnings = [...unreached(config), ...await folder.describe(config)];
     this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, heads: this.method.heads?.(config), seed: deriveSeed(config.seed, 'initialisation') });
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
     this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });
 
-    const metricsBytes = plan.resume ? await this.restore(warnings) : 0;
-    await folder.openMetrics(metricsBytes, this.state.step);
+    const lengths = plan.resume ? await this.restore(warnings) : EMPTY;
+    await folder.openMetrics(lengths);
     for (const message of warnings) yield { type: 'warning', message };
     yield { type: 'start', out: folder.path, config, step: this.state.step, steps: this.steps, stepsPerEpoch: this.stepsPerEpoch, parameters: this.encoder.parameterCount };
     try {
@@ -223,7 +223,7 @@ class Run {
     const { method, methodRun, plan, state, trainer } = this;
     const handles = Object.fromEntries(Object.entries({ samples: rows, ...inputs }).map(([name, tensor]) => [name, tensor.handle]));
     try {
-      return await job(() => native().training_step(trainer, method.name, handles, { ...methodRun.options(position), learningRate: rate }), plan.signal);
+      return await job(() => native().training_step(trainer, method.step, handles, { ...methodRun.options(position), learningRate: rate }), plan.signal);
     } catch (error) {
       if (!(error instanceof NonFiniteError)) throw error;
       const path = join(this.folder.path, `failed-${String(state.step).padStart(8, '0')}.safetensors`);
@@ -278,11 +278,11 @@ class Run {
     return [...model, ...momentum, ...Object.entries(this.methodRun.state?.tensors ?? {}).map(([name, tensor]) => [`method.${name}`, tensor] as [string, Tensor])];
   }
 
-  /** Takes the newest whole checkpoint, if any; returns the length of the metrics that belong to it. */
-  private async restore(warnings: string[]): Promise<number> {
+  /** Takes the newest whole checkpoint, if any; returns the lengths of the files that belong to it. */
+  private async restore(warnings: string[]): Promise<Lengths> {
     const checkpoint = await this.folder.newestCheckpoint(this.steps, (error) => warnings.push(`${error.message}; set aside, going on from an older checkpoint`));
-    if (!checkpoint) return 0;
-    const { tensors, path, state: { metricsBytes, method, ...state } } = checkpoint;
+    if (!checkpoint) return EMPTY;
+    const { tensors, path, state: { metricsBytes, eventBytes, method, ...state } } = checkpoint;
     try {
       const part = (prefix: string) => [...tensors].filter(([name]) => name.startsWith(prefix)).map(([name, tensor]) => [name.slice(prefix.length), tensor.handle] as [string, TensorHandle]);
       const model = part('model.');
@@ -300,7 +300,7 @@ class Run {
     }
     this.state = state;
     this.saved = { step: state.step, path };
-    return metricsBytes;
+    return { metricsBytes, eventBytes };
   }
 
   /** Settles configuration and data, and that they belong together and to what was recorded. */

@@ -26,12 +26,18 @@ const runState = z.strictObject({
   epochSeconds: z.number().min(0),
   /** The length of metrics.jsonl, to which a resumed run cuts it back. */
   metricsBytes: z.int().min(0),
+  /** The same of the TensorBoard events; a checkpoint that does not tell keeps them all. */
+  eventBytes: z.number().min(0).default(Infinity),
   /** The method's own numbers. */
   method: z.record(z.string(), z.number()),
 });
 
 /** Where a checkpoint stands: all that a run needs besides its tensors and its configuration. */
 export type RunState = z.infer<typeof runState>;
+
+/** How long the files are that a run adds to; of a run that begins, 0. */
+export type Lengths = Pick<RunState, 'metricsBytes' | 'eventBytes'>;
+export const EMPTY: Lengths = { metricsBytes: 0, eventBytes: 0 };
 
 /** When to save a checkpoint: after so many steps or seconds, whichever comes first. */
 export interface SaveInterval {
@@ -41,10 +47,10 @@ export interface SaveInterval {
 
 /** Checks when to save, with its default. */
 export function checkInterval(given: SaveInterval | undefined): SaveInterval {
-  const every = check.options('checkpointEvery', given ?? { seconds: 300 }, ['steps', 'seconds']);
+  const every = check.options('checkpointEvery', given ?? {}, ['steps', 'seconds']);
   if (every.steps !== undefined) check.integer('checkpointEvery.steps', every.steps, { min: 1 });
   if (every.seconds !== undefined) check.finite('checkpointEvery.seconds', every.seconds, { above: 0 });
-  return every;
+  return every.steps === undefined && every.seconds === undefined ? { seconds: 300 } : every;
 }
 
 /** A checkpoint that was read and found whole. */
@@ -126,12 +132,12 @@ export class RunFolder {
     return undefined;
   }
 
-  /** Opens metrics.jsonl and cuts it to the first `bytes` bytes, and the TensorBoard events to the first `step` steps. */
-  async openMetrics(bytes: number, step: number, kind = 'pretrain'): Promise<void> {
+  /** Opens metrics.jsonl and the TensorBoard events, each cut back to the length that it had at a checkpoint. */
+  async openMetrics({ metricsBytes: bytes, eventBytes }: Lengths, kind = 'pretrain'): Promise<void> {
     this.metrics = await open(join(this.path, 'metrics.jsonl'), 'a');
     this.bytes = Math.min(bytes, (await this.metrics.stat()).size);
     await this.metrics.truncate(this.bytes);
-    this.events = await EventFile.open(this.path, kind, step);
+    this.events = await EventFile.open(this.path, kind, eventBytes);
   }
 
   /** Adds a line to metrics.jsonl, and its numbers to the TensorBoard events. */
@@ -144,9 +150,9 @@ export class RunFolder {
   }
 
   /** Saves a checkpoint after the metrics that it refers to, then removes all but the newest `keep`. Returns its path once it is on disk. */
-  async saveCheckpoint(state: Omit<RunState, 'metricsBytes'>, tensors: Iterable<readonly [string, Tensor]>, keep: number): Promise<string> {
+  async saveCheckpoint(state: Omit<RunState, keyof Lengths>, tensors: Iterable<readonly [string, Tensor]>, keep: number): Promise<string> {
     const path = join(this.path, `checkpoint-${String(state.step).padStart(8, '0')}.safetensors`);
-    const whole: RunState = { ...state, metricsBytes: this.bytes };
+    const whole: RunState = { ...state, metricsBytes: this.bytes, eventBytes: this.events!.length };
     await this.metrics!.sync();
     await writeSafetensors(path, tensors, { [STATE]: JSON.stringify(whole) });
     const older = (await this.checkpoints()).filter((name) => name < basename(path));

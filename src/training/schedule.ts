@@ -47,6 +47,21 @@ export interface Position {
   readonly stepsPerEpoch: number;
 }
 
+/** Numbers of epochs after which something begins or changes, and what a run that is no longer comes to. */
+const STAGES = {
+  'schedule.warmupEpochs': 'the learning rate climbs to the end',
+  'objective.inferiorPositive.adaptive.warmupEpochs': 'alpha keeps its least value',
+  'annealing.period': 'the augmentation never fades',
+};
+
+/** What a configuration's run of so few epochs never comes to: a text each, for a warning. */
+export function unreached(config: { readonly epochs: number }): string[] {
+  return Object.entries(STAGES).flatMap(([key, effect]) => {
+    const length = key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], config);
+    return typeof length === 'number' && length >= config.epochs ? [`${key} is ${length} and the run has ${config.epochs} epochs: ${effect}`] : [];
+  });
+}
+
 /**
  * The learning rate of one step.
  *

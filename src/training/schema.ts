@@ -32,7 +32,8 @@ export const trainingAttack = pgd.extend({
   /** Clamp the random start to [0, 1]. */
   clampStart: z.boolean(),
   order: z.enum(['clamp-project', 'project-clamp']),
-});
+}).refine(({ steps, randomStart, clampStart }) => steps > 0 || clampStart || !randomStart,
+  { path: ['steps'], error: 'expected at least 1: the random start is not clamped and would be no image' });
 export const hardNegative = z.strictObject({ beta: z.number().min(0), tauPlus: z.number().min(0).lt(1) });
 
 /** The objective of two clean views, or of two adversarial ones: form `paper`, on rows of one kind. */

@@ -5,7 +5,7 @@
 import { open, readdir, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import crc32c from 'crc-32/crc32c.js';
-import { PbfReader, PbfWriter } from 'pbf';
+import { PbfWriter } from 'pbf';
 import { FileError } from '../runtime/errors.js';
 
 const PREFIX = 'events.out.tfevents.';
@@ -14,22 +14,27 @@ const FOOTER = 4;
 
 /** One event file, `events.out.tfevents.<seconds>.<kind>`, at whose end scalars are added. */
 export class EventFile {
-  private constructor(private readonly file: FileHandle) {}
+  private constructor(private readonly file: FileHandle, private bytes: number) {}
+
+  get length(): number {
+    return this.bytes;
+  }
 
   /**
-   * Opens the file of `kind` in `folder`, or begins one. Events after `step` are cut off, and so is what a killed process left in the middle of writing:
-   * a resumed run writes no step twice.
+   * Opens the file of `kind` in `folder`, or begins one. It is cut back to `bytes` bytes, the {@link length} that it had at a checkpoint, and what a killed
+   * process left in the middle of writing is cut off too: a resumed run writes nothing twice.
    * @throws {@link FileError} when it cannot be written.
    */
-  static async open(folder: string, kind: string, step: number): Promise<EventFile> {
+  static async open(folder: string, kind: string, bytes: number): Promise<EventFile> {
     const found = (await readdir(folder)).filter((name) => name.startsWith(PREFIX) && name.slice(PREFIX.length).replace(/^\d+\./, '') === kind).sort().at(-1);
     const path = join(folder, found ?? `${PREFIX}${Math.floor(Date.now() / 1000)}.${kind}`);
     try {
       const file = await open(path, 'a+');
-      const length = wholeUpTo(await file.readFile(), step);
+      const length = wholeUpTo(await file.readFile(), bytes);
       await file.truncate(length);
-      if (length === 0) await file.appendFile(frame(event(0, (pbf) => pbf.writeStringField(3, 'brain.Event:2'))));
-      return new EventFile(file);
+      const events = new EventFile(file, length);
+      if (length === 0) await events.append(event(0, (pbf) => pbf.writeStringField(3, 'brain.Event:2')));
+      return events;
     } catch (error) {
       throw new FileError(path, `cannot be written (${(error as Error).message})`, { cause: error });
     }
@@ -38,7 +43,13 @@ export class EventFile {
   /** Adds the finite values among `scalars`, by tag, at `step`. */
   async add(step: number, scalars: Readonly<Record<string, number>>): Promise<void> {
     const finite = Object.entries(scalars).filter(([, value]) => Number.isFinite(value));
-    await this.file.appendFile(frame(event(step, (pbf) => pbf.writeMessage(5, writeSummary, finite))));
+    await this.append(event(step, (pbf) => pbf.writeMessage(5, writeSummary, finite)));
+  }
+
+  private async append(payload: Uint8Array): Promise<void> {
+    const bytes = frame(payload);
+    await this.file.appendFile(bytes);
+    this.bytes += bytes.length;
   }
 
   async close(): Promise<void> {
@@ -78,17 +89,13 @@ function masked(bytes: Uint8Array): number {
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 }
 
-/** The length of the whole frames at the beginning whose step is at most `step`. */
-function wholeUpTo(bytes: Buffer, step: number): number {
+/** The length of the whole frames among the first `limit` bytes. */
+function wholeUpTo(bytes: Buffer, limit: number): number {
+  const length = Math.min(bytes.length, limit);
   for (let at = 0; ;) {
-    if (bytes.length < at + HEADER + FOOTER || bytes.readUInt32LE(at + 8) !== masked(bytes.subarray(at, at + 8))) return at;
+    if (length < at + HEADER + FOOTER || bytes.readUInt32LE(at + 8) !== masked(bytes.subarray(at, at + 8))) return at;
     const end = at + HEADER + Number(bytes.readBigUInt64LE(at));
-    if (bytes.length < end + FOOTER) return at;
-    const payload = bytes.subarray(at + HEADER, end);
-    if (bytes.readUInt32LE(end) !== masked(payload) || stepOf(payload) > step) return at;
+    if (length < end + FOOTER || bytes.readUInt32LE(end) !== masked(bytes.subarray(at + HEADER, end))) return at;
     at = end + FOOTER;
   }
 }
-
-const stepOf = (payload: Uint8Array): number =>
-  new PbfReader(payload).readFields((tag, found: { step: number }, pbf) => void (tag === 2 && (found.step = pbf.readVarint())), { step: 0 }).step;

@@ -225,7 +225,8 @@ describe('a run', () => {
   test('is fine-tuned adversarially by the values that it recorded, and goes on after ctrl-C', async () => {
     const sets = ['encoder.width=2', 'finetuning.aff.epochs=8', 'finetuning.aff.batchSize=20', 'finetuning.aff.trades.attack.steps=1'].flatMap((each) => ['--set', each]);
     expect(await call(['pretrain', '--preset', 'quickstart', '--out', 'tuned', '--limit', '40', '--epochs', '1', '--batch-size', '20', ...sets])).toMatchObject({ code: 0 });
-    const args = ['finetune', 'tuned', '--mode', 'aff', '--limit', '40', '--validation', '.25', '--checkpoint-every', '1', '--threads', '1'];
+    // On the 40 images of the run: two batches an epoch.
+    const args = ['finetune', 'tuned', '--mode', 'aff', '--validation', '.25', '--checkpoint-every', '1', '--threads', '1'];
     const whole = await call([...args, '--out', 'whole.safetensors', '--json']);
     expect(JSON.parse(whole.stdout)).toMatchObject({ classifier: 'whole.safetensors', mode: 'aff', epochs: 8 });
 

@@ -89,7 +89,7 @@ describe('finetune, mode slf', () => {
     await expect(finetune(encoder, data, { ...options, branch: 'pgd' })).rejects.toMatchObject({ argument: 'branch' });
     await expect(finetune(encoder, data, { ...options, labelFraction: 0 })).rejects.toMatchObject({ argument: 'labelFraction' });
     await expect(finetune(encoder, data, { ...options, validation: 1.5 })).rejects.toMatchObject({ argument: 'validation' });
-    await expect(finetune(encoder, data, { ...options, validation: 60 })).rejects.toMatchObject({ argument: 'validation', expected: 'at least one of the 60 images learnt from, and not all' });
+    await expect(finetune(encoder, data, { ...options, validation: 60 })).rejects.toMatchObject({ argument: 'validation', expected: `at least one of the 60 images learnt from, and one of each class left (at most ${60 - data.classes.length})` });
     await expect(finetune(encoder, data, { ...options, resume: true })).rejects.toMatchObject({ argument: 'out' });
     await expect(finetune(encoder, data, { ...options, preset: {} as never })).rejects.toMatchObject({ argument: 'preset' });
     await expect(finetune(encoder, data, { ...options, overrides: { attack: { steps: 3 } } as never })).rejects.toMatchObject({ argument: 'attack' });
@@ -188,7 +188,7 @@ describe('held-out images', () => {
     const counts = (drawn: number[]) => [0, 1, 2, 3].map((label) => drawn.filter((row) => labels[row] === BigInt(label)).length);
     expect(counts(stratified(labels, rows, 20, 1))).toEqual([10, 5, 5, 0]);
     expect(counts(stratified(labels, rows, 21, 1))).toEqual([11, 5, 5, 0]);
-    expect(counts(stratified(labels, rows, 20, 1, 1))).toEqual([10, 5, 5, 1]);
+    expect(counts(stratified(labels, rows, 20, 1, { least: 1 }))).toEqual([10, 5, 5, 1]);
     expect(counts(stratified(labels, rows, 200, 1))).toEqual([100, 50, 47, 3]);
     const drawn = stratified(labels, rows, 20, 1);
     expect(new Set(drawn).size).toBe(20);
@@ -196,6 +196,25 @@ describe('held-out images', () => {
     expect(stratified(labels, rows, 20, 1)).toEqual(drawn);
     expect(stratified(labels, rows, 20, 2)).not.toEqual(drawn);
     expect(stratified(labels, drawn, 5, 1).every((row) => drawn.includes(row))).toBe(true);
+  });
+
+  it('among classes with equal rights the seed decides, and one image of each can be left', () => {
+    const labels = BigInt64Array.from({ length: 60 }, (_, i) => BigInt(i % 6));
+    const rows = [...labels.keys()];
+    const drawn = Array.from({ length: 300 }, (_, seed) => stratified(labels, rows, 8, seed));
+    for (const each of drawn) expect(each).toHaveLength(8);
+    // Two of the six get a second image: each class in a third of the draws, 100 +- 3 * sqrt(300 * 2/9).
+    for (let label = 0; label < 6; label++) expect(Math.abs(drawn.filter((each) => each.filter((row) => row % 6 === label).length === 2).length - 100)).toBeLessThan(25);
+    const few = [0, 1, 2, 6, 7, 12, 18];  // four of class 0, two of 1, one of 2
+    const left = few.filter((row) => !stratified(labels, few, 4, 1, { spare: 1 }).includes(row));
+    expect(new Set(left.map((row) => row % 6))).toEqual(new Set([0, 1, 2]));
+    expect(left).toHaveLength(3);
+  });
+
+  it('leave one image of every class to learn from', async () => {
+    await expect(finetune(encoder, data, { ...options, labelFraction: 0.1, validation: 0.5 })).rejects
+      .toMatchObject({ argument: 'validation', expected: expect.stringMatching(/^at least one of the \d+ images learnt from, and one of each class left \(at most 0\)$/) as string });
+    expect(only((await told('slf', { validation: 60 - data.classes.length, epochs: 1, batchSize: 10 })).events, 'start')[0]).toMatchObject({ images: data.classes.length });
   });
 
   it('of one label in a hundred there is one a class', async () => {

@@ -331,6 +331,8 @@ describe('presets', () => {
   it.each([
     ['acl-cifar10', { encoder: { branches: ['normal'] } }, "encoder.branches: expected 'normal' and 'pgd' among them"],
     ['acl-cifar10', { objective: { inferiorPositive: { alpha: 0.2 } } }, 'objective.inferiorPositive'],
+    ['acl-cifar10', { attack: { steps: 0 } }, 'attack.steps: expected at least 1'],
+    ['advcl-ip-cifar10', { objective: { inferiorPositive: { adaptive: { warmupEpochs: 0 } } } }, 'objective.inferiorPositive.adaptive.warmupEpochs'],
     ['moco-cifar10', { queue: { size: 500 } }, 'queue.size: expected at least the batch size'],
     ['moco-cifar10', { batchSize: 15 }, 'batchSize: expected at least two images a group'],
     ['dynacl-cifar10', { annealing: { period: 0 } }, 'annealing.period'],

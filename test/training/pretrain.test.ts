@@ -5,8 +5,10 @@ import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   ArgumentRangeError, ArgumentTypeError, Encoder, FileError, memory, NonFiniteError, pretrain, proceduralDataset, readSafetensors, resolveConfig, scope, writeSafetensors,
-  type Overrides, type PretrainConfig, type PretrainEvent, type PretrainOptions,
+  type Overrides, type PretrainConfig, type PretrainEvent, type PretrainOptions, type PresetName,
 } from 'a-infonce';
+import { checkInterval } from '../../src/training/run.js';
+import { unreached } from '../../src/training/schedule.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -278,6 +280,20 @@ describe('a refusal', () => {
     expect(Object.fromEntries([...tensors].map(([key, { shape }]) => [key, shape]))).toEqual({ indices: [8], view1: [8, 3, 8, 8], view2: [8, 3, 8, 8] });
     expect(metadata).toMatchObject({ learningRate: '1e+30', epoch: '0' });
     for (const tensor of tensors.values()) tensor.dispose();
+  });
+
+  it('of a run too short for its configuration is a warning at the start', async () => {
+    expect((await all(tiny(fresh(), { epochs: 1 })))[0]).toEqual({ type: 'warning', message: 'schedule.warmupEpochs is 1 and the run has 1 epochs: the learning rate climbs to the end' });
+    const keys = (preset: PresetName, epochs: number) => unreached(resolveConfig(preset, { epochs })).map((text) => text.split(' ')[0]);
+    expect(keys('advcl-ip-cifar10', 20)).toEqual(['objective.inferiorPositive.adaptive.warmupEpochs']);
+    expect(keys('advcl-ip-cifar10', 31)).toEqual([]);
+    expect(keys('advcl-cifar10', 5)).toEqual(['schedule.warmupEpochs']);
+    expect(keys('dynacl-cifar10', 40)).toEqual(['annealing.period']);
+    expect(keys('moco-cifar10', 1)).toEqual([]);
+  });
+
+  it('to save at no interval is one to save at the usual one', () => {
+    expect([undefined, {}, { steps: 5 }].map(checkInterval)).toEqual([{ seconds: 300 }, { seconds: 300 }, { steps: 5 }]);
   });
 
   it('of bad options comes at once', () => {

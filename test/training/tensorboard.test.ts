@@ -77,21 +77,26 @@ test('scalars are read back by their format; what is not finite is left out', as
   expect(second).toMatchObject({ step: 300, scalars: { 'step/rate': Math.fround(1e-3) } });
 });
 
-test('opened again, steps that come later and what is not whole are cut off', async () => {
-  const write = async (last: number, steps: number[]) => {
-    const file = await EventFile.open(folder, 'pretrain', last);
-    for (const step of steps) await file.add(step, { loss: step });
+test('opened again, it is cut back to the length that is given, and what is not whole is cut off', async () => {
+  const write = async (bytes: number, steps: number[]) => {
+    const file = await EventFile.open(folder, 'pretrain', bytes), lengths = [];
+    for (const step of steps) {
+      await file.add(step, { loss: step });
+      lengths.push(file.length);
+    }
     await file.close();
+    return lengths;
   };
   const path = () => join(folder, readdirSync(folder)[0]!), steps = () => read().map(({ step }) => step);
-  await write(0, [1, 2, 3, 4]);
-  await write(2, [3]);
+  const [, second, third, fourth] = await write(0, [1, 2, 2, 4]);
+  expect(readFileSync(path())).toHaveLength(fourth!);
+  await write(second!, [3]);
   expect(steps()).toEqual([1, 2, 3]);
-  truncateSync(path(), readFileSync(path()).length - 1);
-  await write(9, [3, 4]);
+  truncateSync(path(), third! - 1);
+  await write(fourth!, [3, 4]);
   expect(steps()).toEqual([1, 2, 3, 4]);
   appendFileSync(path(), Buffer.alloc(40, 7));
-  await write(9, [5]);
+  await write(Infinity, [5]);
   expect(steps()).toEqual([1, 2, 3, 4, 5]);
 });
 

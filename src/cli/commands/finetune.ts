@@ -46,7 +46,7 @@ export const finetune = define<Options>({
     new Option('--random-encoder', 'a baseline: an encoder of the same shape with random weights (default file: random-classifier.safetensors)'),
     new Option('--preset <name>', "whose values of fine-tuning to take; default: the run's, else rocl-cifar10"),
     new Option('--branch <name>', "the encoder's BatchNorm branch; default: pgd for AdvCL, else its first"),
-    ...trainingOptions('schedule.rate=0.01'),
+    ...trainingOptions('schedule.rate=0.01', "; default: as many as the run's"),
   ],
   examples: [
     ['a-infonce finetune runs/iphn', 'a linear classifier in runs/iphn/classifier.safetensors'],
@@ -67,7 +67,7 @@ export const finetune = define<Options>({
     const run = await recordedRun(from!);
     const { Encoder, limitDataset, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
-    using data = limitDataset(await openTransfer(context, options, run), options.limit);
+    using data = limitDataset(await openTransfer(context, options, run), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {
       mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,

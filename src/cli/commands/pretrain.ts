@@ -28,10 +28,10 @@ interface Options extends DataOptions, TrainingOptions {
 }
 
 /** What every command that trains lets one change. */
-export const trainingOptions = (example = 'attack.steps=3'): Option[] => [
+export const trainingOptions = (example = 'attack.steps=3', limit = ''): Option[] => [
   new Option('--epochs <n>', 'passes over the training images').argParser(integer({ min: 1 })),
   new Option('--batch-size <n>', 'images a step').argParser(integer({ min: 1 })),
-  new Option('--limit <n>', 'train on so many images, classes balanced').argParser(integer({ min: 1 })),
+  new Option('--limit <n>', `train on so many images, classes balanced${limit}`).argParser(integer({ min: 1 })),
   new Option('--set <key=value>', `any other value of the preset, as ${example}; may be repeated`).argParser(setting),
   new Option('--checkpoint-every <n>', 'save after so many steps (500) or seconds (300s); default: 300s').argParser(interval),
 ];

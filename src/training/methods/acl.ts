@@ -30,7 +30,7 @@ export const streamOptions = ({ seed, objective, attack, invariance }: DualStrea
   ({ seed: deriveSeed(seed, 'attack', epoch), objective, attack: attackOptions(attack), invariance });
 
 export const acl: Method<AclConfig> = {
-  name: 'acl',
+  step: 'acl',
   smallestBatch: () => 2,
   begin: ({ config }) => ({
     views: () => ({ view1: config.views, view2: config.views, ...originals(config) }),

@@ -32,7 +32,7 @@ export const advclConfig = shared.extend({
        * Alpha follows the mean distance d between the features of an image and its adversary: `alpha` for `warmupEpochs` epochs, whose mean d is
        * d_max; afterwards `alpha` from d_max up, 0.5 below `dMin`, linear between.
        */
-      adaptive: z.strictObject({ warmupEpochs: z.int().min(0), dMin: z.number().min(0) }).optional(),
+      adaptive: z.strictObject({ warmupEpochs: count, dMin: z.number().min(0) }).optional(),
     }).optional(),
     hardNegative: hardNegative.optional(),
   }),
@@ -48,7 +48,7 @@ export const advclConfig = shared.extend({
 export type AdvclConfig = z.infer<typeof advclConfig>;
 
 export const advcl: Method<AdvclConfig> = {
-  name: 'advcl',
+  step: 'advcl',
   heads: ({ pseudoLabels: { classes, weight } }) => (weight > 0 ? classes : []),
   smallestBatch: () => 2,
   async resolve(config, recorded) {

@@ -31,7 +31,7 @@ export function fade(views: Pipeline, strength: number): Pipeline {
 }
 
 export const dynacl: Method<DynaclConfig> = {
-  name: 'acl',
+  step: 'acl',
   smallestBatch: () => 2,
   begin: ({ config }) => {
     const { views, epochs, annealing } = config;

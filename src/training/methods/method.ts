@@ -8,8 +8,8 @@ import type { Position } from '../schedule.js';
 import type { SharedConfig, trainingAttack } from '../schema.js';
 
 export interface Method<Config extends SharedConfig = SharedConfig> {
-  /** The value of the configuration's key `method`, and the name of the native step. */
-  readonly name: string;
+  /** The name of the native step, which methods may share. */
+  readonly step: string;
   /** Numbers of classes of the linear heads that its network needs. */
   heads?(config: Config): number[];
   /** Fewest images that a step learns from; a last batch with fewer is left out. */

@@ -23,7 +23,7 @@ export const mocoConfig = shared.extend({
 export type MocoConfig = z.infer<typeof mocoConfig>;
 
 export const moco: Method<MocoConfig> = {
-  name: 'moco',
+  step: 'moco',
   smallestBatch: ({ groups }) => 2 * groups,
   begin: ({ config: { seed, groups, views, objective, projector, queue: { size, momentum } }, encoder }) => {
     const keys = encoder.clone();

@@ -24,7 +24,7 @@ export const roclConfig = shared.extend({
 export type RoclConfig = z.infer<typeof roclConfig>;
 
 export const rocl: Method<RoclConfig> = {
-  name: 'rocl',
+  step: 'rocl',
   smallestBatch: ({ groups }) => 2 * groups,
   begin: ({ config: { seed, groups, views, attack, objective, regularizer } }) => ({
     views: () => ({ view1: views, view2: views }),

@@ -11,7 +11,7 @@ export const simclrConfig = shared.extend({ method: z.literal('simclr'), objecti
 export type SimclrConfig = z.infer<typeof simclrConfig>;
 
 export const simclr: Method<SimclrConfig> = {
-  name: 'simclr',
+  step: 'simclr',
   smallestBatch: () => 2,
   begin: ({ config: { views, objective } }) => ({
     views: () => ({ view1: views, view2: views }),

@@ -9,7 +9,7 @@ export const supconConfig = shared.extend({ method: z.literal('supcon'), objecti
 export type SupconConfig = z.infer<typeof supconConfig>;
 
 export const supcon: Method<SupconConfig> = {
-  name: 'simclr',
+  step: 'simclr',
   smallestBatch: () => 2,
   begin: ({ config: { views, objective }, data }) => ({
     views: () => ({ view1: views, view2: views }),
