@@ -1,6 +1,7 @@
 /** What is reproduced: the cells of the paper's table, the configuration of each at a scale, and the numbers that others published. */
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
-import { mergeConfig, resolveConfig, type Overrides, type PresetName, type PretrainConfig } from '../training/presets.js';
+import { mergeConfig } from '../training/merge.js';
+import { resolveConfig, type Overrides, type PresetName, type PretrainConfig } from '../training/presets.js';
 import type { FinetuneMode } from '../training/finetune.js';
 
 export const METHODS = ['rocl', 'advcl'] as const;

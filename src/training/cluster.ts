@@ -9,6 +9,7 @@ import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
+import { CLUSTERS } from './names.js';
 import { deriveSeed } from './seeds.js';
 import type { PseudoLabels } from './pseudo-labels.js';
 
@@ -86,7 +87,7 @@ export async function cluster(source: Encoder | TorchScriptModel | Tensor, data:
     throw new ArgumentTypeError('source', 'an Encoder, a TorchScriptModel or a Tensor of features', describe(source));
   if (typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset', describe(data));
   const {
-    k: given = [2, 10, 50, 100, 500], algorithm = 'mini-batch', batchSize = 1024, restarts = 10, maxIterations = 100, tolerance = 1e-4, seed = 0, branch, encoder, onProgress, signal,
+    k: given = CLUSTERS, algorithm = 'mini-batch', batchSize = 1024, restarts = 10, maxIterations = 100, tolerance = 1e-4, seed = 0, branch, encoder, onProgress, signal,
   } = check.options('options', options, KNOWN);
   const images = data.train.length;
   const counts = clusterCounts(given, images);

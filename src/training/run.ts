@@ -8,7 +8,7 @@ import { ArgumentRangeError, check, FileError } from '../runtime/errors.js';
 import { atomically, makeFolder } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { getThreads, runtimeInfo } from '../runtime/settings.js';
-import { differences } from './presets.js';
+import { differences } from './merge.js';
 import { EventFile } from './tensorboard.js';
 import type { Tensor } from '../tensor/tensor.js';
 

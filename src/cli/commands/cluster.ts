@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { ClusterOptions, Dataset, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
+import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -23,8 +24,6 @@ interface Options extends DataOptions {
 }
 
 const DEFAULT_OUT = 'labels.safetensors';
-/** AdvCL's. */
-const COUNTS = [2, 10, 50, 100, 500];
 
 export const cluster = define<Options>({
   name: 'cluster',
@@ -60,7 +59,7 @@ export const cluster = define<Options>({
     using data = await openPart(context, options, run?.data);
     const { cluster: find, writePseudoLabels } = await import('../../index.js');
     const bars: { encode?: Progress; cluster?: Progress } = {};
-    const wanted = k ?? COUNTS;
+    const wanted = k ?? CLUSTERS;
     try {
       using found = await find(model, data, {
         k: wanted, algorithm, batchSize, restarts, maxIterations, branch, seed, signal, encoder: from,
@@ -121,7 +120,7 @@ async function openPart(context: Context, options: Options, recorded?: RecordedD
 function next({ output }: Context, data: Dataset & { limit?: number }, labels: string, counts: readonly number[]): void {
   const preset = data.name === 'cifar100' ? 'advcl-cifar100' : 'advcl-cifar10';
   output.note(['\nNext: a-infonce pretrain --preset', preset, ...(preset.endsWith(data.name) ? [] : ['--data', typed(data.name)]), ...(data.limit === undefined ? [] : ['--limit', data.limit]),
-    '--pseudo-labels', typed(labels), ...(String(counts) === String(COUNTS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
+    '--pseudo-labels', typed(labels), ...(String(counts) === String(CLUSTERS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
 }
 
 async function loadEncoder({ signal }: Context, path: string): Promise<Encoder | TorchScriptModel> {

@@ -1,12 +1,17 @@
 /**
- * Presets of the methods beside RoCL and AdvCL, value for value from the code that their authors released. Three things are this package's own: images
- * are not normalised (a radius of 8/255 is one of pixels), crops are resized bilinearly, and a projector's BatchNorm has one set of statistics for all
- * branches and none after the last layer. Fine-tuning is AdvCL's, the common ground on which the methods are compared.
+ * Presets, value for value from the code that their authors released. In those of the methods beside RoCL and AdvCL three things
+ * are this package's own: images are not normalised (a radius of 8/255 is one of pixels), crops are resized bilinearly, and a projector's BatchNorm has
+ * one set of statistics for all branches and none after the last layer. Their fine-tuning is AdvCL's, the common ground on which methods are compared.
  */
+import { PIPELINES } from '../../data/augment.js';
+import { mergeConfig, type Overrides } from '../merge.js';
+import { CLUSTERS } from '../names.js';
 import type { FinetuneConfigs, SharedConfig } from '../schema.js';
 import type { AclConfig } from './acl.js';
+import type { AdvclConfig } from './advcl.js';
 import type { DynaclConfig } from './dynacl.js';
 import type { MocoConfig } from './moco.js';
+import type { RoclConfig } from './rocl.js';
 import type { SimclrConfig } from './simclr.js';
 import type { SupconConfig } from './supcon.js';
 
@@ -14,22 +19,118 @@ const jitter = { probability: 0.8, brightness: 0.4, contrast: 0.4, saturation: 0
 const views = (least: number) => ({ resizedCrop: { scale: [least, 1] as [number, number], ratio: [3 / 4, 4 / 3] as [number, number] }, flip: 0.5, jitter, grayscale: 0.2 });
 const sgd = (weightDecay: number) => ({ kind: 'sgd', momentum: 0.9, weightDecay }) as const;
 const ball = { norm: 'linf', epsilon: 8 / 255, stepSize: 2 / 255 } as const;
+const strong = { ...ball, steps: 20, randomStart: true } as const;
+const trades = { beta: 6, startNoise: 0.001, attack: { ...strong, steps: 10, randomStart: false } };
+const tenth = (rate: number, ...at: number[]) => ({ kind: 'steps', rate, at, divisor: 10 }) as const;
+const evaluation: SharedConfig['evaluation'] = { pgd20: strong, autoattack: { norm: 'linf', epsilon: 8 / 255, version: 'standard' } };
 
-function common(branch?: string): Pick<SharedConfig, 'data' | 'seed' | 'finetuning' | 'evaluation'> {
-  const stage: FinetuneConfigs['slf'] = {
-    epochs: 25, batchSize: 512, schedule: { kind: 'steps', rate: 0.1, at: [15, 20], divisor: 10 }, optimizer: sgd(2e-4), views: { padding: 4, flip: 0.5 }, ...(branch && { branch }),
-  };
-  return {
-    data: { name: 'cifar10' },
-    seed: 0,
-    finetuning: {
-      slf: stage,
-      alf: { ...stage, attack: { ...ball, steps: 20, randomStart: true } },
-      aff: { ...stage, trades: { beta: 6, startNoise: 0.001, attack: { ...ball, steps: 10, randomStart: false } } },
-    },
-    evaluation: { pgd20: { ...ball, steps: 20, randomStart: true }, autoattack: { norm: 'linf', epsilon: 8 / 255, version: 'standard' } },
-  };
+/** AdvCL's as released with A-InfoNCE; `linear` is the rate of the heads alone. */
+function finetuning(branch?: string, linear = 0.1): FinetuneConfigs {
+  const values = (rate: number) => ({ epochs: 25, batchSize: 512, schedule: tenth(rate, 15, 20), optimizer: sgd(2e-4), views: PIPELINES.weak, ...(branch && { branch }) });
+  return { slf: values(linear), alf: { ...values(linear), attack: strong }, aff: { ...values(0.1), trades } };
 }
+
+const common = (branch?: string): Pick<SharedConfig, 'data' | 'seed' | 'finetuning' | 'evaluation'> => ({ data: { name: 'cifar10' }, seed: 0, finetuning: finetuning(branch), evaluation });
+
+const attack = { norm: 'linf', epsilon: 0.0314, stepSize: 0.007, steps: 7, randomStart: true } as const;
+
+/** RoCL as released (Asym-RoCL): 2 x 256 images, LARS around SGD, 1,000 epochs. */
+const rocl: RoclConfig = {
+  preset: 'rocl-cifar10',
+  data: { name: 'cifar10' },
+  method: 'rocl',
+  seed: 0,
+  epochs: 1000,
+  batchSize: 512,
+  groups: 2,
+  encoder: { architecture: 'resnet18', stem: 'cifar', width: 64, branches: ['normal'], initialisation: 'framework' },
+  projector: { hidden: [2048], output: 128, batchNorm: false },
+  optimizer: { kind: 'lars', momentum: 0.9, weightDecay: 1e-6, trust: 1e-3, epsilon: 1e-8 },
+  schedule: { kind: 'rocl', rate: 0.1, multiplier: 15, warmupEpochs: 10 },
+  views: PIPELINES.rocl,
+  attack: { ...attack, clampStart: true, order: 'clamp-project' },
+  objective: { form: 'rocl', temperature: 0.5 },
+  regularizer: { weight: 1 / 256, sharedForward: false },
+  finetuning: {
+    slf: { epochs: 150, batchSize: 1024, schedule: tenth(0.1, 31, 51, 101), optimizer: sgd(5e-4) },
+    alf: { epochs: 25, batchSize: 1024, schedule: tenth(0.1, 16, 21), optimizer: sgd(2e-4), attack: strong },
+    aff: { epochs: 25, batchSize: 1024, schedule: tenth(0.1, 16, 21), optimizer: sgd(2e-4), trades },
+  },
+  evaluation: {
+    pgd20: { ...attack, stepSize: 0.00314, steps: 20 },
+    autoattack: { norm: 'linf', epsilon: 8 / 255, version: 'standard' },
+  },
+};
+
+const inferiorPositive = { alpha: 0.2, weight: 1 };
+const variant = (preset: string, rate: number, objective: Overrides<RoclConfig['objective']> = {}): RoclConfig =>
+  mergeConfig(rocl, { preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { rate }, objective }) as RoclConfig;
+
+/** AdvCL as released with A-InfoNCE (Asym-AdvCL). Two choices of that code are options here: the file of pseudo-labels, and its drop-in for CIFAR-100. */
+const advcl: AdvclConfig = {
+  preset: 'advcl-cifar10',
+  data: { name: 'cifar10' },
+  method: 'advcl',
+  seed: 0,
+  epochs: 400,
+  batchSize: 512,
+  encoder: { architecture: 'resnet18', stem: 'cifar', width: 64, branches: ['normal', 'pgd', 'pgd_ce'], initialisation: 'kaiming' },
+  projector: { hidden: [512], output: 128, batchNorm: true },
+  optimizer: sgd(1e-4),
+  schedule: { kind: 'cosine', rate: 0.5, final: 1e-3, warmupEpochs: 10, warmupFrom: 0.01 },
+  views: PIPELINES['advcl-strong'],
+  weakView: PIPELINES.weak,
+  highFrequencyRadius: 8,
+  attack: { ...strong, steps: 5, clampStart: false, order: 'project-clamp' },
+  objective: { form: 'advcl', temperature: 0.5 },
+  pseudoLabels: { classes: [...CLUSTERS], weight: 0.2 },
+  finetuning: finetuning('pgd'),
+  evaluation,
+};
+
+const asymmetric = (preset: string, rate: number, objective: Partial<AdvclConfig['objective']>, finetuning = advcl.finetuning): AdvclConfig =>
+  ({ ...advcl, preset, data: { name: preset.slice(preset.lastIndexOf('-') + 1) }, schedule: { ...advcl.schedule, rate }, objective: { ...advcl.objective, ...objective }, finetuning });
+const adaptive = (alpha: number, weight: number, warmupEpochs: number, dMin: number) => ({ inferiorPositive: { alpha, weight, adaptive: { warmupEpochs, dMin } } });
+/** The encoders of CIFAR-10's IP, HN and IP+HN runs: a tenth of the rate for the head. */
+const gentle = finetuning('pgd', 0.01);
+
+/** The twelve runs of the paper. */
+export const paperPresets = {
+  'rocl-cifar10': rocl,
+  'rocl-cifar100': variant('rocl-cifar100', 0.1),
+  'rocl-ip-cifar10': variant('rocl-ip-cifar10', 0.1, { inferiorPositive }),
+  'rocl-ip-cifar100': variant('rocl-ip-cifar100', 0.1, { inferiorPositive }),
+  'rocl-hn-cifar10': variant('rocl-hn-cifar10', 0.2, { hardNegative: { beta: 1, tauPlus: 0.12 } }),
+  'rocl-hn-cifar100': variant('rocl-hn-cifar100', 0.1, { hardNegative: { beta: 1, tauPlus: 0.1 } }),
+  'rocl-iphn-cifar10': variant('rocl-iphn-cifar10', 0.3, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.12 } }),
+  'rocl-iphn-cifar100': variant('rocl-iphn-cifar100', 0.2, { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } }),
+  'advcl-cifar10': advcl,
+  'advcl-cifar100': asymmetric('advcl-cifar100', 0.5, {}),
+  'advcl-ip-cifar10': asymmetric('advcl-ip-cifar10', 1, adaptive(0.2, 1.2, 30, 0.4), gentle),
+  'advcl-ip-cifar100': asymmetric('advcl-ip-cifar100', 2, adaptive(0.3, 1.5, 20, 0.5)),
+  'advcl-hn-cifar10': asymmetric('advcl-hn-cifar10', 1.2, { hardNegative: { beta: 1, tauPlus: 0.12 } }, gentle),
+  'advcl-hn-cifar100': asymmetric('advcl-hn-cifar100', 2, { hardNegative: { beta: 1, tauPlus: 0.01 } }),
+  'advcl-iphn-cifar10': asymmetric('advcl-iphn-cifar10', 2, { ...adaptive(0.2, 0.7, 30, 0.4), hardNegative: { beta: 1, tauPlus: 0.1 } }, gentle),
+  'advcl-iphn-cifar100': asymmetric('advcl-iphn-cifar100', 2, { ...adaptive(0.3, 1.5, 20, 0.5), hardNegative: { beta: 1, tauPlus: 0.01 } }),
+} as const;
+
+/** Small enough for minutes on two cores; its fine-tuning and evaluation are short too. */
+export const quickstart: RoclConfig = mergeConfig(rocl, {
+  preset: 'quickstart',
+  data: { name: 'procedural', procedural: { train: 5000, test: 1000, size: 16, seed: 0 } },
+  epochs: 16,
+  batchSize: 128,
+  groups: 1,
+  encoder: { width: 8 },
+  projector: { hidden: [256], output: 64 },
+  optimizer: { kind: 'sgd', momentum: 0.9, weightDecay: 1e-4 },
+  schedule: { kind: 'cosine', rate: 0.2, final: 0.001, warmupEpochs: 1, warmupFrom: 0.02 },
+  views: { resizedCrop: { scale: [0.3, 1] } },
+  attack: { steps: 3, stepSize: 0.0157 },
+  objective: { inferiorPositive, hardNegative: { beta: 1, tauPlus: 0.1 } },
+  regularizer: { sharedForward: true },
+  finetuning: { slf: { epochs: 60, batchSize: 256, schedule: { at: [30, 50] } } },
+}) as RoclConfig;
 
 const encoder = (...branches: [string, ...string[]]): SharedConfig['encoder'] => ({ architecture: 'resnet18', stem: 'cifar', width: 64, branches, initialisation: 'kaiming' });
 
