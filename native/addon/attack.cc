@@ -86,43 +86,42 @@ Napi::Value pgd(const Napi::CallbackInfo& info, const at::Tensor& images, const 
   });
 }
 
-attack::ApgdOptions apgd_options(const Options& given) {
-  attack::ApgdOptions options;
+/// What the attacks that search a ball have in common.
+template <typename AttackOptions>
+AttackOptions within_ball(const Options& given) {
+  AttackOptions options;
   options.norm = norm_option(given);
   options.epsilon = given.number("epsilon");
+  options.restarts = given.integer("restarts");
+  options.seed = static_cast<uint64_t>(given.integer("seed"));
+  return options;
+}
+
+attack::ApgdOptions apgd_options(const Options& given) {
+  auto options = within_ball<attack::ApgdOptions>(given);
   const std::string loss = given.string("loss");
   options.loss = loss == "dlr-targeted" ? attack::ApgdLoss::TargetedDLR : loss == "dlr" ? attack::ApgdLoss::DLR : attack::ApgdLoss::CrossEntropy;
   options.steps = given.integer("steps");
-  options.restarts = given.integer("restarts");
   options.targets = given.integer("targets");
   options.rho = given.number("rho");
-  options.seed = static_cast<uint64_t>(given.integer("seed"));
   return options;
 }
 
 attack::FabOptions fab_options(const Options& given) {
-  attack::FabOptions options;
-  options.norm = norm_option(given);
-  options.epsilon = given.number("epsilon");
+  auto options = within_ball<attack::FabOptions>(given);
   options.steps = given.integer("steps");
-  options.restarts = given.integer("restarts");
   options.targets = given.integer("targets");
   options.alpha_max = given.number("alphaMax");
   options.eta = given.number("eta");
   options.beta = given.number("beta");
-  options.seed = static_cast<uint64_t>(given.integer("seed"));
   return options;
 }
 
 attack::SquareOptions square_options(const Options& given) {
-  attack::SquareOptions options;
-  options.norm = norm_option(given);
-  options.epsilon = given.number("epsilon");
+  auto options = within_ball<attack::SquareOptions>(given);
   options.queries = given.integer("queries");
   options.p_init = given.number("pInit");
   options.rescale_schedule = given.boolean("rescaleSchedule", true);
-  options.restarts = given.integer("restarts");
-  options.seed = static_cast<uint64_t>(given.integer("seed"));
   return options;
 }
 

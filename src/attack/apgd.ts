@@ -2,7 +2,7 @@
 import { check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, checkImages, checkLabels, resolveBall, runAttack } from './attack.js';
+import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
 
 export interface ApgdOptions extends BallOptions, JobOptions {
   /**
@@ -68,11 +68,6 @@ export async function apgd(model: AttackModel, images: Tensor, labels: Tensor, o
   return runApgd(model, images, labels, resolveApgdOptions(options), options);
 }
 
-/** `samples`: int64 [N], the numbers of the samples in the whole set, for their random starts. @internal */
-export async function runApgd(
-  model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedApgdOptions, watch?: Watch, samples?: Tensor,
-): Promise<Tensor> {
-  checkImages('images', images);
-  checkLabels('labels', labels, images.shape[0]!);
-  return runAttack(model, images, { attack: 'apgd', ...options, labels: labels.handle, samples: samples?.handle }, watch);
-}
+/** @internal */
+export const runApgd = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedApgdOptions, watch?: Watch, samples?: Tensor): Promise<Tensor> =>
+  runLabelled(model, images, labels, { attack: 'apgd', ...options }, watch, samples);

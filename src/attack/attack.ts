@@ -46,6 +46,17 @@ export async function runAttack(model: AttackModel, images: Tensor, options: Nat
   return Tensor.wrap(await job(() => native().attack(target, images.handle, options, onProgress as never), signal));
 }
 
+type Unlabelled<Attack = NativeAttack> = Attack extends unknown ? Omit<Attack, 'labels' | 'samples'> : never;
+
+/** The same on images and labels, which are checked here. `samples`: int64 [N], the numbers of the samples in the whole set, for what they draw. @internal */
+export async function runLabelled(
+  model: AttackModel, images: Tensor, labels: Tensor, options: Unlabelled, watch?: Watch, samples?: Tensor,
+): Promise<Tensor> {
+  checkImages('images', images);
+  checkLabels('labels', labels, images.shape[0]!);
+  return runAttack(model, images, { ...options, labels: labels.handle, samples: samples?.handle } as NativeAttack, watch);
+}
+
 /**
  * The classes that the model, in eval mode, gives `images`, int64 `[N]`, and its logits `[N, classes]`. Runs off the main thread.
  * @throws {@link NonFiniteError} naming the first sample whose logits are NaN or infinite

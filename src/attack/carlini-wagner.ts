@@ -2,7 +2,7 @@
 import { check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type StepProgress, type Watch, checkFunction, checkImages, checkLabels, runAttack } from './attack.js';
+import { type AttackModel, type StepProgress, type Watch, checkFunction, runLabelled } from './attack.js';
 
 export interface CarliniWagnerOptions extends JobOptions {
   /** Euclidean distance from the image beyond which an adversary does not count, in units of pixels in [0, 1]. Default null: every adversary counts. */
@@ -73,10 +73,5 @@ export async function carliniWagner(model: AttackModel, images: Tensor, labels: 
 }
 
 /** @internal */
-export async function runCarliniWagner(
-  model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedCarliniWagnerOptions, watch?: Watch,
-): Promise<Tensor> {
-  checkImages('images', images);
-  checkLabels('labels', labels, images.shape[0]!);
-  return runAttack(model, images, { attack: 'carlini-wagner', ...options, labels: labels.handle }, watch);
-}
+export const runCarliniWagner = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedCarliniWagnerOptions, watch?: Watch): Promise<Tensor> =>
+  runLabelled(model, images, labels, { attack: 'carlini-wagner', ...options }, watch);

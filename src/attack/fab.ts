@@ -2,7 +2,7 @@
 import { check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, checkImages, checkLabels, resolveBall, runAttack } from './attack.js';
+import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
 
 export interface FabOptions extends BallOptions, JobOptions {
   /** Against each target. Default 100. */
@@ -70,11 +70,6 @@ export async function fab(model: AttackModel, images: Tensor, labels: Tensor, op
   return runFab(model, images, labels, resolveFabOptions(options), options);
 }
 
-/** `samples`: int64 [N], the numbers of the samples in the whole set, for their random starts. @internal */
-export async function runFab(
-  model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedFabOptions, watch?: Watch, samples?: Tensor,
-): Promise<Tensor> {
-  checkImages('images', images);
-  checkLabels('labels', labels, images.shape[0]!);
-  return runAttack(model, images, { attack: 'fab', ...options, labels: labels.handle, samples: samples?.handle }, watch);
-}
+/** @internal */
+export const runFab = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedFabOptions, watch?: Watch, samples?: Tensor): Promise<Tensor> =>
+  runLabelled(model, images, labels, { attack: 'fab', ...options }, watch, samples);

@@ -18,7 +18,7 @@ export type SingleAttack = `pgd${number}` | 'fgsm' | `mim${number}` | 'apgd-ce' 
 
 /** What may be said of an attack that goes by its name. */
 export interface NamedAttackOptions extends BallOptions {
-  /** Of pgd. Default epsilon/4. */
+  /** Of pgd. Default epsilon/4. This and the next two are refused where none of the attacks has them. */
   stepSize?: number | undefined;
   /** Of pgd. Default true. */
   randomStart?: boolean | undefined;
@@ -43,6 +43,23 @@ export interface NamedAttack {
 
 /** @internal */
 export const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
+
+/** Which of these options an attack has. */
+const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts'], apgd: ['restarts'], fab: ['restarts'], square: ['restarts'] } as const;
+
+/** Whether the attack of that name has the option. @internal */
+export function hasOption(name: string, option: (typeof OPTIONS)['pgd'][number]): boolean {
+  const kind = /^(pgd|apgd|fab|square)(\d|-|$)/.exec(name)?.[1] as keyof typeof OPTIONS | undefined;
+  return kind !== undefined && (OPTIONS[kind] as readonly string[]).includes(option);
+}
+
+/** Refuses options that none of the attacks has; without an attack they say nothing wrong. `argument`: of an option. @internal */
+export function checkOptions(names: readonly string[], given: NamedAttackOptions, argument = (option: string) => `options.${option}`): void {
+  const attacks = names.filter((name) => name !== 'clean');
+  for (const option of OPTIONS.pgd)
+    if (attacks.length > 0 && given[option] !== undefined && !attacks.some((name) => hasOption(name, option)))
+      throw new ArgumentRangeError(argument(option), `left out, since ${attacks.map((name) => `'${name}'`).join(', ')} ${attacks.length > 1 ? 'have' : 'has'} none`, describe(given[option]));
+}
 
 /** The attack of that name. `argument` names the name in errors. @internal */
 export function namedAttack(name: unknown, given: NamedAttackOptions, argument: string): NamedAttack {

@@ -2,7 +2,7 @@
 import { check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, checkImages, checkLabels, resolveBall, runAttack } from './attack.js';
+import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
 
 export interface SquareOptions extends BallOptions, JobOptions {
   /** Proposals for each sample, after the start. Default 5000. */
@@ -68,11 +68,6 @@ export async function square(model: AttackModel, images: Tensor, labels: Tensor,
   return runSquare(model, images, labels, resolveSquareOptions(options), options);
 }
 
-/** `samples`: int64 [N], the numbers of the samples in the whole set, for what they draw. @internal */
-export async function runSquare(
-  model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedSquareOptions, watch?: Watch, samples?: Tensor,
-): Promise<Tensor> {
-  checkImages('images', images);
-  checkLabels('labels', labels, images.shape[0]!);
-  return runAttack(model, images, { attack: 'square', ...options, labels: labels.handle, samples: samples?.handle }, watch);
-}
+/** @internal */
+export const runSquare = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedSquareOptions, watch?: Watch, samples?: Tensor): Promise<Tensor> =>
+  runLabelled(model, images, labels, { attack: 'square', ...options }, watch, samples);

@@ -1,7 +1,7 @@
 /** Clean and robust accuracy over a data set. */
 import { type AttackModel, checkFunction, predict } from '../attack/attack.js';
 import { type AutoAttackReport, autoAttack } from '../attack/autoAttack.js';
-import { type AttackSettings, type NamedAttackOptions, type SingleAttack, namedAttack } from '../attack/named.js';
+import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, namedAttack } from '../attack/named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf } from '../attack/samples.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
@@ -79,6 +79,7 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
   const plans = attacks.map((name: AttackName, i) => ({
     name, correct: 0, attack: name === 'clean' || name === 'autoattack' ? undefined : namedAttack(name, given, `options.attacks[${i}]`),
   }));
+  checkOptions(attacks, given);
   const named = (name: AttackName) => plans.some((plan) => plan.name === name);
   if (state !== undefined && !named('autoattack')) throw new ArgumentRangeError('options.state', "'autoattack' among options.attacks, which keeps it", describe(attacks));
 

@@ -255,6 +255,10 @@ describe('autoAttack', () => {
       await expect(autoAttack(net, data, options as never)).rejects.toMatchObject({ argument });
     await expect(autoAttack(net, images, aten.slice(labels, 0, 0, 3))).rejects.toBeInstanceOf(ArgumentRangeError);
     await expect(evaluate(net, data, { attacks: ['clean'], state: 'x' })).rejects.toMatchObject({ argument: 'options.state' });
+    for (const [attack, option, value] of [['fgsm', 'restarts', 2], ['mim5', 'stepSize', 0.01], ['apgd-ce', 'stepSize', 0.01], ['square', 'randomStart', false], ['cw', 'restarts', 2], ['autoattack', 'restarts', 2]] as const)
+      await expect(evaluate(net, data, { attacks: ['clean', attack], norm: 'l2', [option]: value })).rejects.toMatchObject({ argument: `options.${option}`, message: expect.stringContaining(`'${attack}' has none`) as string });
+    const shared = await evaluate(net, data, { attacks: ['fgsm', 'pgd2'], restarts: 2, stepSize: 0.01 });
+    expect([shared.fgsm.settings, shared.pgd2.settings]).toMatchObject([{ restarts: 1, stepSize: 8 / 255 }, { restarts: 2, stepSize: 0.01 }]);
     await expect(evaluate(net, data, { attacks: ['cw'] })).rejects.toMatchObject({ argument: 'options.norm' });
     await expect(evaluate(net, data, { attacks: ['apgd' as never] })).rejects.toMatchObject({ argument: 'options.attacks[0]' });
   });

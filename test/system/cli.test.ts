@@ -310,11 +310,21 @@ describe('a run', () => {
 
     const named = await call(['attack', 'run', '--attack', 'apgd-dlr', '--epsilon', '0.5', '--limit', '8', '--out', 'apgd.safetensors', '--json']);
     expect(JSON.parse(named.stdout)).toMatchObject({ images: 8, attack: { attack: 'apgd', loss: 'dlr', epsilon: 0.5, steps: 100 } });
+    const foreign = await call(['attack', 'run', '--attack', 'fgsm', '--step-size', '0.1', '--limit', '8']);
+    expect(foreign.stderr).toContain("--step-size: expected left out, since 'fgsm' has none");
+    expect((await call(['attack', 'run', '--state', 'x'])).stderr).toContain('--state is of autoattack');
+    const worstOf = ['attack', 'run', '--attack', 'autoattack', '--epsilon', '0.5', '--limit', '1', '--state', 'attack-state.safetensors', '--out', 'worst.safetensors', '--json'];
+    const kept = await call(worstOf);
+    expect((await call(worstOf)).stdout).toBe(kept.stdout);
+    expect((await call([...worstOf, '--seed', '1'])).stderr).toContain('with other settings');
     const misspelt = await call(['attack', 'run', '--attack', 'apgd', '--limit', '8']);
     expect(misspelt.stderr).toContain("--attack: expected 'pgd<steps>' (as in 'pgd20'), 'fgsm'");
     const attacked = await call(['attack', 'run', '--limit', '32', '--steps', '2', '--out', 'adversarial.safetensors', '--json']);
     expect(attacked.code).toBe(0);
-    expect(JSON.parse(attacked.stdout)).toMatchObject({ images: 32 });
+    const { pgd20 } = (JSON.parse(readFileSync(join(folder, 'run/config.json'), 'utf8')) as { evaluation: { pgd20: { epsilon: number; stepSize: number } } }).evaluation;
+    expect(JSON.parse(attacked.stdout)).toMatchObject({ images: 32, attack: { attack: 'pgd', norm: 'linf', epsilon: pgd20.epsilon, stepSize: pgd20.stepSize, steps: 2, restarts: 1, seed: 0 } });
+    const own = await call(['attack', 'run', '--limit', '8', '--steps', '1', '--epsilon', '0.1', '--out', 'own.safetensors', '--json']);
+    expect(JSON.parse(own.stdout)).toMatchObject({ attack: { epsilon: 0.1, stepSize: 0.025, randomStart: true, batchSize: 256 } });
     // What it wrote is what it reads.
     const again = await call(['attack', 'run', '--images', 'adversarial.safetensors', '--steps', '2', '--out', 'again.safetensors', '--json']);
     const { out: _, ...same } = JSON.parse(attacked.stdout) as { out: string };

@@ -1,13 +1,13 @@
 import { Argument, Option } from 'commander';
-import type { Model, StepProgress, Tensor } from '../../index.js';
+import type { Model, PgdOptions, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { integer } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
-import { ATTACKS, attackOptions, dataOf, loadModel } from './evaluate.js';
+import { ATTACKS, attackOptions, dataOf, flag, loadModel, recordedPgd } from './evaluate.js';
 
 interface Options extends DataOptions {
   attack: string;
@@ -21,6 +21,7 @@ interface Options extends DataOptions {
   randomStart: boolean;
   batchSize?: number;
   limit?: number;
+  state?: string;
 }
 
 export const attack = define<Options>({
@@ -34,10 +35,11 @@ export const attack = define<Options>({
     new Option('--images <file>', 'a safetensors file instead: images [N, C, H, W], float32 in [0, 1], and labels [N], int64').conflicts(['data', 'dataRoot']),
     new Option('--out <file>', 'where to write them').default('adversarial.safetensors'),
     new Option('--attack <name>', `${ATTACKS}; default: pgd, with the options for it`).default('pgd', 'pgd'),
-    ...attackOptions(),
+    ...attackOptions({ epsilon: "for pgd the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     new Option('--steps <n>', 'steps of pgd; default: 20').argParser(integer({ min: 0, max: 1e6 })),
     new Option('--no-random-start', 'start pgd at the image itself'),
     new Option('--limit <n>', 'the first images only').argParser(integer({ min: 1 })),
+    new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
   ],
   examples: [
     ['a-infonce attack runs/iphn --limit 256', 'adversaries of 256 test images in adversarial.safetensors'],
@@ -47,13 +49,15 @@ export const attack = define<Options>({
   async action(context, options, path) {
     const { output, signal } = context;
     const { scope, writeSafetensors } = await import('../../index.js');
-    await checkPlace(options.out, [path!, options.images]);
+    if (options.state !== undefined && options.attack !== 'autoattack') throw new UsageError('--state is of autoattack: type --attack autoattack, or leave it out');
+    await checkPlace(options.out, [path!, options.images, options.state]);
+    const run = await recordedRun(path!);
     using model = await loadModel(context, path!);
     await scope(async () => {
-      const { images, labels } = await inputs(context, options, model, path!);
+      const { images, labels } = await inputs(context, options, model, run);
       const { batchSize = 256 } = options;
       using progress = new Progress(output, { label: 'Attacking' });
-      const { adversarial, settings } = await make(options, model, images, labels, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+      const { adversarial, settings, warnings } = await make(options, run, model, images, labels, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
       progress.stop();
       const before = await right(context, model, images, labels, batchSize);
       const after = await right(context, model, adversarial, labels, batchSize);
@@ -61,9 +65,10 @@ export const attack = define<Options>({
       const correct = before.filter(Boolean).length;
       const success = correct === 0 ? null : 1 - standing / correct;
       await writeSafetensors(options.out, Object.entries({ images, adversarial, labels }), { attack: JSON.stringify(settings) });
-      output.result({ out: options.out, attack: settings, images: before.length, correct, fooled: correct - standing, successRate: success }, [
+      output.result({ out: options.out, attack: settings, images: before.length, correct, fooled: correct - standing, successRate: success, ...(warnings.length > 0 && { warnings }) }, [
         `${correct} of ${counted(before.length, 'image')} ${before.length === 1 ? 'was' : 'were'} classified right (${percent(correct / before.length)}).`,
         ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)}.`]),
+        ...warnings.map((warning) => `${output.style('yellow', 'Warning:')} ${warning}`),
         `images, adversarial and labels are in ${options.out}`,
       ]);
     });
@@ -72,31 +77,36 @@ export const attack = define<Options>({
 
 /** Adversaries of the attack asked for, and its settings. */
 async function make(
-  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed }: Options & { seed?: number | undefined }, model: Model, images: Tensor, labels: Tensor,
+  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, state }: Options & { seed?: number | undefined }, of: RecordedRun | undefined, model: Model, images: Tensor, labels: Tensor,
   watch: { signal?: AbortSignal | undefined; onProgress: (progress: StepProgress) => void },
-): Promise<{ adversarial: Tensor; settings: object }> {
+): Promise<{ adversarial: Tensor; settings: object; warnings: string[] }> {
   if (name !== 'pgd' && steps !== undefined) throw new UsageError(`--steps is of pgd: type --attack pgd${steps}, or leave it out`);
+  const { checkOptions, namedAttack } = await import('../../attack/named.js');
+  checkOptions([name], { stepSize, restarts, randomStart: randomStart ? undefined : false }, (option) => (option === 'randomStart' ? '--no-random-start' : flag(option)));
+  const recorded = name.startsWith('pgd') ? recordedPgd(of, { norm, epsilon }) : undefined;
+  const descent = {
+    norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, restarts, randomStart: randomStart ? recorded?.randomStart : false, seed, batchSize,
+  };
   if (name === 'autoattack') {
     const { autoAttack } = await import('../../index.js');
-    const { adversaries, settings, attacks } = await autoAttack(model, images, labels, {
-      norm, epsilon, batchSize, seed, keepAdversaries: true, signal: watch.signal, onProgress: ({ share }) => watch.onProgress({ done: images.shape[0]! * share, total: images.shape[0]! }),
+    const { adversaries, settings, attacks, warnings } = await autoAttack(model, images, labels, {
+      norm, epsilon, batchSize, seed, state, keepAdversaries: true, signal: watch.signal, onProgress: ({ share }) => watch.onProgress({ done: images.shape[0]! * share, total: images.shape[0]! }),
     });
-    return { adversarial: adversaries!, settings: { attack: name, ...settings, attacks: attacks.map((step) => step.settings) } };
+    return { adversarial: adversaries!, settings: { attack: name, ...settings, attacks: attacks.map((step) => step.settings) }, warnings };
   }
   if (name === 'pgd') {
-    const { pgd } = await import('../../index.js');
-    const settings = { norm, epsilon, stepSize, steps, restarts, randomStart, seed };
-    return { adversarial: await pgd(model, images, labels, { ...settings, batchSize, ...watch }), settings: { attack: name, ...settings } };
+    const { resolvePgdOptions, runPgd } = await import('../../attack/pgd.js');
+    const settings = resolvePgdOptions({ ...descent, steps } as PgdOptions);
+    return { adversarial: await runPgd(model, images, labels, settings, watch as PgdOptions), settings: { attack: name, ...settings }, warnings: [] };
   }
-  const { namedAttack } = await import('../../attack/named.js');
   const { rowsOf } = await import('../../attack/samples.js');
-  const { settings, run } = namedAttack(name, { norm, epsilon, stepSize, randomStart, restarts, seed, batchSize }, '--attack');
-  return { adversarial: await run(model, images, labels, rowsOf([...Array(images.shape[0]).keys()]), watch), settings };
+  const { settings, run } = namedAttack(name, descent, '--attack');
+  return { adversarial: await run(model, images, labels, rowsOf([...Array(images.shape[0]).keys()]), watch), settings, warnings: [] };
 }
 
-async function inputs(context: Context, options: Options, model: Model, path: string): Promise<{ images: Tensor; labels: Tensor }> {
+async function inputs(context: Context, options: Options, model: Model, run: RecordedRun | undefined): Promise<{ images: Tensor; labels: Tensor }> {
   if (options.images === undefined) {
-    using data = await openData(context, options, dataOf(model, await recordedRun(path)));
+    using data = await openData(context, options, dataOf(model, run));
     const count = Math.min(options.limit ?? Infinity, data.test.length);
     return { images: data.test.images(0, count), labels: data.test.labels(0, count) };
   }

@@ -63,15 +63,16 @@ export const evaluate = define<Options>({
     const run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
-    // What the run says of PGD is of PGD alone; and a ball of another kind or size has steps of its own.
-    const recorded = norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20;
-    const common = { norm, restarts, batchSize, limit, seed };
+    const recorded = recordedPgd(run, options);
+    const common = { norm, batchSize, limit, seed };
+    const { checkOptions, hasOption } = await import('../../attack/named.js');
+    checkOptions(attacks, { stepSize, restarts }, flag);
     const [descents, others] = [attacks.filter((name) => DESCENT.test(name)), attacks.filter((name) => !DESCENT.test(name))];
     const found: Record<string, Score> = {
       ...(descents.length > 0 && await measure(context, model, data.test, {
-        ...common, attacks: descents, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, randomStart: recorded?.randomStart,
+        ...common, attacks: descents, restarts, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, randomStart: recorded?.randomStart,
       })),
-      ...(others.length > 0 && await measure(context, model, data.test, { ...common, attacks: others, epsilon, state })),
+      ...(others.length > 0 && await measure(context, model, data.test, { ...common, attacks: others, restarts: others.some((name) => hasOption(name, 'restarts')) ? restarts : undefined, epsilon, state })),
     };
     const scores = Object.fromEntries(attacks.map((name) => [name, found[name]!]));
     if (run) await record(run.folder, path!, data.name, scores);
@@ -96,6 +97,13 @@ export const evaluate = define<Options>({
 /** The data that a classifier was fine-tuned on, else those of the run. */
 export const dataOf = (model: Model, run: RecordedRun | undefined): RecordedData | undefined =>
   ('finetuning' in model ? ((model as Classifier).finetuning?.data as RecordedData | undefined) : undefined) ?? run?.data;
+
+/** What the run says of PGD, which is of PGD alone; a ball of another kind or size has steps of its own. */
+export const recordedPgd = (run: RecordedRun | undefined, { norm, epsilon }: { norm?: string | undefined; epsilon?: number | undefined }) =>
+  (norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20);
+
+/** An option as it is typed. */
+export const flag = (option: string): string => `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 /** The name of the classifier's file in the folder of a run. */
 export const classifierFile = (path: string): string => (statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path));
