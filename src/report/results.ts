@@ -16,10 +16,12 @@ const CORRUPTION = /^([a-z]+(?:-[a-z]+)*)-([1-5])$/;
 /** How a number was computed, not what it is. */
 const INCIDENTAL = ['batchSize', 'limit'];
 
+/** Settings that decide a number, but those named. */
+const decisive = (settings: Result['settings'], without: readonly string[] = []): Result['settings'] =>
+  Object.fromEntries(Object.entries(settings).filter(([key]) => !INCIDENTAL.includes(key) && !without.includes(key)).sort(([a], [b]) => (a < b ? -1 : 1)));
+
 /** Numbers with the same key were measured in the same way. */
-function protocolKey({ data, name, total, settings }: Result): string {
-  return JSON.stringify([data, name, total, Object.entries(settings).filter(([key]) => !INCIDENTAL.includes(key)).sort(([a], [b]) => (a < b ? -1 : 1))]);
-}
+const protocolKey = ({ data, name, total, settings }: Result): string => JSON.stringify([data, name, total, decisive(settings)]);
 
 /** The classifiers that numbers were recorded of, `classifier.safetensors` of each run first. */
 export function subjectsOf(runs: readonly RunFiles[]): Subject[] {
@@ -34,34 +36,34 @@ export interface Curve {
   of: 'epsilon' | 'steps';
   /** What all its points share. */
   data: string;
-  norm: string;
   total: number;
-  /** Steps of a curve over epsilon, epsilon of one over steps. */
-  fixed: number;
+  settings: Result['settings'];
+  /** Of a curve over epsilon: stepSize / epsilon. */
+  ratio?: number;
   lines: { subject: Subject; points: Map<number, Result> }[];
 }
 
-const numberOf = (settings: Result['settings'], key: string): number => (typeof settings[key] === 'number' ? settings[key] : NaN);
-
-/** Three or more PGD numbers of one classifier that differ in epsilon alone, or in steps alone. */
+/**
+ * Three or more PGD numbers of one classifier that differ in epsilon alone, the step being the same share of it, or in steps alone. Without a radius nothing
+ * moves, whatever the step: such a number begins each curve over epsilon that agrees with it in the rest.
+ */
 export function curvesOf(subjects: readonly Subject[]): Curve[] {
   const found = new Map<string, Curve>();
-  for (const [of, fixedKey] of [['epsilon', 'steps'], ['steps', 'epsilon']] as const)
+  for (const of of ['epsilon', 'steps'] as const)
     for (const subject of subjects) {
-      const groups = new Map<string, Map<number, Result>>();
-      for (const result of subject.results.values()) {
-        const { data, total, settings } = result;
-        const at = numberOf(settings, of), fixed = numberOf(settings, fixedKey);
-        if (settings['attack'] !== 'pgd' || Number.isNaN(at) || Number.isNaN(fixed)) continue;
-        const key = JSON.stringify([of, data, total, settings['norm'], fixed, ...['restarts', 'randomStart', 'seed'].map((name) => settings[name])]);
-        (groups.get(key) ?? groups.set(key, new Map()).get(key)!).set(at, result);
-      }
-      for (const [key, points] of groups) {
-        if (points.size < 3) continue;
-        const { data, total, settings } = [...points.values()][0]!;
-        const curve = found.get(key) ?? { of, data, total, norm: String(settings['norm']), fixed: numberOf(settings, fixedKey), lines: [] };
-        curve.lines.push({ subject, points: new Map([...points].sort(([a], [b]) => a - b)) });
-        found.set(key, curve);
+      const points = [...subject.results.values()].flatMap((result) => {
+        const { data, total, settings } = result, { epsilon, stepSize, steps } = settings;
+        if (settings['attack'] !== 'pgd' || typeof epsilon !== 'number' || typeof stepSize !== 'number' || typeof steps !== 'number') return [];
+        const shared = decisive(settings, of === 'epsilon' ? ['epsilon', 'stepSize'] : ['steps']), rest = JSON.stringify([of, data, total, shared]);
+        const ratio = of === 'epsilon' ? { ratio: Number((stepSize / epsilon).toPrecision(6)) } : {};
+        const key = of === 'epsilon' && epsilon === 0 ? undefined : JSON.stringify([rest, ratio]);
+        return [{ at: of === 'epsilon' ? epsilon : steps, result, rest, key, curve: { of, data, total, settings: shared, ...ratio, lines: [] } as Curve }];
+      });
+      for (const key of new Set(points.map((point) => point.key))) {
+        const own = points.filter((point) => point.key === key), { rest, curve } = own[0]!;
+        const line = new Map([...points.filter((point) => point.key === undefined && point.rest === rest), ...own].sort((a, b) => a.at - b.at).map(({ at, result }) => [at, result]));
+        if (key === undefined || line.size < 3) continue;
+        (found.get(key) ?? found.set(key, curve).get(key)!).lines.push({ subject, points: line });
       }
     }
   return [...found.values()];
@@ -83,13 +85,12 @@ export interface Row {
   results: (Result | undefined)[];
 }
 
-/** Everything that is neither a corruption nor a point of a curve, a protocol a row: clean first, then by name and radius, larger samples first. */
-export function rowsOf(subjects: readonly Subject[], curves: readonly Curve[]): Row[] {
-  const drawn = new Set(curves.flatMap(({ lines }) => lines.flatMap(({ points }) => [...points.values()])));
+/** Everything but corruptions, a protocol a row: clean first, then by name and radius, larger samples first. */
+export function rowsOf(subjects: readonly Subject[]): Row[] {
   const rows = new Map<string, Row>();
   subjects.forEach(({ results }, column) => {
     for (const [key, result] of results) {
-      if (drawn.has(result) || corruptionOf(result)) continue;
+      if (corruptionOf(result)) continue;
       const row = rows.get(key) ?? { protocol: result, results: subjects.map(() => undefined) };
       row.results[column] = result;
       rows.set(key, row);

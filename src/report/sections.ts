@@ -54,13 +54,14 @@ function variant(at: Map<string, unknown>): string {
 /** Settings that are put into words; the others follow by name. */
 const SPOKEN = ['attack', 'norm', 'epsilon', 'stepSize', 'steps', 'randomStart', 'restarts', 'batchSize', 'limit', 'clampStart'];
 
-/** How a number was measured. */
-function protocol({ data, total, settings }: Result): string {
-  const { norm, epsilon, stepSize, steps, randomStart, restarts } = settings;
+/** How a number was measured, or all numbers of a curve: there the step may be a share of epsilon. */
+function protocol({ data, total, settings, ratio }: Pick<Result, 'data' | 'total' | 'settings'> & { ratio?: number }): string {
+  const { norm, epsilon, stepSize, steps, randomStart, restarts, clampStart } = settings;
   return [
     `${grouped(total)} images of ${data}`, ...(norm === undefined ? [] : [value(norm)]),
     ...(typeof epsilon === 'number' ? [`epsilon ${ball(epsilon)}`] : []), ...(typeof stepSize === 'number' ? [`step ${ball(stepSize)}`] : []),
-    ...(steps === undefined ? [] : [`${value(steps)} step${steps === 1 ? '' : 's'}`]), ...(randomStart === undefined ? [] : [randomStart ? 'random start' : 'start at the image']),
+    ...(ratio === undefined ? [] : [`step ${Number(ratio.toPrecision(4))} epsilon`]),
+    ...(steps === undefined ? [] : [`${value(steps)} step${steps === 1 ? '' : 's'}`]), ...(randomStart === undefined ? [] : [`${randomStart ? 'random start' : 'start at the image'}${randomStart && clampStart === false ? ', not clamped' : ''}`]),
     ...(restarts === undefined || restarts === 1 ? [] : [`${value(restarts)} restarts`]),
     ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(inOrder(each))}`)),
   ].join(', ');
@@ -73,9 +74,9 @@ function protocol({ data, total, settings }: Result): string {
 const accuracyCell = (result: Result | undefined, best: boolean): Part =>
   (result === undefined ? '–' : html`<span${best ? html` class="best"` : ''}>${percent(result.accuracy)}</span> <span class="soft">± ${(100 * halfInterval(result)).toFixed(1)}</span>`);
 
-export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[], curves: readonly Curve[]): Section {
-  const rows = rowsOf(subjects, curves);
-  const without = runs.filter((run) => run.results.length === 0);
+export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]): Section {
+  const rows = rowsOf(subjects);
+  const without = runs.filter(({ results }) => results.every(corruptionOf));
   const table = rows.length > 0 && dataTable(
     'Share of test images classified right; an image counts as right under attack only if it is right without it too. Each row is one protocol, its best in bold; ± is half the 95 % interval of the sample (Wilson). Epsilon and step: in units of pixels in [0, 1].',
     ['measure and protocol', ...subjects.map((subject) => named(subject, subject.style))],
@@ -85,14 +86,13 @@ export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]
     }));
   return {
     id: 'accuracy', title: 'Accuracy, clean and under attack',
-    body: html`${table}${without.map((run) => missing(`No numbers were recorded of ${run.name}.`, `a-infonce finetune ${typed([run])} && a-infonce evaluate ${typed([run])} --attacks clean,pgd20`))}`,
+    body: html`${table}${without.map((run) => missing(`No accuracy, clean or under attack, was recorded of ${run.name}.`, `${run.results.length > 0 ? '' : `a-infonce finetune ${typed([run])} && `}a-infonce evaluate ${typed([run])} --attacks clean,pgd20`))}`,
   };
 }
 
 export function curveSection(runs: readonly RunFiles[], curves: readonly Curve[]): Section {
-  const shown = curves.map(({ of, data, norm, total, fixed, lines }) => {
-    const same = `${data}, ${grouped(total)} images, ${norm}, ${of === 'epsilon' ? `${fixed} steps` : `epsilon ${ball(fixed)}`}`;
-    const linf = norm === 'linf' && of === 'epsilon';
+  const shown = curves.map((curve) => {
+    const { of, lines } = curve, same = protocol(curve), linf = curve.settings['norm'] === 'linf' && of === 'epsilon';
     const series: Series[] = lines.map(({ subject, points }) => ({ name: subject.name, style: subject.style, points: [...points].map(([at, { accuracy: each }]) => [linf ? 255 * at : at, each] as const) }));
     const all = [...new Set(lines.flatMap(({ points }) => [...points.keys()]))].sort((a, b) => a - b);
     const title = `Accuracy against ${of === 'epsilon' ? 'epsilon' : 'the number of steps'} (PGD)`;
@@ -282,7 +282,7 @@ ${table(`Everything resolved (config.json).${marked} Epsilon and step sizes: in 
 export async function sections(runs: readonly RunFiles[]): Promise<Section[]> {
   const subjects = subjectsOf(runs), curves = curvesOf(subjects);
   return [
-    overview(runs), accuracy(runs, subjects, curves), curveSection(runs, curves), training(runs), await images(runs), similarity(runs), maps(runs),
+    overview(runs), accuracy(runs, subjects), curveSection(runs, curves), training(runs), await images(runs), similarity(runs), maps(runs),
     corruptions(runs, subjects), settings(runs),
   ];
 }

@@ -146,6 +146,8 @@ describe('folders that are not whole', () => {
     mkdirSync(bare);
     cpSync(join(plain, 'config.json'), join(bare, 'config.json'));
     const text = readFileSync(await report([bare], { out: join(folder, 'bare.html') }), 'utf8');
+    await recordResult(bare, result('fog-1', 1, 4, {}));
+    expect(readFileSync(await report([bare], { out: join(folder, 'bare.html') }), 'utf8')).toContain('No accuracy, clean or under attack, was recorded of bare.');
     for (const type of [`pretrain --out ${bare} --resume`, `evaluate ${bare} --attacks`, `analyze ${bare} --limit 1000`, `analyze ${bare} --curves`]) expect(text).toContain(`a-infonce ${type}`);
   });
 
@@ -204,7 +206,7 @@ it('analyze --curves measures accuracy against epsilon and against steps', async
   rmSync(join(at, 'results.jsonl'));
   expect((await cli('analyze', at, '--limit', '20', '--steps', '1', '--curves')).code).toBe(0);
   const curves = curvesOf(subjectsOf([{ name: 'curves', results: await readResults(at) } as RunFiles]));
-  expect(curves.map(({ of, fixed, lines }) => [of, ball(fixed), [...lines[0]!.points.keys()].map(of === 'steps' ? String : ball)])).toEqual([
+  expect(curves.map(({ of, settings, lines }) => [of, value(settings['steps'] ?? ball(settings['epsilon'] as number)), [...lines[0]!.points.keys()].map(of === 'steps' ? String : ball)])).toEqual([
     ['epsilon', '20', ['0', ...[1, 2, 4, 6, 8, 12, 16, 32, 64].map((each) => `${each}/255`)]], ['steps', '8/255', ['1', '2', '5', '10', '20', '50']],
   ]);
   const [clean, ...attacked] = [...curves[0]!.lines[0]!.points.values()].map(({ correct }) => correct);
@@ -220,10 +222,21 @@ it('numbers: three or more that differ in one value are a curve, the newest of a
   ]);
   expect(subjects.map(({ name }) => name)).toEqual(['a (SLF)', 'b (SLF)', 'b (random-classifier, SLF)']);
   const curves = curvesOf(subjects);
-  expect(curves.map(({ of: kind, fixed, lines }) => [kind, fixed, lines.map(({ subject, points }) => [subject.name, [...points.keys()]])])).toEqual([['epsilon', 20, [['a (SLF)', [0, 0.1, 0.2]]]]]);
-  expect(rowsOf(subjects, curves).map(({ protocol, results }) => [protocol.name, protocol.total, results.map((each) => each?.accuracy)])).toEqual([
-    ['clean', 4, [0.25, 0.5, undefined]], ['clean', 2, [undefined, undefined, 0.5]], ['pgd', 4, [0.25, undefined, undefined]], ['pgd', 4, [0.25, undefined, undefined]],
+  expect(curves.map(({ of: kind, ratio, settings, lines }) => [kind, ratio, settings['steps'], lines.map(({ subject, points }) => [subject.name, [...points.keys()]])])).toEqual([
+    ['epsilon', 0.25, 20, [['a (SLF)', [0, 0.1, 0.2]]]],
   ]);
+  expect(rowsOf(subjects).map(({ protocol, results }) => [protocol.name, protocol.total, results.map((each) => each?.accuracy)])).toEqual([
+    ['clean', 4, [0.25, 0.5, undefined]], ['clean', 2, [undefined, undefined, 0.5]],
+    ...[0.25, 0.25].map((each) => ['pgd', 4, [each, undefined, undefined]]), ...[0.5, 0.5, 0.5].map((each) => ['pgd20', 4, [each, undefined, undefined]]),
+  ]);
+});
+
+it.each<[string, Record<string, unknown>]>([
+  ['step as a share of epsilon', { stepSize: 0.01 }], ['momentum', { momentum: 1 }], ['goal', { targeted: true }], ['start', { clampStart: false }], ['mode', { trainMode: true }], ['seed', { seed: 1 }],
+])('numbers of another %s are another curve', (_, other) => {
+  const all = [...[0, 0.1, 0.2].map((epsilon) => pgd(epsilon, 20)), ...[0.3, 0.4].map((epsilon) => ({ ...pgd(epsilon, 20), ...other }))];
+  const run = { name: 'a', results: all.map((settings) => ({ time: '2026-01-01T00:00:00Z', ...result('pgd20', 1, 4, settings) })) } as RunFiles;
+  expect(curvesOf(subjectsOf([run])).map(({ lines }) => lines.map(({ points }) => [...points.keys()]))).toEqual([[[0, 0.1, 0.2]]]);
 });
 
 it('numbers as people read them', () => {
