@@ -57,6 +57,7 @@ export async function openFolder(folder: string, options: FolderOptions = {}): P
     test = train.filter((item) => chosen.has(item));
     train = train.filter((item) => !chosen.has(item));
   }
+  [train, test] = [mixed(train), mixed(test)];
   const items = [...train, ...test];
   const { pixels, channels, size } = await decode(items, options);
   const bytes = channels * size * size;
@@ -84,6 +85,15 @@ async function itemsOf(folder: string, classes: string[]): Promise<Item[]> {
     for (const image of images) items.push({ path: join(folder, name, image), label });
   }
   return items;
+}
+
+/** The classes spread evenly over the whole, each in the order of its names: the first n items hold each class in its share. */
+function mixed(items: Item[]): Item[] {
+  const sizes = new Map<number, number>(), seen = new Map<number, number>();
+  const count = (of: Map<number, number>, label: number) => of.set(label, (of.get(label) ?? 0) + 1).get(label)!;
+  for (const { label } of items) count(sizes, label);
+  return items.map((item) => ({ item, at: (count(seen, item.label) - 0.5) / sizes.get(item.label)! }))
+    .sort((a, b) => a.at - b.at || a.item.label - b.item.label).map(({ item }) => item);
 }
 
 /** The same share of each class, in the order of a hash of seed and name: a file stays on its side when others come or go. */

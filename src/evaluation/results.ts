@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { check, FileError } from '../runtime/errors.js';
+import { fileSha256 } from '../runtime/files.js';
 import { checkJson, readJsonLines } from '../runtime/json.js';
 
 const FILE = 'results.jsonl';
@@ -10,8 +11,10 @@ const FILE = 'results.jsonl';
 const schema = z.object({
   time: z.iso.datetime(),
   model: z.string().min(1),
+  sha256: z.string().optional(),
   mode: z.enum(['slf', 'alf', 'aff']).optional(),
   data: z.string(),
+  dataSha256: z.string().optional(),
   name: z.string().min(1),
   accuracy: z.number().min(0).max(1),
   correct: z.int().min(0),
@@ -25,10 +28,14 @@ export interface Result {
   time: string;
   /** The classifier's file name in the folder, as `classifier.safetensors`. */
   model: string;
+  /** SHA-256 of that file when it was measured: another classifier under the same name is told by it. */
+  sha256?: string | undefined;
   /** How the classifier was fine-tuned. */
   mode?: 'slf' | 'alf' | 'aff' | undefined;
   /** The data set that it was measured on. */
   data: string;
+  /** SHA-256 of the pixels and labels of its test split. */
+  dataSha256?: string | undefined;
   /** What was measured: `clean`, `pgd20`, `autoattack`, `gaussian-noise-3`, ... */
   name: string;
   /** correct / total. */
@@ -41,13 +48,14 @@ export interface Result {
 }
 
 /**
- * Adds a number to `<folder>/results.jsonl`, in one write at the end of the file: any number of processes may do so at once. `time` is now unless given.
+ * Adds a number to `<folder>/results.jsonl`, in one write at the end of the file: any number of processes may do so at once. `time` is now and
+ * `sha256` that of the file `<folder>/<model>` unless given.
  * @throws {@link FileError} when a value cannot be, naming it, or the file cannot be written; it is then what it was, but for a line that
  * {@link readResults} passes over when no space is left in the middle of it.
  */
 export async function recordResult(folder: string, line: Omit<Result, 'time'> & { time?: string }): Promise<void> {
   const path = join(check.string('folder', folder), FILE);
-  const result = checkJson(schema, { time: new Date().toISOString(), ...line }, path, 'the result');
+  const result = checkJson(schema, { time: new Date().toISOString(), ...line, sha256: line.sha256 ?? await fileSha256(join(folder, line.model)) }, path, 'the result');
   try {
     const file = await open(path, 'a+');
     try {

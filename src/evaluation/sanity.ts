@@ -25,6 +25,8 @@ export interface EvaluationCheck {
 }
 
 export interface CheckEvaluationOptions extends BallOptions, JobOptions {
+  /** Of a step of the gradient attack, with the radius epsilon; with others in proportion. Default epsilon/4. */
+  stepSize?: number | undefined;
   /** Steps of the gradient attack. Default 20. */
   steps?: number;
   /** Queries of the black-box attack. Default 200. */
@@ -37,7 +39,7 @@ export interface CheckEvaluationOptions extends BallOptions, JobOptions {
   batchSize?: number;
   /**
    * The gradient attack to check: adversaries of `images`, which the model gets right, within `epsilon`. One step should be the plain one-step attack.
-   * Default {@link pgd} with steps of epsilon/4, from a random start; with one step, from the image by epsilon.
+   * Default {@link pgd} with steps of `stepSize`, from a random start; with one step, from the image by epsilon.
    */
   attack?: (images: Tensor, labels: Tensor, settings: { norm: 'linf' | 'l2'; epsilon: number; steps: number }) => Tensor | Promise<Tensor>;
   /** Called before each check. */
@@ -49,10 +51,10 @@ export interface EvaluationDiagnosis {
   /** Every check that was made passed. */
   ok: boolean;
   checks: EvaluationCheck[];
-  settings: { norm: 'linf' | 'l2'; epsilon: number; steps: number; queries: number; limit: number; seed: number; batchSize: number };
+  settings: { norm: 'linf' | 'l2'; epsilon: number; stepSize: number; steps: number; queries: number; limit: number; seed: number; batchSize: number };
 }
 
-const KNOWN = ['norm', 'epsilon', 'steps', 'queries', 'limit', 'seed', 'batchSize', 'attack', 'signal', 'onProgress'] as const satisfies readonly (keyof CheckEvaluationOptions)[];
+const KNOWN = ['norm', 'epsilon', 'stepSize', 'steps', 'queries', 'limit', 'seed', 'batchSize', 'attack', 'signal', 'onProgress'] as const satisfies readonly (keyof CheckEvaluationOptions)[];
 const ORDER = [
   'data', 'range', 'logits', 'deterministic', 'batch', 'clean', 'sensitivity', 'gradients', 'epsilon-0', 'large-epsilon', 'epsilons', 'steps', 'noise', 'black-box', 'ball',
 ] as const satisfies readonly EvaluationCheckName[];
@@ -95,8 +97,10 @@ export async function checkEvaluation(model: AttackModel, data: EvaluationData, 
   const given = check.options('options', options, KNOWN);
   checkFunction('options.onProgress', given.onProgress);
   checkFunction('options.attack', given.attack);
+  const ball = resolveBall(given);
   const settings = {
-    ...resolveBall(given),
+    ...ball,
+    stepSize: check.finite('options.stepSize', given.stepSize ?? ball.epsilon / 4, { min: 0 }),
     steps: check.integer('options.steps', given.steps ?? 20, { min: 2, max: 1e6 }),
     queries: check.integer('options.queries', given.queries ?? 200, { min: 1, max: 1e6 }),
     limit: check.integer('options.limit', given.limit ?? 100, { min: 1 }),
@@ -390,7 +394,7 @@ class Bench implements Disposable {
 
   #pgd(epsilon: number, steps: number): Promise<Tensor> {
     const { norm, batchSize, seed } = this.settings, once = steps === 1;
-    const options = resolvePgdOptions({ norm, epsilon, steps, batchSize, seed, randomStart: !once, ...(once && { stepSize: epsilon }) });
+    const options = resolvePgdOptions({ norm, epsilon, steps, batchSize, seed, randomStart: !once, stepSize: once ? epsilon : epsilon * (this.settings.stepSize / this.settings.epsilon) });
     return runPgd(this.model, this.#images, this.#labels, options, { signal: this.given.signal }, rowsOf(this.#right));
   }
 }

@@ -6,6 +6,7 @@ import { readAnalysis, type RecordedAnalysis } from '../analysis/file.js';
 import { readResults, type Result } from '../evaluation/results.js';
 import { readSafetensors } from '../model/safetensors.js';
 import { FileError } from '../runtime/errors.js';
+import { fileSha256 } from '../runtime/files.js';
 import { readJson, readJsonLines } from '../runtime/json.js';
 
 /** Of config.json, what the report reads; it shows the rest as it is, whatever the method. */
@@ -36,7 +37,10 @@ export interface RunFiles {
   environment: Record<string, unknown> | undefined;
   metrics: Metric[];
   finished: boolean;
+  /** Of the classifiers that are in the folder now. */
   results: Result[];
+  /** How many there are of earlier ones. */
+  stale: number;
   analysis: RecordedAnalysis | undefined;
   examples: Examples | undefined;
 }
@@ -50,12 +54,22 @@ export async function readRun(given: string, onWarning: (message: string) => voi
   const settled = await readJson(join(path, 'config.json'), config);
   if (settled === undefined) throw new FileError(given, 'there is no run in it (no config.json). Type: a-infonce pretrain --out <folder>');
   const analysis = await readAnalysis(path);
+  const { results, stale } = await presentResults(path, onWarning);
   return {
     given, path, name: basename(path), config: settled,
     environment: await readJson(join(path, 'environment.json'), z.record(z.string(), z.unknown())),
     metrics: await readJsonLines(join(path, 'metrics.jsonl'), metric, onWarning), finished: await stat(join(path, 'encoder.safetensors')).then(() => true, () => false),
-    results: await readResults(path, { onWarning }), analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
+    results, stale, analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
   };
+}
+
+/** The numbers of the classifiers that are in the folder; of a file that is gone, those of its newest content. */
+async function presentResults(path: string, onWarning: (message: string) => void): Promise<Pick<RunFiles, 'results' | 'stale'>> {
+  const all = await readResults(path, { onWarning }), present = new Map<string, string | undefined>();
+  for (const { model, sha256 } of all) present.set(model, sha256);
+  for (const model of present.keys()) present.set(model, (await fileSha256(join(path, basename(model)))) ?? present.get(model));
+  const results = all.filter(({ model, sha256 }) => sha256 === present.get(model));
+  return { results, stale: all.length - results.length };
 }
 
 /** Names of runs: the last part of the path, or as much of it as tells them apart. */

@@ -21,7 +21,7 @@ const decisive = (settings: Result['settings'], without: readonly string[] = [])
   Object.fromEntries(Object.entries(settings).filter(([key]) => !INCIDENTAL.includes(key) && !without.includes(key)).sort(([a], [b]) => (a < b ? -1 : 1)));
 
 /** Numbers with the same key were measured in the same way. */
-const protocolKey = ({ data, name, total, settings }: Result): string => JSON.stringify([data, name, total, decisive(settings)]);
+const protocolKey = ({ data, dataSha256, name, total, settings }: Result): string => JSON.stringify([data, dataSha256, name, total, decisive(settings)]);
 
 /** The classifiers that numbers were recorded of, `classifier.safetensors` of each run first. */
 export function subjectsOf(runs: readonly RunFiles[]): Subject[] {
@@ -52,9 +52,9 @@ export function curvesOf(subjects: readonly Subject[]): Curve[] {
   for (const of of ['epsilon', 'steps'] as const)
     for (const subject of subjects) {
       const points = [...subject.results.values()].flatMap((result) => {
-        const { data, total, settings } = result, { epsilon, stepSize, steps } = settings;
+        const { data, dataSha256, total, settings } = result, { epsilon, stepSize, steps } = settings;
         if (settings['attack'] !== 'pgd' || typeof epsilon !== 'number' || typeof stepSize !== 'number' || typeof steps !== 'number') return [];
-        const shared = decisive(settings, of === 'epsilon' ? ['epsilon', 'stepSize'] : ['steps']), rest = JSON.stringify([of, data, total, shared]);
+        const shared = decisive(settings, of === 'epsilon' ? ['epsilon', 'stepSize'] : ['steps']), rest = JSON.stringify([of, data, dataSha256, total, shared]);
         const ratio = of === 'epsilon' ? { ratio: Number((stepSize / epsilon).toPrecision(6)) } : {};
         const key = of === 'epsilon' && epsilon === 0 ? undefined : JSON.stringify([rest, ratio]);
         return [{ at: of === 'epsilon' ? epsilon : steps, result, rest, key, curve: { of, data, total, settings: shared, ...ratio, lines: [] } as Curve }];
@@ -67,6 +67,18 @@ export function curvesOf(subjects: readonly Subject[]): Curve[] {
       }
     }
   return [...found.values()];
+}
+
+/** What cannot be of one classifier: more right under an attack than without, over the same images. */
+export function contradictions(subjects: readonly Subject[]): string[] {
+  return subjects.flatMap(({ name, results }) => {
+    const all = [...results.values()];
+    return all.filter(({ settings }) => settings['attack'] !== undefined && settings['attack'] !== 'clean').flatMap((robust) => {
+      const clean = all.find((each) => each.name === 'clean' && each.data === robust.data && each.dataSha256 === robust.dataSha256 && each.total === robust.total);
+      return clean && clean.correct < robust.correct
+        ? [`${name}: ${robust.name} has ${robust.correct} of ${robust.total} images right, clean ${clean.correct}: at least one of the two numbers is wrong. Measure both again.`] : [];
+    });
+  });
 }
 
 export interface Corruption {

@@ -7,7 +7,7 @@ import { densityChart, legend, lineChart, mapChart, swatch, type Series } from '
 import { dataTable, html, missing, type Html, type Part } from './html.js';
 import { ball, duration, flatten, grouped, halfInterval, percent, value } from './numbers.js';
 import type { Metric, RunFiles } from './read.js';
-import { corruptionOf, curvesOf, rowsOf, subjectsOf, type Curve, type Subject } from './results.js';
+import { corruptionOf, contradictions, curvesOf, rowsOf, subjectsOf, type Curve, type Subject } from './results.js';
 
 export interface Section {
   id: string;
@@ -67,7 +67,7 @@ function protocol({ data, total, settings, ratio }: Pick<Result, 'data' | 'total
   ].join(', ');
   /** Of attacks one after the other (AutoAttack), their names. */
   function inOrder(each: unknown): unknown {
-    return Array.isArray(each) && each.every((one) => typeof (one as { attack?: unknown } | null)?.attack === 'string') ? (each as { attack: string }[]).map(({ attack }) => attack).join(' + ') : each;
+    return Array.isArray(each) && each.every((one) => typeof (one as { attack?: unknown } | null)?.attack === 'string') ? (each as { attack: string; loss?: string; targets?: number | null }[]).map(({ attack, loss, targets }) => `${attack}${loss === undefined ? '' : ` (${loss}${loss.endsWith('-targeted') && targets ? `, ${targets}` : ''})`}`).join(' + ') : each;
   }
 }
 
@@ -76,7 +76,7 @@ const accuracyCell = (result: Result | undefined, best: boolean): Part =>
 
 export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]): Section {
   const rows = rowsOf(subjects);
-  const without = runs.filter(({ results }) => results.every(corruptionOf));
+  const without = runs.filter(({ results }) => results.every(corruptionOf)), stale = runs.filter((run) => run.stale > 0);
   const table = rows.length > 0 && dataTable(
     'Share of test images classified right; an image counts as right under attack only if it is right without it too. Each row is one protocol, its best in bold; ± is half the 95 % interval of the sample (Wilson). Epsilon and step: in units of pixels in [0, 1].',
     ['measure and protocol', ...subjects.map((subject) => named(subject, subject.style))],
@@ -86,7 +86,9 @@ export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]
     }));
   return {
     id: 'accuracy', title: 'Accuracy, clean and under attack',
-    body: html`${table}${without.map((run) => missing(`No accuracy, clean or under attack, was recorded of ${run.name}.`, `${run.results.length > 0 ? '' : `a-infonce finetune ${typed([run])} && `}a-infonce evaluate ${typed([run])} --attacks clean,pgd20`))}`,
+    body: html`${table}${contradictions(subjects).map((each) => html`<p class="missing">${each}</p>`)}
+${stale.map((run) => missing(`${run.stale} numbers of ${run.name} are of classifiers that are no longer in its folder, and left out.`, `a-infonce evaluate ${typed([run])}`))}
+${without.map((run) => missing(`No accuracy, clean or under attack, was recorded of ${run.name}.`, `${run.results.length > 0 ? '' : `a-infonce finetune ${typed([run])} && `}a-infonce evaluate ${typed([run])} --attacks clean,pgd20`))}`,
   };
 }
 

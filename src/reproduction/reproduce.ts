@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { limitDataset, type Dataset } from '../data/dataset.js';
-import { sha256 } from '../data/hash.js';
+import { sha256, splitSha256 } from '../data/hash.js';
 import { openDataset } from '../data/open.js';
 import { evaluate, type AttackName } from '../evaluation/evaluate.js';
 import { readResults, recordResult, type Result } from '../evaluation/results.js';
@@ -229,12 +229,12 @@ class Reproduction {
   }
 
   /** Adds to results.jsonl what it does not hold yet of a cell. */
-  private async record({ cell, scores }: Measured): Promise<void> {
+  private async record({ cell, test, scores }: Measured): Promise<void> {
     const folder = this.folderOf(cell), model = classifierFile(cell.mode);
     const identity = ({ model, name, correct, total, settings }: Omit<Result, 'time'>) => JSON.stringify([model, name, correct, total, settings]);
     const known = new Set((await readResults(folder, { onWarning: (message) => this.tell({ type: 'warning', message }) })).map(identity));
     for (const score of Object.values(scores)) {
-      const line = { model, mode: cell.mode, data: cell.data, ...score };
+      const line = { model, mode: cell.mode, data: cell.data, dataSha256: test, ...score };
       if (!known.has(identity(line))) await recordResult(folder, line);
     }
   }
@@ -260,7 +260,7 @@ class Reproduction {
     const source = sources.get(name)!, own = typeof source === 'string';
     const whole = own ? await openDataset(source, { signal, ...(dataRoot !== undefined && { root: dataRoot }) }) : source;
     const data = limitDataset(whole, images, { keep: !own });
-    const test = scope(() => sha256(data.test.pixels, data.test.labels()));
+    const test = splitSha256(data.test);
     this.opened = { data: { ...data, name }, train: sha256(data.train.pixels), test, dispose: () => (own || data !== whole) && data.dispose() };
     return this.opened;
   }

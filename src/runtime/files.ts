@@ -1,5 +1,6 @@
 /** Folders and files on disk. */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FileError } from './errors.js';
@@ -44,4 +45,16 @@ export async function atomically(path: string, write: (file: FileHandle) => Prom
     await rm(temporary, { force: true }).catch(() => {}); // its folder may be what is wrong
     throw new FileError(path, `cannot be written (${(error as Error).message})`, { cause: error });
   }
+}
+
+/** SHA-256 of a file's bytes, in hexadecimal; undefined where there is no file. @throws {@link FileError} when it cannot be read */
+export async function fileSha256(path: string): Promise<string | undefined> {
+  const hash = createHash('sha256');
+  try {
+    for await (const part of createReadStream(path, { highWaterMark: 2 ** 20 })) hash.update(part as Buffer);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw new FileError(path, `cannot be read (${(error as Error).message})`, { cause: error });
+  }
+  return hash.digest('hex');
 }

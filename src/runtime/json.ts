@@ -5,6 +5,7 @@ import { FileError } from './errors.js';
 
 /** `value` as the schema has it. @throws {@link FileError} naming `where` in the file, and the key at fault */
 export function checkJson<T>(schema: z.ZodType<T>, value: unknown, path: string, where = ''): T {
+  checkDepth(value, path, where);
   const { data, error } = schema.safeParse(value);
   if (!error) return data;
   const { path: key, message } = error.issues[0]!;
@@ -40,6 +41,17 @@ export async function readJsonLines<T>(path: string, schema: z.ZodType<T>, onWar
     }
     return [checkJson(schema, value, path, `line ${at + 1}`)];
   });
+}
+
+/** Deeper than any file of ours, and shallow enough for whatever walks it. */
+const DEPTH = 64;
+
+function checkDepth(value: unknown, path: string, where: string): void {
+  let level = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > DEPTH) throw new FileError(path, `${where && `${where}: `}nested more than ${DEPTH} deep`);
+    level = level.flatMap((each) => (typeof each === 'object' && each !== null ? Object.values(each) : []));
+  }
 }
 
 async function textOf(path: string): Promise<string | undefined> {

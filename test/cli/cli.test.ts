@@ -43,7 +43,7 @@ test('amounts, as people read them', () => {
 
 test('checks are lines, and a sentence on what they come to', () => {
   const checks = [{ check: 'data', ok: true, message: '2 samples of 2 classes.', numbers: {} }, { check: 'gradients', ok: false, message: 'None.', numbers: {} }] as const;
-  const settings = { norm: 'linf', epsilon: 0.1, steps: 2, queries: 3, limit: 4, seed: 0, batchSize: 5 } as const;
+  const settings = { norm: 'linf', epsilon: 0.1, stepSize: 0.025, steps: 2, queries: 3, limit: 4, seed: 0, batchSize: 5 } as const;
   const output = new Output({ stdout: new Kept(), stderr: new Kept() }, { json: false });
   expect(checkLines({ ok: false, checks: [...checks], settings }, output)).toEqual([
     '', '  ✔ data       2 samples of 2 classes.', '  ✖ gradients  None.', '', 'One check fails: these numbers may be wrong.',

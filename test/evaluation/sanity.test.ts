@@ -46,7 +46,7 @@ describe('checkEvaluation', () => {
         'data', 'range', 'logits', 'deterministic', 'batch', 'clean', 'sensitivity', 'gradients', 'epsilon-0', 'large-epsilon', 'epsilons', 'steps', 'noise', 'black-box', 'ball',
       ]);
       expect(seen).toEqual(found.checks.map(({ check }) => check));
-      expect(found.settings).toEqual({ norm, epsilon, steps: 10, queries: 30, limit: 100, seed: 0, batchSize: 256 });
+      expect(found.settings).toEqual({ norm, epsilon, stepSize: epsilon / 4, steps: 10, queries: 30, limit: 100, seed: 0, batchSize: 256 });
       const numbers = new Map(found.checks.map((each) => [each.check, each.numbers]));
       expect(numbers.get('clean')).toEqual({ right: 16, total: 16, accuracy: 1, chance: 0.25 });
       using adversaries = await pgd(net, images, labels, { norm, epsilon, steps: 10 });

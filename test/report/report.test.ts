@@ -9,8 +9,8 @@ import { ArgumentRangeError, ArgumentTypeError, FileError, memory, presets, pret
 import { run } from '../../src/cli/run.js';
 import { html } from '../../src/report/html.js';
 import { ball, flatten, halfInterval, value } from '../../src/report/numbers.js';
-import { curvesOf, rowsOf, subjectsOf } from '../../src/report/results.js';
-import type { RunFiles } from '../../src/report/read.js';
+import { contradictions, curvesOf, rowsOf, subjectsOf } from '../../src/report/results.js';
+import { readRun, type RunFiles } from '../../src/report/read.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'report-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -48,7 +48,7 @@ beforeAll(async () => {
   expect((await cli('evaluate', plain, '--attacks', 'clean,pgd1', '--limit', '20')).code).toBe(0);
   expect((await cli('analyze', plain, '--limit', '20', '--steps', '1')).code).toBe(0);
   for (const [i, epsilon] of [0, 0.01, 8 / 255].entries()) await recordResult(plain, result('pgd20', 18 - 4 * i, 24, pgd(epsilon, 20)));
-  await recordResult(plain, result('autoattack', 1, 24, { attack: 'autoattack', norm: 'linf', epsilon: 8 / 255, attacks: [{ attack: 'apgd-ce', steps: 100 }, { attack: 'square', queries: 5000 }] }));
+  await recordResult(plain, result('autoattack', 1, 24, { attack: 'autoattack', norm: 'linf', epsilon: 8 / 255, attacks: [{ attack: 'apgd', loss: 'ce' }, { attack: 'apgd', loss: 'dlr-targeted', targets: 9 }, { attack: 'square', queries: 5000 }] }));
   for (const severity of [1, 2, 3, 4, 5]) await recordResult(plain, result(`gaussian-noise-${severity}`, 20 - severity, 24, {}));
   cpSync(plain, hostile, { recursive: true });
   await recordResult(hostile, result(HOSTILE, 1, 24, { [HOSTILE]: HOSTILE }, { data: HOSTILE }));
@@ -118,7 +118,7 @@ describe('the page', () => {
       expect(text).toContain(`${(100 * accuracy).toFixed(1)} %`);
     }
     expect(text).toContain('20 images of procedural, linf, epsilon 0.0314, step 0.00314, 1 step, random start');
-    expect(text).toContain('autoattack24 images of procedural, linf, epsilon 8/255, attacks apgd-ce + square');
+    expect(text).toContain('autoattack24 images of procedural, linf, epsilon 8/255, attacks apgd (ce) + apgd (dlr-targeted, 9) + square');
     expect(document.querySelector('#curves')!.textContent).toMatch(/8\/255\s*41\.7 % ±/);
     expect(document.querySelectorAll('#corruptions tbody tr')[0]!.textContent).toMatch(/gaussian-noise79\.2 %75\.0 %70\.8 %66\.7 %62\.5 %70\.8 %/);
   });
@@ -237,6 +237,19 @@ it.each<[string, Record<string, unknown>]>([
   const all = [...[0, 0.1, 0.2].map((epsilon) => pgd(epsilon, 20)), ...[0.3, 0.4].map((epsilon) => ({ ...pgd(epsilon, 20), ...other }))];
   const run = { name: 'a', results: all.map((settings) => ({ time: '2026-01-01T00:00:00Z', ...result('pgd20', 1, 4, settings) })) } as RunFiles;
   expect(curvesOf(subjectsOf([run])).map(({ lines }) => lines.map(({ points }) => [...points.keys()]))).toEqual([[[0, 0.1, 0.2]]]);
+});
+
+it('numbers of an earlier classifier are left out', async () => {
+  const at = join(folder, 'retrained');
+  cpSync(plain, at, { recursive: true });
+  const before = (await readRun(at, () => {})).results.length;
+  writeFileSync(join(at, 'classifier.safetensors'), 'another');
+  expect(await readRun(at, () => {})).toMatchObject({ results: [], stale: before });
+  await recordResult(at, result('clean', 3, 24, { attack: 'clean' }));
+  await recordResult(at, result('pgd9', 4, 24, pgd(0.1, 9)));
+  const run = await readRun(at, () => {});
+  expect(run.results.map(({ name }) => name)).toEqual(['clean', 'pgd9']);
+  expect(contradictions(subjectsOf([run]))).toEqual([expect.stringContaining('pgd9 has 4 of 24 images right, clean 3')]);
 });
 
 it('numbers as people read them', () => {

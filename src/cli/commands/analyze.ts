@@ -9,7 +9,7 @@ import { integer, real, type CommonOptions } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
-import { attackOptions, loadModel, measure, record } from './evaluate.js';
+import { attackOptions, loadModel, measure, measuredOf, record } from './evaluate.js';
 
 interface Options extends DataOptions {
   classifier?: string;
@@ -79,8 +79,9 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, pa
   progress.stop();
   await saveAnalysis(path, result, { data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', ...(there && { classifierFile: file }) });
   if (classifier && options.curves) {
+    const measured = await measuredOf(path, join(path, file), classifier, data);
     const add = async (settings: EvaluateOptions, what: string) =>
-      record(path, join(path, file), data.name, await measure(context, classifier, data.test, { norm, batchSize, limit, seed, ...settings }, `${basename(path)}, ${what}`));
+      record(path, measured, await measure(context, classifier, data.test, { norm, batchSize, limit, seed, ...settings }, `${basename(path)}, ${what}`));
     for (const each of EPSILONS) {
       const radius = each * (norm === 'l2' ? 16 : 1); // by which the default radii differ, nearly
       await add({ attacks: ['pgd20'], epsilon: radius, stepSize: radius / 4 }, `epsilon ${radius.toPrecision(3)}`);

@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { CorruptionReport, CorruptionScore, PublishedCorruption, Severity } from '../../index.js';
@@ -8,7 +7,7 @@ import { Interrupted } from '../interrupt.js';
 import { integer, list } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
-import { classifierFile, dataOf, loadModel, record } from './evaluate.js';
+import { dataOf, loadModel, measuredOf, record } from './evaluate.js';
 
 interface Options extends DataOptions {
   published?: string;
@@ -24,7 +23,7 @@ export const corruptions = define<Options>({
   summary: 'measure accuracy under common corruptions',
   description: 'Measures how many test images a classifier gets right under the fifteen common corruptions of Hendrycks and Dietterich (noise, blur, weather,\n' +
     'color, geometry) at five severities. They are made here, or read from a folder of CIFAR-10-C or CIFAR-100-C. Each number of a classifier in the folder\n' +
-    'of a run is added to its results.jsonl at once, and not measured again unless the classifier is newer.',
+    'of a run is added to its results.jsonl at once, and not measured again unless the classifier or the images are others.',
   arguments: [new Argument('<classifier>', 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt')],
   options: [
     ...dataOptions("the run's"),
@@ -49,15 +48,13 @@ export const corruptions = define<Options>({
     using data = await openData(context, options, dataOf(model, run));
     const { evaluateCorruptions, readResults } = await import('../../index.js');
     const done: CorruptionScore[] = [];
-    if (run && !again) {
-      const file = classifierFile(path!);
-      const { mtime } = await stat(join(run.folder, file));
+    const measured = run && await measuredOf(run.folder, path!, model, data);
+    if (run && measured && !again)
       for (const result of await readResults(run.folder)) {
         const { corruption, severity } = result.settings;
-        if (result.model === file && result.data === data.name && new Date(result.time) >= mtime && typeof corruption === 'string')
+        if (result.model === measured.model && result.sha256 === measured.sha256 && result.dataSha256 === measured.dataSha256 && typeof corruption === 'string')
           done.push({ type: corruption, severity, ...result } as unknown as CorruptionScore);
       }
-    }
     using progress = new Progress(output, { label: 'Corrupting', rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
     const stopped = (error: unknown): never => {
       if (error instanceof Interrupted && run) error.message = `stopped. What was measured is in ${join(run.folder, 'results.jsonl')}; the same command goes on from there`;
@@ -65,7 +62,7 @@ export const corruptions = define<Options>({
     };
     const report = await evaluateCorruptions(model, data.test, {
       types, severities, source: published ?? 'generated', seed, limit, batchSize, done, signal,
-      onScore: async (score) => { if (run) await record(run.folder, path!, data.name, { [`${score.type}-${score.severity}`]: score }); },
+      onScore: async (score) => { if (run) await record(run.folder, measured!, { [`${score.type}-${score.severity}`]: score }); },
       onProgress: ({ name, done: images, total }) => progress.outOf(total).update(images, name),
     }).catch(stopped);
     progress.stop();

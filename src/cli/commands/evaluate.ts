@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
-import { basename, extname } from 'node:path';
+import { basename, extname, join } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { AttackName, AttackSettings, Classifier, EvaluateOptions, Model, Score, Split } from '../../index.js';
+import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../../index.js';
 import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
@@ -67,6 +67,12 @@ export const evaluate = define<Options>({
     const common = { norm, batchSize, limit, seed };
     const { checkOptions, hasOption } = await import('../../attack/named.js');
     checkOptions(attacks, { stepSize, restarts }, flag);
+    // What was loaded is what is measured, whatever lies at its name by the end.
+    const measured = run && await measuredOf(run.folder, path!, model, data);
+    // The checks are short and refuse what cannot be: before hours of attacks.
+    const checked = options.check && await examine(context, model, data.test, {
+      norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, batchSize, limit, seed,
+    });
     const [descents, others] = [attacks.filter((name) => DESCENT.test(name)), attacks.filter((name) => !DESCENT.test(name))];
     const found: Record<string, Score> = {
       ...(descents.length > 0 && await measure(context, model, data.test, {
@@ -75,8 +81,7 @@ export const evaluate = define<Options>({
       ...(others.length > 0 && await measure(context, model, data.test, { ...common, attacks: others, restarts: others.some((name) => hasOption(name, 'restarts')) ? restarts : undefined, epsilon, state })),
     };
     const scores = Object.fromEntries(attacks.map((name) => [name, found[name]!]));
-    if (run) await record(run.folder, path!, data.name, scores);
-    const checked = options.check && await examine(context, model, data.test, { norm, epsilon: epsilon ?? recorded?.epsilon, batchSize, limit, seed });
+    if (run) await record(run.folder, measured!, scores);
     context.output.result({ model: path, data: data.name, scores, ...(checked && { check: checked }) }, [
       ...table([
         ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
@@ -88,6 +93,7 @@ export const evaluate = define<Options>({
         ]),
       ]),
       ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
+      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack?.warnings ?? []).map((warning) => `Warning: ${warning}`)),
       ...(checked ? checkLines(checked, context.output) : []),
     ]);
     return checked && !checked.ok ? 1 : 0;
@@ -108,12 +114,20 @@ export const flag = (option: string): string => `--${option.replace(/[A-Z]/g, (l
 /** The name of the classifier's file in the folder of a run. */
 export const classifierFile = (path: string): string => (statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path));
 
+/** What lines of results.jsonl say of the classifier at `path` and of the data. */
+export async function measuredOf(folder: string, path: string, model: Model, data: Dataset): Promise<Pick<Result, 'model' | 'sha256' | 'mode' | 'data' | 'dataSha256'>> {
+  const [{ fileSha256 }, { splitSha256 }] = await Promise.all([import('../../runtime/files.js'), import('../../data/hash.js')]);
+  const file = classifierFile(path);
+  return {
+    model: file, sha256: await fileSha256(join(folder, file)), mode: 'finetuning' in model ? (model as Classifier).finetuning?.mode : undefined,
+    data: data.name, dataSha256: splitSha256(data.test),
+  };
+}
+
 /** Adds the scores of a classifier in a run's folder to its results.jsonl. */
-export async function record(folder: string, path: string, data: string, scores: Record<string, Omit<Score, 'settings'> & { settings: object }>): Promise<void> {
+export async function record(folder: string, measured: Awaited<ReturnType<typeof measuredOf>>, scores: Record<string, Omit<Score, 'settings'> & { settings: object }>): Promise<void> {
   const { recordResult } = await import('../../index.js');
-  const model = classifierFile(path);
-  const mode = (/-(alf|aff)\.safetensors$/.exec(model)?.[1] ?? 'slf') as 'slf' | 'alf' | 'aff';
-  for (const [name, { accuracy, correct, total, settings }] of Object.entries(scores)) await recordResult(folder, { model, mode, data, name, accuracy, correct, total, settings: { ...settings } });
+  for (const [name, { accuracy, correct, total, settings }] of Object.entries(scores)) await recordResult(folder, { ...measured, name, accuracy, correct, total, settings: { ...settings } });
 }
 
 /** The settings of a score, as the table shows them. */
