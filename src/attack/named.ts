@@ -41,8 +41,7 @@ export interface NamedAttack {
   run(model: AttackModel, images: Tensor, labels: Tensor, samples: Tensor, watch: Watch): Promise<Tensor>;
 }
 
-/** @internal */
-export const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
+const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
 
 /** Which of these options an attack has. */
 const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts'], apgd: ['restarts'], fab: ['restarts'], square: ['restarts'] } as const;
@@ -61,8 +60,8 @@ export function checkOptions(names: readonly string[], given: NamedAttackOptions
       throw new ArgumentRangeError(argument(option), `left out, since ${attacks.map((name) => `'${name}'`).join(', ')} ${attacks.length > 1 ? 'have' : 'has'} none`, describe(given[option]));
 }
 
-/** The attack of that name. `argument` names the name in errors. @internal */
-export function namedAttack(name: unknown, given: NamedAttackOptions, argument: string): NamedAttack {
+/** The attack of that name. Errors call the name `argument`, and tell of `others` that may stand there. @internal */
+export function namedAttack(name: unknown, given: NamedAttackOptions, argument: string, others: readonly string[] = []): NamedAttack {
   if (typeof name !== 'string') throw new ArgumentTypeError(argument, 'a name', describe(name));
   const { norm, epsilon, stepSize, randomStart, restarts, seed, batchSize } = given;
   const ball = { norm, epsilon, batchSize } as const;
@@ -75,9 +74,9 @@ export function namedAttack(name: unknown, given: NamedAttackOptions, argument: 
     return { settings: { attack: 'apgd', ...settings }, run: (model, images, labels, samples, watch) => runApgd(model, images, labels, settings, watch, samples) };
   };
   const [, kind, steps] = /^(pgd|mim)([1-9]\d{0,4})$/.exec(name) ?? [];
-  switch (kind ?? name) {
-    case 'pgd': return descent('pgd', resolvePgdOptions({ ...ball, steps: Number(steps), stepSize, randomStart, restarts, seed }));
-    case 'mim': return descent('mim', resolveMimOptions({ ...ball, steps: Number(steps) }));
+  if (kind === 'pgd') return descent(kind, resolvePgdOptions({ ...ball, steps: Number(steps), stepSize, randomStart, restarts, seed }));
+  if (kind === 'mim') return descent(kind, resolveMimOptions({ ...ball, steps: Number(steps) }));
+  switch (name) {
     case 'fgsm': return descent('fgsm', resolveFgsmOptions({ ...ball }));
     case 'apgd-ce': return auto('ce');
     case 'apgd-dlr': return auto('dlr');
@@ -95,6 +94,6 @@ export function namedAttack(name: unknown, given: NamedAttackOptions, argument: 
       const settings = resolveCarliniWagnerOptions({ epsilon: resolveBall(ball).epsilon, batchSize });
       return { settings: { attack: 'cw', norm, ...settings }, run: (model, images, labels, _, watch) => runCarliniWagner(model, images, labels, settings, watch) };
     }
-    default: throw new ArgumentRangeError(argument, ATTACK_NAMES, describe(name));
+    default: throw new ArgumentRangeError(argument, [...others.map((each) => `'${each}'`), ATTACK_NAMES].join(', '), describe(name));
   }
 }

@@ -77,7 +77,7 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
   if (!Array.isArray(attacks)) throw new ArgumentTypeError('options.attacks', 'an array of names', describe(attacks));
   if (attacks.length === 0) throw new ArgumentRangeError('options.attacks', 'at least one name', '[]');
   const plans = attacks.map((name: AttackName, i) => ({
-    name, correct: 0, attack: name === 'clean' || name === 'autoattack' ? undefined : namedAttack(name, given, `options.attacks[${i}]`),
+    name, correct: 0, attack: name === 'clean' || name === 'autoattack' ? undefined : namedAttack(name, given, `options.attacks[${i}]`, ['clean', 'autoattack']),
   }));
   checkOptions(attacks, given);
   const named = (name: AttackName) => plans.some((plan) => plan.name === name);

@@ -144,11 +144,12 @@ class Run {
     const { plan, folder } = this;
     await this.resolve();
     const { config } = this;
-    const warnings = [...unreached(config), ...await folder.describe(config)];
     this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, heads: this.method.heads?.(config), seed: deriveSeed(config.seed, 'initialisation') });
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
     this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });
 
+    // Recorded only once nothing given can be refused any more: a start that fails leaves no run behind.
+    const warnings = [...unreached(config), ...await folder.describe(config)];
     const lengths = plan.resume ? await this.restore(warnings) : EMPTY;
     await folder.openMetrics(lengths);
     for (const message of warnings) yield { type: 'warning', message };

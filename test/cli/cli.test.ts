@@ -77,6 +77,7 @@ test.each([
   [['evaluate', 'nowhere.safetensors', '--data', 'procedural'], 1, /^$/, /^a-infonce evaluate: nowhere\.safetensors: no such file\n$/],
   [['pretrain', '--preset', 'advcl-cifar10'], 2, /^$/, /advcl-cifar10 learns from pseudo-labels: --pseudo-labels <file>\. Make one .*:\n  a-infonce cluster <encoder> --data cifar10 --out labels\.safetensors\n/],
   [['pretrain', '--preset', 'advcl-cifar10', '--data', 'procedural', '--pseudo-labels', 'nowhere.safetensors'], 2, /^$/, /there is no nowhere\.safetensors.*--data procedural --out nowhere\.safetensors\n/s],
+  [['pretrain', '--preset', 'advcl-cifar10', '--limit', '64'], 2, /^$/, /cluster <encoder> --data cifar10 --limit 64 --k 2,10,50 --out labels/],
   [['pretrain', '--preset', 'rocl-cifar10', '--pseudo-labels', 'labels.safetensors'], 2, /^$/, /--pseudo-labels: rocl-cifar10 learns from none/],
 ])('%j ends with %d', async (args, code, stdout, stderr) => {
   const streams = { stdout: new Kept(), stderr: new Kept() };

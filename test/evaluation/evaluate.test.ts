@@ -114,6 +114,8 @@ describe('evaluate', () => {
   });
 
   it('names bad arguments', async () => {
+    for (const name of ['pgd', 'mim', 'pgd0', 'cleen'])
+      await expect(evaluate(net, data, { attacks: ['clean', name as 'pgd20'] })).rejects.toThrow(`options.attacks[1]: expected 'clean', 'autoattack', 'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw', got '${name}'`);
     const fails = async (argument: string, type: typeof ArgumentRangeError | typeof ArgumentTypeError, options: unknown, from: unknown = data) => {
       const running = scope(() => evaluate(net, from as never, options as never));
       await expect(running).rejects.toBeInstanceOf(type);

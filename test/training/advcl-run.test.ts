@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -105,5 +105,8 @@ describe('a run of AdvCL', () => {
     await expect(withLabels({ path: nothing })).rejects.toThrow(/nothing\.safetensors: no such file/);
     await expect(withLabels({ path: short, classes: [2, 5] })).rejects.toThrow(/labels of 20 images/);
     await expect(withLabels({ path, classes: [2, 7] })).rejects.toThrow(/expected those of 2, 7 clusters, got 2, 5, 10/);
+    const out = fresh();
+    await expect(all(tiny(out, { overrides: { ...overrides, pseudoLabels: { path: short, classes: [2, 5] } } as Overrides<AdvclConfig> }))).rejects.toThrow();
+    expect(existsSync(join(out, 'config.json'))).toBe(false); // so that the corrected call may begin there
   });
 });

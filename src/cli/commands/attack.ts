@@ -100,7 +100,7 @@ async function make(
     return { adversarial: await runPgd(model, images, labels, settings, watch as PgdOptions), settings: { attack: name, ...settings }, warnings: [] };
   }
   const { rowsOf } = await import('../../attack/samples.js');
-  const { settings, run } = namedAttack(name, descent, '--attack');
+  const { settings, run } = namedAttack(name, descent, '--attack', ['pgd', 'autoattack']);
   return { adversarial: await run(model, images, labels, rowsOf([...Array(images.shape[0]).keys()]), watch), settings, warnings: [] };
 }
 

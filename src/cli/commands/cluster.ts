@@ -60,6 +60,9 @@ export const cluster = define<Options>({
     const { cluster: find, writePseudoLabels } = await import('../../index.js');
     const bars: { encode?: Progress; cluster?: Progress } = {};
     const wanted = k ?? CLUSTERS;
+    const images = data.train.length, fitting = wanted.filter((each) => each <= images);
+    if (fitting.length < wanted.length)
+      throw new UsageError(`--k: expected at most ${images}, the number of images, got ${wanted.join(',')}. Those that fit: --k ${fitting.join(',') || Math.min(10, images)}`);
     try {
       using found = await find(model, data, {
         k: wanted, algorithm, batchSize, restarts, maxIterations, branch, seed, signal, encoder: from,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Dataset, PretrainConfig, PretrainEvent, PretrainOptions, PresetName } from '../../index.js';
+import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
@@ -79,7 +80,7 @@ export const pretrain = define<Options>({
     if (preset !== undefined && options.pseudoLabels !== undefined && Object.hasOwn(presets, preset) && presets[preset as PresetName].method !== 'advcl')
       throw new UsageError(`--pseudo-labels: ${preset} learns from none; the advcl-* presets do`);
     const config = preset === undefined ? undefined : resolveConfig(preset as PresetName, changesOf({ ...options, set }));
-    if (config?.method === 'advcl' && !options.resume) requireLabels(config, options.data ?? config.data.name);
+    if (config?.method === 'advcl' && !options.resume) requireLabels(config, options.data ?? config.data.name, options.limit);
     const asked = config?.data;
     const out = options.out ?? join('runs', preset!);
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
@@ -143,10 +144,12 @@ export async function train(
 }
 
 /** Throws what to type when there is no file of pseudo-labels for a run that learns from them. */
-function requireLabels({ preset, pseudoLabels: { path, weight } }: Extract<PretrainConfig, { method: 'advcl' }>, data: string): void {
+function requireLabels({ preset, pseudoLabels: { path, weight, classes } }: Extract<PretrainConfig, { method: 'advcl' }>, data: string, limit: number | undefined): void {
   if (weight === 0 || (path !== undefined && existsSync(path))) return;
+  const counts = classes.filter((k) => k <= (limit ?? Infinity));
+  const part = `${limit === undefined ? '' : ` --limit ${limit}`}${String(counts) === String(CLUSTERS) || counts.length === 0 ? '' : ` --k ${counts.join(',')}`}`;
   throw new UsageError(`${path === undefined ? `${preset} learns from pseudo-labels: --pseudo-labels <file>` : `--pseudo-labels: there is no ${path}`}. Make one from the features of an encoder:\n` +
-    `  a-infonce cluster <encoder> --data ${typed(data)} --out ${typed(path ?? 'labels.safetensors')}\nor go without: --set pseudoLabels.weight=0`);
+    `  a-infonce cluster <encoder> --data ${typed(data)}${part} --out ${typed(path ?? 'labels.safetensors')}\nor go without: --set pseudoLabels.weight=0`);
 }
 
 async function listPresets({ output }: Context): Promise<void> {
