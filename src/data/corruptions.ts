@@ -15,7 +15,8 @@ export const EXTRA_CORRUPTIONS = ['speckle-noise', 'gaussian-blur', 'spatter', '
 export type PublishedCorruption = CorruptionName | (typeof EXTRA_CORRUPTIONS)[number];
 
 const LABELS = 'labels.npy';
-const fileOf = (folder: string, type: PublishedCorruption) => join(folder, `${type.replaceAll('-', '_')}.npy`);
+/** @internal */
+export const publishedFile = (folder: string, type: PublishedCorruption) => join(folder, `${type.replaceAll('-', '_')}.npy`);
 
 /** A folder of published corruptions, as {@link openCorruptions} found it. Nothing but the labels is kept in memory. */
 export interface CorruptedSet {
@@ -43,17 +44,17 @@ export async function openCorruptions(folder: string): Promise<CorruptedSet> {
   const root = resolve(check.string('folder', folder));
   if ((await kindOf(root)) !== 'folder') throw new FileError(root, 'there is no such folder');
   const types: PublishedCorruption[] = [];
-  for (const type of [...CORRUPTIONS, ...EXTRA_CORRUPTIONS]) if ((await kindOf(fileOf(root, type))) === 'file') types.push(type);
+  for (const type of [...CORRUPTIONS, ...EXTRA_CORRUPTIONS]) if ((await kindOf(publishedFile(root, type))) === 'file') types.push(type);
   const [first] = types;
   if (first === undefined) throw new FileError(root, `expected files of CIFAR-10-C or CIFAR-100-C (gaussian_noise.npy, ..., ${LABELS}), got none`);
 
-  const [rows, side] = (await readNpyHeader(fileOf(root, first))).shape as [number, number];
+  const [rows, side] = (await readNpyHeader(publishedFile(root, first))).shape as [number, number];
   for (const type of types) {
-    const { dtype, shape } = await readNpyHeader(fileOf(root, type));
+    const { dtype, shape } = await readNpyHeader(publishedFile(root, type));
     const fits = dtype === 'uint8' && shape.length === 4 && shape[3] === 3 && shape[1] === shape[2] && shape[0]! > 0 && shape[0]! % SEVERITIES.length === 0;
-    if (!fits) throw new FileError(fileOf(root, type), `expected uint8 of shape [5 n, S, S, 3], got ${dtype} of shape [${shape.join(', ')}]`);
+    if (!fits) throw new FileError(publishedFile(root, type), `expected uint8 of shape [5 n, S, S, 3], got ${dtype} of shape [${shape.join(', ')}]`);
     if (shape[0] !== rows || shape[1] !== side)
-      throw new FileError(fileOf(root, type), `expected shape [${rows}, ${side}, ${side}, 3] as in ${first}, got [${shape.join(', ')}]`);
+      throw new FileError(publishedFile(root, type), `expected shape [${rows}, ${side}, ${side}, 3] as in ${first}, got [${shape.join(', ')}]`);
   }
   const length = rows / SEVERITIES.length;
   const labels = await readLabels(join(root, LABELS), length);
@@ -62,9 +63,9 @@ export async function openCorruptions(folder: string): Promise<CorruptedSet> {
     async open(type, severity) {
       check.oneOf('type', type, [...CORRUPTIONS, ...EXTRA_CORRUPTIONS]);
       check.integer('severity', severity, { min: 1, max: SEVERITIES.length });
-      const { data, shape } = await readNpy(fileOf(root, type), { start: (severity - 1) * length, end: severity * length });
+      const { data, shape } = await readNpy(publishedFile(root, type), { start: (severity - 1) * length, end: severity * length });
       if (!(data instanceof Uint8Array) || shape.join() !== [length, side, side, 3].join())
-        throw new FileError(fileOf(root, type), 'it is another file than the one that was opened');
+        throw new FileError(publishedFile(root, type), 'it is another file than the one that was opened');
       return scope(() => Split.own(
         ops.aten.contiguous(ops.aten.permute(tensor(data, { shape }), [0, 3, 1, 2])),
         tensor(BigInt64Array.from(labels, BigInt), { shape: [length] }),

@@ -1,9 +1,10 @@
 /** Accuracy of a classifier on common corruptions. */
 import { type AttackModel, checkFunction } from '../attack/attack.js';
 import { CORRUPTIONS, SEVERITIES, checkCorruptible, corruptBytes, type CorruptionName, type Severity } from '../data/corrupt.js';
-import { EXTRA_CORRUPTIONS, openCorruptions, type CorruptedSet, type PublishedCorruption } from '../data/corruptions.js';
+import { EXTRA_CORRUPTIONS, openCorruptions, publishedFile, type CorruptedSet, type PublishedCorruption } from '../data/corruptions.js';
 import { Split, toFloat } from '../data/dataset.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
+import { fileSha256 } from '../runtime/files.js';
 import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
@@ -22,7 +23,7 @@ export interface CorruptionScore {
 
 export type CorruptionSettings =
   | { corruption: PublishedCorruption; severity: Severity; limit: number; source: 'generated'; seed: number }
-  | { corruption: PublishedCorruption; severity: Severity; limit: number; source: 'published'; folder: string };
+  | { corruption: PublishedCorruption; severity: Severity; limit: number; source: 'published'; folder: string; /** Of the type's file, in hexadecimal. */ sha256: string | undefined };
 
 /** What {@link evaluateCorruptions} measured. */
 export interface CorruptionReport {
@@ -103,9 +104,11 @@ export async function evaluateCorruptions(model: AttackModel, data: Split, optio
   if (source === 'generated') checkCorruptible('data', data.pixels);
   const published = source === 'generated' ? undefined : await openPublished(source, data, types);
 
+  const files = new Map<string, string | undefined>();
+  for (const type of published ? types : []) files.set(type, await fileSha256(publishedFile(published!.folder, type)));
   const cells = types.flatMap((type) => severities.map((severity) => {
     const settings: CorruptionSettings = published
-      ? { corruption: type, severity, limit, source: 'published', folder: published.folder }
+      ? { corruption: type, severity, limit, source: 'published', folder: published.folder, sha256: files.get(type) }
       : { corruption: type, severity, limit, source: 'generated', seed };
     return { type, severity, settings, known: done.find((score) => sameSettings(score.settings, settings) && score.total === limit) };
   }));

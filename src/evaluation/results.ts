@@ -20,6 +20,7 @@ const schema = z.object({
   correct: z.int().min(0),
   total: z.int().min(1),
   settings: z.record(z.string(), z.unknown()),
+  warnings: z.array(z.string()).optional(),
 }).refine(({ accuracy, correct, total }) => correct <= total && Math.abs(accuracy - correct / total) < 1e-9, { path: ['accuracy'], message: 'expected correct / total' });
 
 /** One measured number and everything needed to obtain it again. */
@@ -45,6 +46,8 @@ export interface Result {
   total: number;
   /** The attack's or corruption's every value: plain JSON. */
   settings: Record<string, unknown>;
+  /** Why the number may be wrong, as AutoAttack found: see {@link autoAttack}. */
+  warnings?: string[] | undefined;
 }
 
 /**

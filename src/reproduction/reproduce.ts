@@ -10,7 +10,7 @@ import { readResults, recordResult, type Result } from '../evaluation/results.js
 import { Classifier } from '../model/classifier.js';
 import { Encoder } from '../model/encoder.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
-import { atomically } from '../runtime/files.js';
+import { atomically, fileSha256 } from '../runtime/files.js';
 import type { JobOptions } from '../runtime/job.js';
 import { readJson } from '../runtime/json.js';
 import { scope } from '../tensor/scope.js';
@@ -116,7 +116,7 @@ interface Plan {
   signal: AbortSignal;
 }
 
-const score = z.object({ name: z.string(), accuracy: z.number(), correct: z.int(), total: z.int(), settings: z.record(z.string(), z.unknown()) });
+const score = z.object({ name: z.string(), accuracy: z.number(), correct: z.int(), total: z.int(), settings: z.record(z.string(), z.unknown()), sha256: z.string().optional() });
 /** What `cell-<mode>.json` holds: the numbers, the config.json of the encoder, and the SHA-256 of the test images and their labels. */
 const measured = z.object({
   cell: z.object({ data: z.string(), seed: z.int(), method: z.enum(METHODS), variant: z.enum(VARIANTS), mode: z.enum(MODES) }),
@@ -231,7 +231,7 @@ class Reproduction {
   /** Adds to results.jsonl what it does not hold yet of a cell. */
   private async record({ cell, test, scores }: Measured): Promise<void> {
     const folder = this.folderOf(cell), model = classifierFile(cell.mode);
-    const identity = ({ model, name, correct, total, settings }: Omit<Result, 'time'>) => JSON.stringify([model, name, correct, total, settings]);
+    const identity = ({ model, sha256, name, correct, total, settings }: Omit<Result, 'time'>) => JSON.stringify([model, sha256, name, correct, total, settings]);
     const known = new Set((await readResults(folder, { onWarning: (message) => this.tell({ type: 'warning', message }) })).map(identity));
     for (const score of Object.values(scores)) {
       const line = { model, mode: cell.mode, data: cell.data, dataSha256: test, ...score };
@@ -355,6 +355,7 @@ class Reproduction {
     const folder = this.folderOf(cell);
     const { evaluation: { pgd20, autoattack } } = await configIn(folder);
     using classifier = await Classifier.load(path);
+    const digest = await fileSha256(path);
     await this.requireFinetuned(path, classifier, cell);
     const progress = this.stage('evaluate', cell, cell.mode);
     for (const measure of missing) {
@@ -367,7 +368,7 @@ class Reproduction {
         onProgress: ({ done, total }) => progress(done / total, measure.toUpperCase()),
       });
       const { accuracy, correct, total, settings } = scores[name]!;
-      yield { [measure]: { name, accuracy, correct, total, settings: { ...settings } } };
+      yield { [measure]: { name, accuracy, correct, total, settings: { ...settings }, sha256: digest } };
     }
   }
 }

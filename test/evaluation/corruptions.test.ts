@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -96,7 +97,12 @@ describe('evaluateCorruptions', () => {
     const made = await evaluateCorruptions(model, test, { types: ['contrast'] });
     const read = await evaluateCorruptions(model, test, { types: ['contrast', 'spatter'], source: root });
     expect(read.scores.slice(0, 5).map(({ correct }) => correct)).toEqual(made.scores.map(({ correct }) => correct));
-    expect(read.scores[7]!.settings).toEqual({ corruption: 'spatter', severity: 3, limit: rows, source: 'published', folder: root });
+    expect(read.scores[7]!.settings).toEqual({ corruption: 'spatter', severity: 3, limit: rows, source: 'published', folder: root, sha256: createHash('sha256').update(readFileSync(join(root, 'spatter.npy'))).digest('hex') });
+    // Other images in the place of the first are measured.
+    writeFileSync(join(root, 'spatter.npy'), npyFile('|u1', [5 * rows, 32, 32, 3], Buffer.concat(blocks.toReversed())));
+    const again: string[] = [];
+    await evaluateCorruptions(model, test, { types: ['contrast', 'spatter'], source: root, done: read.scores, onScore: ({ type }) => void again.push(type) });
+    expect(again).toEqual(Array(5).fill('spatter'));
     await expect(evaluateCorruptions(model, test, { source: root })).rejects.toThrow('expected files for gaussian-noise');
     await expect(evaluateCorruptions(model, data.test, { types: ['contrast'], source: root })).rejects.toBeInstanceOf(FileError);
     writeFileSync(join(root, 'labels.npy'), npyFile('|u1', [rows], labels.with(2, labels[2]! + 1)));

@@ -3,6 +3,7 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { record } from '../../src/cli/commands/evaluate.js';
 import { FileError, readResults, recordResult, type Result } from 'a-infonce';
 
 let folder: string;
@@ -18,6 +19,13 @@ test('what is recorded is read, in order; without a file there is nothing', asyn
   expect(first).toEqual({ ...line, time: '2026-01-02T03:04:05.678Z' });
   expect(second).toMatchObject({ name: 'clean' });
   expect(Math.abs(Date.now() - Date.parse(second!.time))).toBeLessThan(60_000);
+});
+
+test('why a number may be wrong is recorded with it', async () => {
+  const { model, data, accuracy, correct, total, settings } = line, score = { accuracy, correct, total, settings };
+  const of = (warnings: string[]) => ({ ...score, autoAttack: { attacks: [], brokenBy: [], warnings, secondsPerImage: 1 } }) as unknown as Parameters<typeof record>[2][string];
+  await record(folder, { model, data } as Parameters<typeof record>[1], { clean: score, autoattack: of(['masked']), sure: of([]) });
+  expect((await readResults(folder)).map(({ name, warnings }) => [name, warnings])).toEqual([['clean', undefined], ['autoattack', ['masked']], ['sure', undefined]]);
 });
 
 test('a line without its end is passed over, and the next one is whole', async () => {

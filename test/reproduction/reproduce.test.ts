@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -143,6 +144,8 @@ describe('reproduce', () => {
     expect(readFileSync(join(folder, 'grid', 'table1.md'), 'utf8')).toMatch(/^\| data \| method \| SLF SA \| SLF RA \| ALF SA \|\n/);
 
     // Killed between the cell's file and results.jsonl, or with the cell's file lost: nothing is missing, nothing is there twice.
+    expect((await readResults(run)).map(({ sha256 }) => sha256)).toEqual(['', '', '-alf'].map((mode) =>
+      createHash('sha256').update(readFileSync(join(run, `classifier${mode}.safetensors`))).digest('hex')));
     const lines = (await readResults(run)).map(({ model, name, correct }) => [model, name, correct]);
     expect(lines.map(([model, name]) => [model, name])).toEqual([['classifier.safetensors', 'clean'], ['classifier.safetensors', 'pgd20'], ['classifier-alf.safetensors', 'clean']]);
     const [first, second, third] = readFileSync(results, 'utf8').trim().split('\n');

@@ -125,9 +125,10 @@ export async function measuredOf(folder: string, path: string, model: Model, dat
 }
 
 /** Adds the scores of a classifier in a run's folder to its results.jsonl. */
-export async function record(folder: string, measured: Awaited<ReturnType<typeof measuredOf>>, scores: Record<string, Omit<Score, 'settings'> & { settings: object }>): Promise<void> {
+export async function record(folder: string, measured: Awaited<ReturnType<typeof measuredOf>>, scores: Record<string, Pick<Score, 'accuracy' | 'correct' | 'total' | 'autoAttack'> & { settings: object }>): Promise<void> {
   const { recordResult } = await import('../../index.js');
-  for (const [name, { accuracy, correct, total, settings }] of Object.entries(scores)) await recordResult(folder, { ...measured, name, accuracy, correct, total, settings: { ...settings } });
+  for (const [name, { accuracy, correct, total, settings, autoAttack: { warnings = [] } = {} }] of Object.entries(scores))
+    await recordResult(folder, { ...measured, name, accuracy, correct, total, settings: { ...settings }, ...(warnings.length > 0 && { warnings }) });
 }
 
 /** The settings of a score, as the table shows them. */
