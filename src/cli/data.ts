@@ -2,10 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Option } from 'commander';
-import type { Dataset, OpenOptions, PretrainConfig } from '../index.js';
+import type { Classifier, Dataset, Encoder, Model, OpenOptions, PretrainConfig } from '../index.js';
 import type { Context } from './command.js';
 import { UsageError } from './failure.js';
 import { integer } from './options.js';
+import { counted } from './output.js';
 import { Progress } from './progress.js';
 
 export interface DataOptions {
@@ -51,6 +52,13 @@ export async function recordedRun(path: string): Promise<RecordedRun | undefined
       // No run is there, or it is not ours: then the data has to be named.
     }
   return undefined;
+}
+
+/** Throws unless the images have as many channels as the network takes; a TorchScript model does not tell. */
+export function requireChannels({ name, channels }: Dataset, model: Model | Encoder): void {
+  if (!('config' in model)) return;
+  const { config } = model as Classifier | Encoder, taken = 'encoder' in config ? config.encoder.channels : config.channels;
+  if (channels !== taken) throw new UsageError(`--data: ${name} has ${counted(channels, 'channel')}, the network takes ${taken}`);
 }
 
 /** Opens what --data names, else `recorded`; the images of a folder that is not `recorded` are resized to `fallbackSize`, if any. */

@@ -1,6 +1,6 @@
 /** Paths that commands print, and the folders they choose. */
 import { constants, existsSync, statSync } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
+import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { CommandError, UsageError } from './failure.js';
 
@@ -17,20 +17,52 @@ export function beside(path: string, file: string): string {
   return join(statSync(path, { throwIfNoEntry: false })?.isDirectory() ? path : dirname(path), file);
 }
 
-/** Throws what is wrong with the place of a file that is to be written, before anything takes time; `inputs` are not to be overwritten. */
-export async function checkPlace(path: string, inputs: (string | undefined)[] = []): Promise<void> {
+/** Throws what is wrong with the place of a file that is to be written, before anything takes time; `inputs` are not to be overwritten, and `name` is one for it. */
+export async function checkPlace(path: string, inputs: (string | undefined)[], name: string): Promise<void> {
   const folder = await stat(dirname(path)).catch((error: NodeJS.ErrnoException) => {
     throw error.code === 'ENOENT' ? new CommandError(`${path}: there is no folder ${dirname(path)}. Type: mkdir -p ${typed(dirname(path))}`) : error;
   });
   if (!folder.isDirectory()) throw new CommandError(`${path}: ${dirname(path)} is not a folder`);
   await access(dirname(path), constants.W_OK);
   const there = await stat(path).catch(() => undefined);
-  if (there?.isDirectory()) throw new CommandError(`${path}: it is a folder. Name a file in it: --out ${typed(join(path, 'name.safetensors'))}`);
+  if (there?.isDirectory()) throw new CommandError(`${path}: it is a folder. Name a file in it: --out ${typed(join(path, name))}`);
   for (const input of inputs) {
     const read = input === undefined ? undefined : await stat(input).catch(() => undefined);
     if (there && read?.dev === there.dev && read.ino === there.ino) throw new UsageError(`${path} is what is read: it would be overwritten. Choose another --out`);
   }
 }
+
+/** Throws what to type when there is nothing at `path`, no run that is over, or a folder of several; `expected` is what should be there. */
+export async function checkSource(path: string, expected: string): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  if (!there) throw new CommandError(`${path}: there is no such file or folder. Expected ${expected}; a-infonce pretrain makes runs`);
+  if (!there.isDirectory()) return;
+  const why = reproduced(path, await configOf(path)) ?? unfinished(path);
+  if (why !== undefined) throw new CommandError(why);
+  const names = await readdir(path);
+  if (names.some((name) => /^config\.json$|\.safetensors$/.test(name))) return;
+  const runs = names.sort().map((name) => join(path, name)).filter((each) => existsSync(join(each, 'config.json')));
+  if (runs.length > 0) throw new CommandError(`${path}: a folder of runs, not a run. Name one of them: ${runs.slice(0, 5).map(typed).join(', ')}${runs.length > 5 ? ', ...' : ''}`);
+}
+
+/** Those of `paths`, as of `runs/*`, that are no reproductions; `warn` hears where the runs of one are. */
+export async function withoutReproductions(paths: string[], warn: (message: string) => void): Promise<string[]> {
+  const whys = await Promise.all(paths.map(async (path) => reproduced(path, await configOf(path))));
+  const runs = paths.filter((_, at) => whys[at] === undefined);
+  if (runs.length === 0) throw new UsageError(whys[0]!);
+  for (const why of whys) if (why !== undefined) warn(`passed over ${why}`);
+  return runs;
+}
+
+/** What to type when the run in the folder `path` is not over. */
+export const unfinished = (path: string): string | undefined =>
+  (existsSync(join(path, 'config.json')) && !existsSync(join(path, 'encoder.safetensors')) && !existsSync(join(path, 'classifier.safetensors'))
+    ? `the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume` : undefined);
+
+const reproduced = (path: string, config: unknown): string | undefined =>
+  ((config as { reproduction?: unknown } | undefined)?.reproduction === undefined ? undefined : `${path}: a reproduction, not a run. Its runs: ${typed(path)}/*/*/*-*`);
+
+const configOf = (path: string): Promise<unknown> => readFile(join(path, 'config.json'), 'utf8').then(JSON.parse).catch(() => undefined);
 
 /** A path as one types it in a shell. */
 export const typed = (path: string): string => (/^[\w./+=:@%-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);

@@ -200,6 +200,37 @@ it('the commands print a table, or JSON', async () => {
   expect(memory().tensors).toBe(0);
 });
 
+it('passes over a reproduction, and analyze over runs that are not finished; alone each says what to type', async () => {
+  const [table, begun, dark, out] = ['table1', 'begun', 'dark', 'some.html'].map((name) => join(folder, name)) as [string, string, string, string];
+  for (const at of [table, begun, dark]) mkdirSync(at);
+  writeFileSync(join(table, 'config.json'), JSON.stringify({ reproduction: 'table1', scale: 'small' }));
+  cpSync(join(plain, 'config.json'), join(begun, 'config.json'));
+  const { stdout } = await cli('report', table, plain, '--out', out, '--json');
+  expect(JSON.parse(stdout)).toMatchObject({ runs: 1 });
+  expect((await cli('report', table, plain, '--out', out)).stderr).toContain(`Warning: passed over ${table}: a reproduction, not a run. Its runs: ${table}/*/*/*-*`);
+  expect(await cli('report', table)).toMatchObject({ code: 2, stderr: expect.stringContaining(`Its runs: ${table}/*/*/*-*`) });
+  const several = await cli('analyze', begun, table, plain, '--limit', '20', '--steps', '1');
+  expect(several).toMatchObject({ code: 0, stdout: expect.stringContaining(plain), stderr: expect.stringContaining(`Warning: passed over: the run in ${begun} is not finished`) });
+  expect(await cli('analyze', begun)).toMatchObject({ code: 1, stderr: expect.stringContaining('is not finished') });
+  expect(await cli('analyze', plain, dark)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/^a-infonce analyze: .*dark: there is no run in it/) });
+  expect(await cli('evaluate', folder)).toMatchObject({ code: 1, stderr: expect.stringContaining('a folder of runs, not a run. Name one of them: ') });
+  expect(await cli('evaluate', table)).toMatchObject({ code: 1, stderr: expect.stringContaining('a reproduction, not a run') });
+});
+
+it('compares the channels of the data with those of the network before anything takes time', async () => {
+  const gray = join(folder, 'gray');
+  mkdirSync(gray);
+  const idx = (name: string, kind: number, shape: number[]) =>
+    writeFileSync(join(gray, name), Buffer.concat([Buffer.from([0, 0, 8, kind]), ...shape.map((n) => Buffer.from([0, 0, 0, n])), Buffer.alloc(shape.reduce((a, b) => a * b))]));
+  for (const part of ['train', 't10k']) {
+    idx(`${part}-images-idx3-ubyte`, 3, [4, 8, 8]);
+    idx(`${part}-labels-idx1-ubyte`, 1, [4]);
+  }
+  for (const command of ['evaluate', 'attack', 'corruptions', 'finetune', 'cluster'])
+    expect(await cli(command, plain, '--data', gray, ...(/evaluate|corruptions/.test(command) ? [] : ['--out', join(folder, 'gray.safetensors')])))
+      .toMatchObject({ code: 2, stderr: expect.stringContaining('has 1 channel, the network takes 3') });
+});
+
 it('analyze --curves measures accuracy against epsilon and against steps', async () => {
   const at = join(folder, 'curves');
   cpSync(plain, at, { recursive: true });

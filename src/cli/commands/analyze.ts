@@ -3,12 +3,12 @@ import { basename, join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Analysis, Encoder, EvaluateOptions } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError } from '../failure.js';
 import { integer, real, type CommonOptions } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
-import { typed } from '../run-folder.js';
+import { typed, unfinished, withoutReproductions } from '../run-folder.js';
 import { attackOptions, loadModel, measure, measuredOf, record } from './evaluate.js';
 
 interface Options extends DataOptions {
@@ -52,23 +52,36 @@ export const analyze = define<Options>({
     ['a-infonce analyze runs/iphn --curves --limit 200', 'and accuracy against epsilon and steps'],
   ],
   async action(context, options, ...paths) {
+    const runs = await checkRuns(paths as string[], options, (message) => context.output.note(`Warning: ${message}`));
     const found: [string, Analysis][] = [];
-    for (const path of paths as string[]) found.push([path, await analyzeRun(context, options, path)]);
+    for (const run of runs) found.push([run.folder, await analyzeRun(context, options, run)]);
     context.output.result(Object.fromEntries(found), lines(found));
-    context.output.note(`\nNext: a-infonce report ${paths.map((path) => typed(path!)).join(' ')}`);
+    context.output.note(`\nNext: a-infonce report ${runs.map(({ folder }) => typed(folder)).join(' ')}`);
   },
 });
 
-async function analyzeRun(context: Context, options: Options & CommonOptions, path: string): Promise<Analysis> {
-  const { output, signal } = context;
-  const run = await recordedRun(path);
-  if (run?.folder !== path) throw new CommandError(`${path}: there is no run in it (no config.json of ours). Name folders that pretrain has made`);
-  if (!existsSync(join(path, 'encoder.safetensors'))) throw new CommandError(`the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume`);
+/** The runs that can be analysed, all looked at before the first takes its time. Among several, one that is not over is passed over. */
+async function checkRuns(paths: string[], { classifier, curves }: Options, warn: (message: string) => void): Promise<RecordedRun[]> {
+  const runs: RecordedRun[] = [];
+  const open: string[] = [];
+  for (const path of await withoutReproductions(paths, warn)) {
+    const run = await recordedRun(path), file = classifier ?? 'classifier.safetensors', why = unfinished(path);
+    if (run?.folder !== path) throw new CommandError(`${path}: there is no run in it (no config.json of ours). Name folders that pretrain has made`);
+    if (why !== undefined) open.push(why);
+    else if ((classifier !== undefined || curves) && !existsSync(join(path, file))) throw new CommandError(`${path}: there is no ${file}. Type: a-infonce finetune ${typed(path)}`);
+    else runs.push(run);
+  }
+  if (runs.length === 0) throw new CommandError(open[0]!);
+  for (const why of open) warn(`passed over: ${why}`);
+  return runs;
+}
+
+async function analyzeRun(context: Context, options: Options & CommonOptions, run: RecordedRun): Promise<Analysis> {
+  const { output, signal } = context, path = run.folder;
   const { analyze: measureEmbeddings, saveAnalysis } = await import('../../index.js');
   const { norm, epsilon, stepSize, steps, temperature, batchSize, limit, space, seed } = options;
   const file = options.classifier ?? 'classifier.safetensors';
   const there = existsSync(join(path, file));
-  if (!there && (options.classifier !== undefined || options.curves)) throw new CommandError(`${path}: there is no ${file}. Type: a-infonce finetune ${typed(path)}`);
   using encoder = await loadEncoder(path, options.branch);
   using classifier = there ? await loadModel(context, join(path, file)) : undefined;
   using data = await openData(context, options, run.data);

@@ -1,7 +1,7 @@
 import { Argument, Option } from 'commander';
 import type { Model, PgdOptions, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { integer } from '../options.js';
 import { counted, percent } from '../output.js';
@@ -50,7 +50,7 @@ export const attack = define<Options>({
     const { output, signal } = context;
     const { scope, writeSafetensors } = await import('../../index.js');
     if (options.state !== undefined && options.attack !== 'autoattack') throw new UsageError('--state is of autoattack: type --attack autoattack, or leave it out');
-    await checkPlace(options.out, [path!, options.images, options.state]);
+    await checkPlace(options.out, [path!, options.images, options.state], 'adversarial.safetensors');
     const run = await recordedRun(path!);
     using model = await loadModel(context, path!);
     await scope(async () => {
@@ -107,6 +107,7 @@ async function make(
 async function inputs(context: Context, options: Options, model: Model, run: RecordedRun | undefined): Promise<{ images: Tensor; labels: Tensor }> {
   if (options.images === undefined) {
     using data = await openData(context, options, dataOf(model, run));
+    requireChannels(data, model);
     const count = Math.min(options.limit ?? Infinity, data.test.length);
     return { images: data.test.images(0, count), labels: data.test.labels(0, count) };
   }

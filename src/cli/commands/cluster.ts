@@ -1,15 +1,14 @@
-import { existsSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { ClusterOptions, Dataset, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
 import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
-import { CommandError, UsageError } from '../failure.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData } from '../data.js';
+import { UsageError } from '../failure.js';
 import { integer, list } from '../options.js';
 import { counted, table } from '../output.js';
 import { Progress } from '../progress.js';
-import { checkPlace, typed } from '../run-folder.js';
+import { checkPlace, checkSource, typed } from '../run-folder.js';
 
 interface Options extends DataOptions {
   check?: string;
@@ -53,10 +52,11 @@ export const cluster = define<Options>({
     if (from === undefined) throw new UsageError('which encoder? a-infonce cluster <encoder>, or --check <file> for labels that are there');
     const { output, signal } = context;
     const { out = DEFAULT_OUT, k, algorithm, batchSize, restarts, maxIterations, branch, seed } = options;
-    await checkPlace(out, [from, join(from, 'encoder.safetensors')]);
+    await checkPlace(out, [from, join(from, 'encoder.safetensors')], DEFAULT_OUT);
     const run = await recordedRun(from);
     using model = await loadEncoder(context, from);
     using data = await openPart(context, options, run?.data);
+    requireChannels(data, model);
     const { cluster: find, writePseudoLabels } = await import('../../index.js');
     const bars: { encode?: Progress; cluster?: Progress } = {};
     const wanted = k ?? CLUSTERS;
@@ -98,7 +98,7 @@ async function checkLabels(context: Context, options: Options, path: string, enc
   const { readPseudoLabels, writePseudoLabels } = await import('../../index.js');
   const { sizesOf } = await import('../../training/cluster.js');
   const { sha256: hash } = await import('../../data/hash.js');
-  if (options.out !== undefined) await checkPlace(options.out, [path]);
+  if (options.out !== undefined) await checkPlace(options.out, [path], DEFAULT_OUT);
   using data = await openPart(context, options);
   const sha256 = hash(data.train.pixels);
   using found: PseudoLabels = await readPseudoLabels(path, { images: data.train.length, sha256, k: options.k?.[0] });
@@ -127,10 +127,9 @@ function next({ output }: Context, data: Dataset & { limit?: number }, labels: s
 }
 
 async function loadEncoder({ signal }: Context, path: string): Promise<Encoder | TorchScriptModel> {
+  await checkSource(path, 'the folder of a run, an encoder as .safetensors, or a TorchScript model that gives features as .pt');
   const { Encoder, loadTorchScript } = await import('../../index.js');
   if (extname(path) === '.pt') return await loadTorchScript(path, { signal });
-  if (existsSync(join(path, 'config.json')) && !existsSync(join(path, 'encoder.safetensors')))
-    throw new CommandError(`the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume`);
   return await Encoder.load(path);
 }
 

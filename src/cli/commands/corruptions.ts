@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { CorruptionReport, CorruptionScore, PublishedCorruption, Severity } from '../../index.js';
 import { define } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
 import { Interrupted } from '../interrupt.js';
 import { integer, list } from '../options.js';
 import { percent, table } from '../output.js';
@@ -46,6 +46,7 @@ export const corruptions = define<Options>({
     using model = await loadModel(context, path!);
     const run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
+    requireChannels(data, model);
     const { evaluateCorruptions, readResults } = await import('../../index.js');
     const done: CorruptionScore[] = [];
     const measured = run && await measuredOf(run.folder, path!, model, data);

@@ -4,12 +4,12 @@ import { Argument, Option } from 'commander';
 import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../../index.js';
 import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { integer, list, real } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
-import { typed } from '../run-folder.js';
+import { checkSource, typed } from '../run-folder.js';
 
 interface Options extends DataOptions {
   attacks: AttackName[];
@@ -62,6 +62,7 @@ export const evaluate = define<Options>({
     using model = await loadModel(context, path!);
     const run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
+    requireChannels(data, model);
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
     const recorded = recordedPgd(run, options);
     const common = { norm, batchSize, limit, seed };
@@ -144,6 +145,7 @@ function columns(settings: Score['settings'] | AttackSettings): string[] {
 
 /** What can be attacked and evaluated, in eval mode. */
 export async function loadModel({ signal }: Context, path: string): Promise<Model> {
+  await checkSource(path, 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt');
   const { Classifier, Encoder, loadTorchScript } = await import('../../index.js');
   if (extname(path) === '.pt') return (await loadTorchScript(path, { signal })).eval();
   try {

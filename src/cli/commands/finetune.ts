@@ -1,17 +1,16 @@
-import { existsSync } from 'node:fs';
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Classifier, Dataset, Encoder, FinetuneMode, FinetuneOptions, PresetName, PretrainConfig } from '../../index.js';
 import { classifierFile, isFinetuning, workFolder } from '../../training/names.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
-import { CommandError, UsageError } from '../failure.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
+import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
 import { real } from '../options.js';
 import { counted, duration, percent } from '../output.js';
 import { Progress } from '../progress.js';
-import { beside, checkPlace, typed } from '../run-folder.js';
+import { beside, checkPlace, checkSource, typed } from '../run-folder.js';
 import { trainingOptions } from './pretrain.js';
 
 interface Options extends DataOptions {
@@ -58,16 +57,15 @@ export const finetune = define<Options>({
   ],
   async action(context, options, from) {
     const { preset, mode, epochs, batchSize, branch, seed, labelFraction, validation, resume, checkpointEvery } = options;
+    await checkSource(from!, 'the folder of a run, or an encoder as .safetensors');
     const out = options.out ?? beside(from!, `${options.randomEncoder ? 'random-' : ''}${classifierFile(mode)}`);
-    await checkPlace(out, [from!, join(from!, 'encoder.safetensors')]);
-    if (existsSync(join(from!, 'config.json')) && !existsSync(join(from!, 'encoder.safetensors')))
-      throw new CommandError(`the run in ${from} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(from!)} --resume`);
+    await checkPlace(out, [from!, join(from!, 'encoder.safetensors')], classifierFile(mode));
     const work = workFolder(out);
     if (!resume) await checkMakesWay(work, from!, options.data);
     const run = await recordedRun(from!);
     const { Encoder, limitDataset, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
-    using data = limitDataset(await openTransfer(context, options, run), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
+    using data = limitDataset(await openTransfer(context, options, run, loaded), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {
       mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,
@@ -100,9 +98,10 @@ async function checkMakesWay(work: string, ...inputs: (string | undefined)[]): P
 }
 
 /** The data of a fine-tuning: by default the run's, and images of the size that it saw, unless --image-size says otherwise. */
-async function openTransfer(context: Context, options: DataOptions, run: RecordedRun | undefined): Promise<Dataset> {
+async function openTransfer(context: Context, options: DataOptions, run: RecordedRun | undefined, encoder: Encoder): Promise<Dataset> {
   const size = run?.data.size;
   const data = await openData(context, options, run?.data, size);
+  requireChannels(data, encoder);
   if (size === undefined || data.size === size || options.imageSize === data.size) return data;
   data.dispose();
   throw new UsageError(`--data: the encoder was trained on images of ${size} x ${size}, ${data.name} has ${data.size} x ${data.size}. It takes any size: --image-size ${data.size} to go on`);

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { Argument, Option } from 'commander';
 import { define } from '../command.js';
 import { bytes, counted } from '../output.js';
-import { checkPlace } from '../run-folder.js';
+import { checkPlace, withoutReproductions } from '../run-folder.js';
 
 interface Options {
   out: string;
@@ -25,9 +25,11 @@ export const report = define<Options>({
   ],
   async action({ output }, { out, title }, ...runs) {
     const { report: write } = await import('../../index.js');
-    await checkPlace(out);
-    const path = await write(runs as string[], { out, title, onWarning: (message) => output.note(`Warning: ${message}`) });
+    await checkPlace(out, [], 'report.html');
+    const warn = (message: string) => output.note(`Warning: ${message}`);
+    const folders = await withoutReproductions(runs as string[], warn);
+    const path = await write(folders, { out, title, onWarning: warn });
     const { size } = await stat(path);
-    output.result({ out: path, runs: runs.length, bytes: size }, [`${path}: ${counted(runs.length, 'run')}, ${bytes(size)}`]);
+    output.result({ out: path, runs: folders.length, bytes: size }, [`${path}: ${counted(folders.length, 'run')}, ${bytes(size)}`]);
   },
 });
