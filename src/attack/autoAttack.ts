@@ -318,7 +318,7 @@ class Evaluation {
       const { tensors, metadata } = await readSafetensors(path, { requireChecksum: true });
       const broken = tensors.get('broken')?.toTypedArray(), adversaries = tensors.get('adversaries');
       const found = position.safeParse(parsed(metadata[METADATA])).data, [mine, theirs] = [parsed(this.#position.settings), parsed(found?.settings)];
-      if (!(broken instanceof Uint8Array) || found === undefined || mine === undefined || theirs === undefined) throw new FileError(path, 'not the state of an AutoAttack evaluation');
+      if (!(broken instanceof Uint8Array) || found === undefined || mine === undefined || theirs === undefined) throw new FileError(path, 'not the state of an AutoAttack evaluation. Name another file for it: it is made if it is not there');
       const others = Object.keys(mine).filter((key) => JSON.stringify(mine[key]) !== JSON.stringify(theirs[key]));
       const why = found.version !== version ? `by version ${found.version}` : found.settings !== this.#position.settings ? `with other settings (${others.join(', ')})` : found.data !== this.#position.data ? 'on other data'
         : found.model !== this.#position.model ? 'of another model' : undefined;

@@ -29,7 +29,7 @@ function number(text: string, kind: string, { min = -Infinity, max = Infinity, a
     min > -Infinity ? `at least ${min}` : '', above > -Infinity ? `above ${above}` : '', max < Infinity ? `at most ${max}` : '',
   ].filter(Boolean).join(' and ');
   const value = parseNumber(text);
-  if (!fits(value) || value < min || value > max || value <= above) throw new InvalidArgumentError(`Expected ${kind}${bounds ? ` of ${bounds}` : ''}.`);
+  if (!fits(value) || value < min || value > max || value <= above) throw new InvalidArgumentError(`Expected ${kind}${bounds ? ` ${above > -Infinity ? '' : 'of '}${bounds}` : ''}.`);
   return value;
 }
 

@@ -81,7 +81,7 @@ async function openKnown(name: DatasetName, options: OpenOptions): Promise<Datas
   const found = await findDataset(name, options);
   if (found !== undefined) return openAs(name, found, options);
   const [first, ...others] = await placesOf(name, options);
-  throw new FileError(first!, `${name} is not here, nor in ${others.join(', ')}. Type: a-infonce data ${name}`);
+  throw new FileError(first!, `${name} is not here, nor in ${others.join(', ')}. If it lies elsewhere, say so with --data-root <folder> or A_INFONCE_DATA; else type: a-infonce data ${name}`);
 }
 
 async function placesOf(name: DatasetName, { root }: Pick<OpenOptions, 'root'>): Promise<Set<string>> {

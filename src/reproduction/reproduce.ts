@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { limitDataset, type Dataset } from '../data/dataset.js';
 import { sha256, splitSha256 } from '../data/hash.js';
-import { openDataset } from '../data/open.js';
+import { DATASETS, openDataset } from '../data/open.js';
 import { evaluate, type AttackName } from '../evaluation/evaluate.js';
 import { readResults, recordResult, type Result } from '../evaluation/results.js';
 import { Classifier } from '../model/classifier.js';
@@ -97,6 +97,9 @@ export function reproduce(options: ReproduceOptions): AsyncIterableIterator<Repr
   const names = data.map((each) => (typeof each === 'string' ? basename(each) : each.name));
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) throw new ArgumentRangeError('data', 'each data set once', twice);
+  const places: readonly string[] = [...DATASETS, 'procedural'];
+  for (const each of data)
+    if (typeof each === 'string' && !places.includes(each) && !existsSync(each)) throw new ArgumentRangeError('data', `a folder or one of ${places.join(', ')}`, describe(each));
   for (const [name, value] of Object.entries(given)) if (value !== undefined) check.integer(name, value, { min: name === 'batchSize' ? 4 : 1 });
   const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const sizes: Sizes = { scale, ...(scale === 'small' && SMALL), ...known };

@@ -237,7 +237,7 @@ describe('openDataset', () => {
     const message = await failure('cifar100', root, { root });
     expect(message).toContain('cifar100 is not here, nor in');
     expect(message).toContain(join(root, 'cifar-100-binary'));
-    expect(message).toContain('Type: a-infonce data cifar100');
+    expect(message).toContain('say so with --data-root <folder> or A_INFONCE_DATA; else type: a-infonce data cifar100');
   });
 
   it('looks in A_INFONCE_DATA and in the cache', async () => {

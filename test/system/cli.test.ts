@@ -44,7 +44,7 @@ test.each([
   [['doctor', '--threads', 'many'], /--threads <n>' argument 'many' is invalid\. Expected an integer of at least 0/],
   [['doctor', '--device', 'tpu'], /Allowed choices are cpu/],
   [['doctor', 'extra'], /too many arguments/],
-  [['pretrain', '--preset', 'advlc'], /--preset: expected one of .*rocl-iphn-cifar10.*, got 'advlc'/],
+  [['pretrain', '--preset', 'advlc'], /--preset: there is no advlc\. Did you mean advcl-cifar10\? All of them: a-infonce pretrain --presets/],
   [['pretrain', '--epochs', '0'], /--epochs <n>' argument '0' is invalid\. Expected an integer of at least 1/],
   [['pretrain', '--batch-size', '1'], /--batch-size: expected at least two images a group, got 1/],
   [['pretrain', '--preset', 'quickstart', '--image-size', '20'], /--image-size: procedural has images of 16 x 16/],
@@ -112,7 +112,7 @@ test('failures say what to type, without a stack', async () => {
   const elsewhere = { XDG_CACHE_HOME: folder, A_INFONCE_DATA: '' };
   const missing = await call(['pretrain', '--out', 'none'], elsewhere);
   expect([missing.code, missing.stdout]).toEqual([1, '']);
-  expect(missing.stderr).toMatch(/cifar10 is not here.*Type: a-infonce data cifar10\n$/);
+  expect(missing.stderr).toMatch(/cifar10 is not here.*--data-root <folder> or A_INFONCE_DATA; else type: a-infonce data cifar10\n$/);
   expect(missing.stderr).not.toContain('    at ');
   expect(existsSync(join(folder, 'none'))).toBe(false);
 
@@ -331,7 +331,7 @@ describe('a run', () => {
     expect(JSON.parse(again.stdout)).toEqual({ out: 'again.safetensors', ...same });
     expect((await call(['attack', 'run', '--out', 'nowhere/x.safetensors'])).stderr).toContain('Type: mkdir -p nowhere');
     const into = await call(['attack', 'run', '--out', 'run']);
-    expect([into.code, into.stderr]).toEqual([1, 'a-infonce attack: run: it is a folder. Name a file in it: --out run/name.safetensors\n']);
+    expect([into.code, into.stderr]).toEqual([1, 'a-infonce attack: run: it is a folder. Name a file in it: --out run/adversarial.safetensors\n']);
     const unfit = await call(['attack', 'run', '--images', 'run/encoder.safetensors']);
     expect(unfit.stderr).toMatch(/expected tensors 'images' and 'labels', got ('[\w.]+', ){4}'[\w.]+' and \d+ more\n$/);
     // What is read is not overwritten.
