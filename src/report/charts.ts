@@ -9,14 +9,17 @@ const { document } = parseHTML('<html></html>');
 export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#b8860b', '#56a0d3', '#8c6bb1', '#7a7a7a', '#6a9a00', '#e7298a'];
 const DASHES = ['', '6 3', '2 2', '8 3 2 3', '1 3'];
 
-/** How run `at` is drawn, everywhere on the page. */
-export const colourOf = (at: number): string => COLOURS[at % COLOURS.length]!;
-export const dashOf = (at: number): string => DASHES[at % DASHES.length]!;
-
-export interface Series {
-  name: string;
-  /** Which colour and dash. */
+/** How a line is drawn, everywhere on the page: a colour a run, a dash a classifier of it. */
+export interface Look {
   style: number;
+  /** Default 0: solid. */
+  dash?: number;
+}
+export const colourOf = (at: number): string => COLOURS[at % COLOURS.length]!;
+const dashOf = (at = 0): string => DASHES[at % DASHES.length]!;
+
+export interface Series extends Look {
+  name: string;
   points: readonly (readonly [x: number, y: number])[];
 }
 
@@ -49,25 +52,25 @@ export function lineChart(caption: Part, label: string, series: readonly Series[
     x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX && { type: 'log' as const, tickFormat: '~s' }) },
     y: { label: y, labelArrow: 'none', grid: true, nice: true, ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
     marks: [
-      ...series.map(({ points, style }) => Plot.line(points, { x: '0', y: '1', stroke: colourOf(style), strokeWidth: 1.8, strokeDasharray: dashOf(style), ...(few && { marker: 'dot' as const }) })),
+      ...series.map(({ points, style, dash }) => Plot.line(points, { x: '0', y: '1', stroke: colourOf(style), strokeWidth: 1.8, strokeDasharray: dashOf(dash), ...(few && { marker: 'dot' as const }) })),
     ],
   });
 }
 
 /** Densities over [-1, 1], one outline a distribution. */
-export function densityChart(caption: Part, label: string, distributions: readonly { name: string; style: number; counts: readonly number[] }[]): Html {
+export function densityChart(caption: Part, label: string, distributions: readonly (Look & { name: string; counts: readonly number[] })[]): Html {
   return figure(caption, label, {
     width: 400, height: 215, marginLeft: 42, marginBottom: 38,
     x: { label: 'cosine similarity', labelAnchor: 'center', labelArrow: 'none', domain: [-1, 1] },
     y: { label: 'density', labelArrow: 'none', grid: true, nice: true },
-    marks: distributions.flatMap(({ counts: fine, style }) => {
+    marks: distributions.flatMap(({ counts: fine, style, dash }) => {
       const total = fine.reduce((sum, each) => sum + each, 0);
       // Few pairs: wider bins, or noise is all that shows.
       const merged = total < 2000 ? 4 : 1, width = (2 / fine.length) * merged;
       const bins = Array.from({ length: fine.length / merged }, (_, bin) => fine.slice(bin * merged, (bin + 1) * merged).reduce((sum, each) => sum + each, 0) / total / width);
       const points = [...bins, bins.at(-1)!].map((density, edge) => [edge * width - 1, density]);
       const common = { x: '0', y: '1', curve: 'step-after' as const };
-      return [Plot.areaY(points, { ...common, fill: colourOf(style), fillOpacity: 0.15 }), Plot.lineY(points, { ...common, stroke: colourOf(style), strokeDasharray: dashOf(style) })];
+      return [Plot.areaY(points, { ...common, fill: colourOf(style), fillOpacity: 0.15 }), Plot.lineY(points, { ...common, stroke: colourOf(style), strokeDasharray: dashOf(dash) })];
     }),
   });
 }
@@ -85,14 +88,14 @@ export function mapChart(caption: Part, label: string, labels: readonly number[]
   });
 }
 
-/** What the colours mean. */
-export function legend(names: readonly { name: Part; style: number; kind?: 'line' | 'dot' }[]): Html {
-  return html`<ul class="legend">${names.map(({ name, style, kind = 'line' }) => html`<li>${swatch(style, kind)} ${name}</li>`)}</ul>`;
+/** What the colours and dashes mean. */
+export function legend(names: readonly (Look & { name: Part; kind?: 'line' | 'dot' })[]): Html {
+  return html`<ul class="legend">${names.map(({ name, kind = 'line', ...look }) => html`<li>${swatch(look, kind)} ${name}</li>`)}</ul>`;
 }
 
-export function swatch(style: number, kind: 'line' | 'dot' = 'line'): Html {
+export function swatch({ style, dash }: Look, kind: 'line' | 'dot' = 'line'): Html {
   const mark = kind === 'dot'
     ? html`<circle cx="5" cy="6" r="4" fill="${colourOf(style)}"/>`
-    : html`<line x1="0" x2="28" y1="6" y2="6" stroke="${colourOf(style)}" stroke-width="3" stroke-dasharray="${dashOf(style)}"/>`;
+    : html`<line x1="0" x2="28" y1="6" y2="6" stroke="${colourOf(style)}" stroke-width="3" stroke-dasharray="${dashOf(dash)}"/>`;
   return html`<svg class="swatch" aria-hidden="true" width="${kind === 'dot' ? 10 : 28}" height="12">${mark}</svg>`;
 }

@@ -5,7 +5,9 @@ import type { RunFiles } from './read.js';
 /** A classifier of a run: a column of the tables. */
 export interface Subject {
   run: RunFiles;
+  /** Its run's colour, and the dash of its place among the classifiers of the run. */
   style: number;
+  dash: number;
   model: string;
   name: string;
   /** The newest of each protocol. */
@@ -25,10 +27,10 @@ const protocolKey = ({ data, dataSha256, name, total, settings }: Result): strin
 
 /** The classifiers that numbers were recorded of, `classifier.safetensors` of each run first. */
 export function subjectsOf(runs: readonly RunFiles[]): Subject[] {
-  return runs.flatMap((run, style) => [...new Set(run.results.map(({ model }) => model))].sort((a, b) => Number(b === 'classifier.safetensors') - Number(a === 'classifier.safetensors')).map((model) => {
+  return runs.flatMap((run, style) => [...new Set(run.results.map(({ model }) => model))].sort((a, b) => Number(b === 'classifier.safetensors') - Number(a === 'classifier.safetensors')).map((model, dash) => {
     const own = run.results.filter((result) => result.model === model), mode = own.find((result) => result.mode)?.mode;
     const about = [...(model === 'classifier.safetensors' ? [] : [model.replace(/\.safetensors$/, '')]), ...(mode ? [mode.toUpperCase()] : [])].join(', ');
-    return { run, style, model, name: `${run.name}${about && ` (${about})`}`, results: new Map(own.map((result) => [protocolKey(result), result])) };
+    return { run, style, dash, model, name: `${run.name}${about && ` (${about})`}`, results: new Map(own.map((result) => [protocolKey(result), result])) };
   }));
 }
 

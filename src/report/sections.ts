@@ -18,7 +18,7 @@ export interface Section {
 /** Shell quoting of the folders, as one types them. */
 const typed = (runs: readonly RunFiles[]): string => runs.map(({ given }) => (/^[\w./+=:@%-]+$/.test(given) ? given : `'${given.replaceAll("'", `'\\''`)}'`)).join(' ');
 
-const named = ({ name }: { name: string }, style: number): Html => html`<span class="run">${swatch(style)} ${name}</span>`;
+const named = ({ name }: { name: string }, style: number, dash = 0): Html => html`<span class="run">${swatch({ style, dash })} ${name}</span>`;
 
 export function overview(runs: readonly RunFiles[]): Section {
   const rows = runs.map((run, style) => {
@@ -36,7 +36,7 @@ export function overview(runs: readonly RunFiles[]): Section {
   const open = runs.filter(({ finished }) => !finished);
   return {
     id: 'runs', title: 'Runs',
-    body: html`${dataTable('What was trained. The line before a name is how the run is drawn in every chart.',
+    body: html`${dataTable('What was trained. The line before a name is how the run is drawn in every chart; classifiers of a run differ in their dashes.',
       ['run', 'preset', 'objective', 'data', 'encoder', 'epochs', 'steps', 'batch (images)', 'rate', 'training time', 'loss, last epoch', 'state'], rows, { text: 5 })}
 ${open.map((run) => missing(`${run.name} is not finished.`, `a-infonce pretrain --out ${typed([run])} --resume`))}`,
   };
@@ -65,9 +65,14 @@ function protocol({ data, total, settings, ratio }: Pick<Result, 'data' | 'total
     ...(restarts === undefined || restarts === 1 ? [] : [`${value(restarts)} restarts`]),
     ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(inOrder(each))}`)),
   ].join(', ');
-  /** Of attacks one after the other (AutoAttack), their names. */
+  /** Of attacks one after the other (AutoAttack), their names and what tells them apart. */
   function inOrder(each: unknown): unknown {
-    return Array.isArray(each) && each.every((one) => typeof (one as { attack?: unknown } | null)?.attack === 'string') ? (each as { attack: string; loss?: string; targets?: number | null }[]).map(({ attack, loss, targets }) => `${attack}${loss === undefined ? '' : ` (${loss}${loss.endsWith('-targeted') && targets ? `, ${targets}` : ''})`}`).join(' + ') : each;
+    const attacks = each as { attack: string; loss?: unknown; targets?: unknown; queries?: unknown }[];
+    return Array.isArray(each) && each.every((one) => typeof (one as { attack?: unknown } | null)?.attack === 'string') ? attacks.map(({ attack, loss, targets, queries }) => {
+      const towards = targets !== undefined && (attack === 'fab' || loss === 'dlr-targeted');
+      const what = [...(loss === undefined ? [] : [value(loss)]), ...(towards ? [`${value(targets)} targets`] : []), ...(queries === undefined ? [] : [`${value(queries)} queries`])];
+      return what.length > 0 ? `${attack} (${what.join(', ')})` : attack;
+    }).join(' + ') : each;
   }
 }
 
@@ -79,7 +84,7 @@ export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]
   const without = runs.filter(({ results }) => results.every(corruptionOf)), stale = runs.filter((run) => run.stale > 0);
   const table = rows.length > 0 && dataTable(
     'Share of test images classified right; an image counts as right under attack only if it is right without it too. Each row is one protocol, its best in bold; ± is half the 95 % interval of the sample (Wilson). Epsilon and step: in units of pixels in [0, 1].',
-    ['measure and protocol', ...subjects.map((subject) => named(subject, subject.style))],
+    ['measure and protocol', ...subjects.map((subject) => named(subject, subject.style, subject.dash))],
     rows.map(({ protocol: measured, results }) => {
       const most = Math.max(...results.map((each) => each?.accuracy ?? -1));
       return [html`<strong>${measured.name}</strong><span class="soft protocol">${protocol(measured)}</span>`, ...results.map((each) => accuracyCell(each, each?.accuracy === most && results.filter(Boolean).length > 1))];
@@ -92,16 +97,16 @@ ${without.map((run) => missing(`No accuracy, clean or under attack, was recorded
   };
 }
 
-export function curveSection(runs: readonly RunFiles[], curves: readonly Curve[]): Section {
+export function curveSection(runs: readonly RunFiles[], subjects: readonly Subject[], curves: readonly Curve[]): Section {
   const shown = curves.map((curve) => {
     const { of, lines } = curve, same = protocol(curve), linf = curve.settings['norm'] === 'linf' && of === 'epsilon';
-    const series: Series[] = lines.map(({ subject, points }) => ({ name: subject.name, style: subject.style, points: [...points].map(([at, { accuracy: each }]) => [linf ? 255 * at : at, each] as const) }));
+    const series: Series[] = lines.map(({ subject, points }) => ({ name: subject.name, style: subject.style, dash: subject.dash, points: [...points].map(([at, { accuracy: each }]) => [linf ? 255 * at : at, each] as const) }));
     const all = [...new Set(lines.flatMap(({ points }) => [...points.keys()]))].sort((a, b) => a - b);
     const title = `Accuracy against ${of === 'epsilon' ? 'epsilon' : 'the number of steps'} (PGD)`;
     return {
       chart: lineChart(html`${title}. ${same}`, `${title}: ${same}. The table below holds the numbers.`, series,
         { x: of === 'epsilon' ? (linf ? 'epsilon (1/255)' : 'epsilon') : 'steps', y: 'accuracy (%)', percent: true, logX: of === 'steps' && all[0]! > 0 }),
-      table: dataTable(`${title}. ${same}`, [of, ...lines.map(({ subject }) => named(subject, subject.style))],
+      table: dataTable(`${title}. ${same}`, [of, ...lines.map(({ subject }) => named(subject, subject.style, subject.dash))],
         all.map((at) => [of === 'epsilon' ? ball(at) : at, ...lines.map(({ points }) => accuracyCell(points.get(at), false))])),
     };
   });
@@ -109,7 +114,7 @@ export function curveSection(runs: readonly RunFiles[], curves: readonly Curve[]
   const without = runs.filter((run) => !drawn.has(run));
   return {
     id: 'curves', title: 'Accuracy against epsilon and steps',
-    body: html`${shown.length > 0 && html`<div class="charts">${shown.map(({ chart }) => chart)}</div>`}${shown.map(({ table }) => table)}
+    body: html`${shown.length > 0 && html`${legend(subjects.filter((subject) => curves.some(({ lines }) => lines.some((line) => line.subject === subject))))}<div class="charts">${shown.map(({ chart }) => chart)}</div>`}${shown.map(({ table }) => table)}
 ${without.length > 0 && missing(`No curves were measured of ${without.map(({ name }) => name).join(', ')}.`, `a-infonce analyze ${typed(without)} --curves --limit 200`)}`,
   };
 }
@@ -121,11 +126,13 @@ const METRICS: Record<string, string> = {
 };
 const UNDRAWN = ['step', 'epoch', 'secondsLeft'];
 const POINTS = 180;
+/** Of files that name more metrics than any method has. */
+const CHARTS = 30;
 
 export function training(runs: readonly RunFiles[]): Section {
   const keys = [...new Set(runs.flatMap(({ metrics }) => metrics.filter(({ type }) => type === 'step').flatMap((each) => Object.entries(each).filter(([, v]) => typeof v === 'number').map(([key]) => key))))]
     .filter((key) => !UNDRAWN.includes(key));
-  const charts = keys.map((key) => {
+  const charts = keys.slice(0, CHARTS).map((key) => {
     const series = runs.map((run, style) => ({ name: run.name, style, points: thinned(run.metrics, key) })).filter(({ points }) => points.length > 0);
     const name = METRICS[key] ?? key;
     return lineChart(name, `${name} over the epochs of ${series.map((each) => each.name).join(', ')}; last: ${series.map(({ points }) => points.at(-1)![1].toPrecision(4)).join(', ')}`, series, { x: 'epoch', y: '' });
@@ -134,7 +141,7 @@ export function training(runs: readonly RunFiles[]): Section {
   return {
     id: 'training', title: 'Training',
     body: html`${charts.length > 0 && html`<p class="soft">Over the epochs; where there are many steps a point is the median of neighbours. Losses of different objectives are not to be compared.</p>
-${legend(runs.map((run, style) => ({ name: run.name, style })))}<div class="charts">${charts}</div>`}
+${legend(runs.map((run, style) => ({ name: run.name, style })))}<div class="charts">${charts}</div>${keys.length > CHARTS && html`<p class="soft">${grouped(keys.length - CHARTS)} more are in metrics.jsonl, not drawn here.</p>`}`}
 ${without.map((run) => missing(`There is no metrics.jsonl in ${run.name}.`, `a-infonce pretrain --out ${typed([run])} --resume`))}`,
   };
 }
@@ -189,13 +196,13 @@ const unanalysed = (runs: readonly RunFiles[], what: string): Part => {
 };
 
 /** Drawn in styles that few runs reach. */
-const KINDS = [['positive', 'two views of an image', 5], ['adversarialPositive', 'adversary and other view', 9], ['negative', 'views of different images', 7]] as const;
+const KINDS = [['positive', 'two views of an image', { style: 5, dash: 0 }], ['adversarialPositive', 'adversary and other view', { style: 9, dash: 4 }], ['negative', 'views of different images', { style: 7, dash: 2 }]] as const;
 
 export function similarity(runs: readonly RunFiles[]): Section {
   const found = runs.flatMap((run, style) => (run.analysis ? [{ run, style, analysis: run.analysis }] : []));
   const charts = found.map(({ run, style, analysis }) => densityChart(named(run, style),
     `Densities of cosine similarities of ${run.name}: ${KINDS.map(([key, name]) => `${name}, mean ${analysis.similarity[key].mean.toFixed(3)}`).join('; ')}`,
-    KINDS.map(([key, name, kind]) => ({ name, style: kind, counts: analysis.similarity[key].counts }))));
+    KINDS.map(([key, name, look]) => ({ name, ...look, counts: analysis.similarity[key].counts }))));
   const row = (name: Part, kind: string, { count, mean, quantiles }: Distribution): Part[] => [name, kind, grouped(count), mean.toFixed(3), ...Object.values(quantiles).map((each) => each.toFixed(3))];
   const levels = Object.keys(found[0]?.analysis.similarity.positive.quantiles ?? {}).map((level) => `${Math.round(100 * Number(level))} %`);
   const settingsOf = ({ attack, images: count, space }: RecordedAnalysis) =>
@@ -212,7 +219,7 @@ ${dataTable('Identity confusion: the share whose nearest neighbour is another im
       named(run, style), share(confusion.views.clean), share(confusion.views.adversarial), share(confusion.images),
       classifier ? share(classifier.confusion) : '–', alignment.clean.toFixed(3), alignment.adversarial.toFixed(3), uniformity.clean.toFixed(3),
     ]))}
-${legend(KINDS.map(([, name, style]) => ({ name, style })))}<div class="charts">${charts}</div>
+${legend(KINDS.map(([, name, look]) => ({ name, ...look })))}<div class="charts">${charts}</div>
 ${dataTable('Cosine similarities: pairs, mean and quantiles.', ['run', 'pairs of', 'pairs', 'mean', ...levels], found.flatMap(({ run, style, analysis }) => [
     ...KINDS.map(([key, kind]) => row(named(run, style), kind, analysis.similarity[key])),
     row(named(run, style), 'adversary and views of other images', analysis.similarity.adversarialNegative),
@@ -237,28 +244,34 @@ ${legend(classes.map((label) => ({ name: found[0]!.analysis.classes[label] ?? St
 }
 
 export function corruptions(runs: readonly RunFiles[], subjects: readonly Subject[]): Section {
-  const tables = subjects.flatMap(({ name, style, results }) => {
+  const ours = new Set<unknown>(); // tables with a frost that is not the published one
+  const tables = subjects.flatMap(({ name, style, dash, results }) => {
     const found = new Map<string, Map<string, (Result | undefined)[]>>();
     for (const result of results.values()) {
       const corruption = corruptionOf(result);
       if (!corruption) continue;
       const { source } = result.settings;
+      const substitute = corruption.type === 'frost' && source === 'generated';
       const key = `${result.data}, ${grouped(result.total)} images${source === undefined ? '' : `, ${value(source)}`}`;
       const table = found.get(key) ?? found.set(key, new Map()).get(key)!;
+      if (substitute) ours.add(table);
       (table.get(corruption.type) ?? table.set(corruption.type, Array<Result | undefined>(5).fill(undefined)).get(corruption.type)!)[corruption.severity - 1] = result;
     }
     const mean = (some: readonly (Result | undefined)[]) => {
       const there = some.filter((each) => each !== undefined);
       return there.length === 0 ? '–' : percent(there.reduce((sum, { accuracy: each }) => sum + each, 0) / there.length);
     };
-    return [...found].map(([of, types]) => dataTable(html`${swatch(style)} ${name}: accuracy on ${of}`, ['corruption', ...[1, 2, 3, 4, 5].map((each) => `severity ${each}`), 'mean'], [
+    const means = (title: string, types: Map<string, (Result | undefined)[]>): Part[] =>
+      [title, ...[0, 1, 2, 3, 4].map((at) => mean([...types.values()].map((each) => each[at]))), mean([...types.values()].flat())];
+    return [...found].map(([of, types]) => dataTable(html`${swatch({ style, dash })} ${name}: accuracy on ${of}`, ['corruption', ...[1, 2, 3, 4, 5].map((each) => `severity ${each}`), 'mean'], [
       ...[...types].map(([type, each]) => [type, ...each.map((one) => (one ? percent(one.accuracy) : '–')), mean(each)]),
-      ['mean', ...[0, 1, 2, 3, 4].map((at) => mean([...types.values()].map((each) => each[at]))), mean([...types.values()].flat())],
+      means('mean', types),
+      ...(ours.has(types) && types.size > 1 ? [means('mean without frost', new Map([...types].filter(([type]) => type !== 'frost')))] : []),
     ]));
   });
   return {
     id: 'corruptions', title: 'Common corruptions',
-    body: tables.length > 0 ? tables : missing('No corruptions were measured.', `a-infonce corruptions ${typed(runs.slice(0, 1))}`),
+    body: tables.length > 0 ? [...tables, ours.size > 0 && html`<p class="soft">Generated frost is a procedural texture in place of the authors' photographs: these numbers, and means over them, compare models with each other, not with published ones.</p>`] : missing('No corruptions were measured.', `a-infonce corruptions ${typed(runs.slice(0, 1))}`),
   };
 }
 
@@ -284,7 +297,7 @@ ${table(`Everything resolved (config.json).${marked} Epsilon and step sizes: in 
 export async function sections(runs: readonly RunFiles[]): Promise<Section[]> {
   const subjects = subjectsOf(runs), curves = curvesOf(subjects);
   return [
-    overview(runs), accuracy(runs, subjects), curveSection(runs, curves), training(runs), await images(runs), similarity(runs), maps(runs),
+    overview(runs), accuracy(runs, subjects), curveSection(runs, subjects, curves), training(runs), await images(runs), similarity(runs), maps(runs),
     corruptions(runs, subjects), settings(runs),
   ];
 }

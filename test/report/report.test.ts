@@ -48,7 +48,9 @@ beforeAll(async () => {
   expect((await cli('evaluate', plain, '--attacks', 'clean,pgd1', '--limit', '20')).code).toBe(0);
   expect((await cli('analyze', plain, '--limit', '20', '--steps', '1')).code).toBe(0);
   for (const [i, epsilon] of [0, 0.01, 8 / 255].entries()) await recordResult(plain, result('pgd20', 18 - 4 * i, 24, pgd(epsilon, 20)));
-  await recordResult(plain, result('autoattack', 1, 24, { attack: 'autoattack', norm: 'linf', epsilon: 8 / 255, attacks: [{ attack: 'apgd', loss: 'ce' }, { attack: 'apgd', loss: 'dlr-targeted', targets: 9 }, { attack: 'square', queries: 5000 }] }));
+  await recordResult(plain, result('autoattack', 1, 24, { attack: 'autoattack', norm: 'linf', epsilon: 8 / 255, attacks: [
+    { attack: 'apgd', loss: 'ce', targets: 9 }, { attack: 'apgd', loss: 'dlr-targeted', targets: 9 }, { attack: 'fab', targets: 9 }, { attack: 'square', queries: 5000 }] }));
+  for (const [type, correct] of [['fog', 12], ['frost', 6]] as const) await recordResult(plain, result(`${type}-1`, correct, 24, { source: 'generated' }));
   for (const severity of [1, 2, 3, 4, 5]) await recordResult(plain, result(`gaussian-noise-${severity}`, 20 - severity, 24, {}));
   cpSync(plain, hostile, { recursive: true });
   await recordResult(hostile, result(HOSTILE, 1, 24, { [HOSTILE]: HOSTILE }, { data: HOSTILE }));
@@ -118,9 +120,10 @@ describe('the page', () => {
       expect(text).toContain(`${(100 * accuracy).toFixed(1)} %`);
     }
     expect(text).toContain('20 images of procedural, linf, epsilon 0.0314, step 0.00314, 1 step, random start');
-    expect(text).toContain('autoattack24 images of procedural, linf, epsilon 8/255, attacks apgd (ce) + apgd (dlr-targeted, 9) + square');
+    expect(text).toContain('autoattack24 images of procedural, linf, epsilon 8/255, attacks apgd (ce) + apgd (dlr-targeted, 9 targets) + fab (9 targets) + square (5000 queries)');
     expect(document.querySelector('#curves')!.textContent).toMatch(/8\/255\s*41\.7 % ±/);
-    expect(document.querySelectorAll('#corruptions tbody tr')[0]!.textContent).toMatch(/gaussian-noise79\.2 %75\.0 %70\.8 %66\.7 %62\.5 %70\.8 %/);
+    expect(document.querySelector('#corruptions')!.textContent).toMatch(/frost25\.0 %(–){4}25\.0 %\s*mean37\.5 %(–){4}37\.5 %\s*mean without frost50\.0 %(–){4}50\.0 %[\s\S]*Generated frost is/);
+    expect(document.querySelector('#corruptions')!.textContent).toMatch(/gaussian-noise79\.2 %75\.0 %70\.8 %66\.7 %62\.5 %70\.8 %/);
   });
 
   it('shows the analysis, and images as they are', async () => {
@@ -151,6 +154,16 @@ describe('folders that are not whole', () => {
     for (const type of [`pretrain --out ${bare} --resume`, `evaluate ${bare} --attacks`, `analyze ${bare} --limit 1000`, `analyze ${bare} --curves`]) expect(text).toContain(`a-infonce ${type}`);
   });
 
+  it('draw a few dozen metrics at most', async () => {
+    const at = join(folder, 'many');
+    mkdirSync(at);
+    cpSync(join(plain, 'config.json'), join(at, 'config.json'));
+    writeFileSync(join(at, 'metrics.jsonl'), `${JSON.stringify({ type: 'step', step: 1, epoch: 0, ...Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`m${i}`, i])) })}\n`);
+    const { document: made } = parseHTML(readFileSync(await report([at], { out: join(folder, 'many.html') }), 'utf8')) as unknown as { document: Document };
+    expect(made.querySelectorAll('#training figure')).toHaveLength(30);
+    expect(made.querySelector('#training')!.textContent).toContain('3 more are in metrics.jsonl');
+  });
+
   it('of every method are read', async () => {
     const folders = Object.entries(presets).map(([name, config]) => {
       const at = join(folder, 'presets', name);
@@ -169,6 +182,7 @@ describe('folders that are not whole', () => {
     ['no run', (at) => mkdirSync(at), /no config\.json/],
     ['a config that is no JSON', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{'); }, /config\.json: not valid JSON/],
     ['a config of something else', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{"preset":1}'); }, /config\.json: preset: /],
+    ['a config nested without end', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), readFileSync(join(plain, 'config.json'), 'utf8').replace('{', `{"deep":${'{"a":'.repeat(6000)}1${'}'.repeat(6000)},`)); }, /config\.json: nested more than 64 deep/],
     ['metrics of something else', (at) => { cpSync(plain, at, { recursive: true }); writeFileSync(join(at, 'metrics.jsonl'), '{"type":"step","step":"x"}\n'); }, /metrics\.jsonl: line 1, step: /],
     ['an analysis whose tensors are others', (at) => { cpSync(plain, at, { recursive: true }); cpSync(join(at, 'encoder.safetensors'), join(at, 'analysis.safetensors')); }, /expected examples and examplesAdversarial/],
   ])('%s is a clear error', async (what, make, says) => {
@@ -256,6 +270,7 @@ it('numbers: three or more that differ in one value are a curve, the newest of a
   expect(curves.map(({ of: kind, ratio, settings, lines }) => [kind, ratio, settings['steps'], lines.map(({ subject, points }) => [subject.name, [...points.keys()]])])).toEqual([
     ['epsilon', 0.25, 20, [['a (SLF)', [0, 0.1, 0.2]]]],
   ]);
+  expect(subjects.map(({ style, dash }) => [style, dash])).toEqual([[0, 0], [1, 0], [1, 1]]);
   expect(rowsOf(subjects).map(({ protocol, results }) => [protocol.name, protocol.total, results.map((each) => each?.accuracy)])).toEqual([
     ['clean', 4, [0.25, 0.5, undefined]], ['clean', 2, [undefined, undefined, 0.5]],
     ...[0.25, 0.25].map((each) => ['pgd', 4, [each, undefined, undefined]]), ...[0.5, 0.5, 0.5].map((each) => ['pgd20', 4, [each, undefined, undefined]]),
