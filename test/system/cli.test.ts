@@ -55,7 +55,7 @@ test.each([
   [['pretrain', '--resume'], /--resume needs the folder of the run: --out <folder>/],
   [['finetune'], /missing required argument 'encoder'/],
   [['finetune', 'x', '--mode', 'slow'], /Allowed choices are slf, alf, aff/],
-  [['finetune', 'x', '--label-fraction', '0'], /Expected a number \(0\.0314, 8\/255\) of above 0 and at most 1/],
+  [['finetune', 'x', '--label-fraction', '0'], /Expected a number \(0\.0314, 8\/255\) above 0 and at most 1/],
   [['finetune', 'x', '--validation', 'some'], /Expected a number/],
   [['reproduce', 'table2'], /Allowed choices are table1/],
   [['reproduce', '--only', 'rocl,slow'], /--only: expected some of rocl, advcl, base, ip, hn, iphn, cifar10, cifar100, slf, alf, aff, sa, ra, aa, got 'slow'/],
@@ -318,7 +318,7 @@ describe('a run', () => {
     expect((await call(worstOf)).stdout).toBe(kept.stdout);
     expect((await call([...worstOf, '--seed', '1'])).stderr).toContain('with other settings');
     const misspelt = await call(['attack', 'run', '--attack', 'apgd', '--limit', '8']);
-    expect(misspelt.stderr).toContain("--attack: expected 'pgd<steps>' (as in 'pgd20'), 'fgsm'");
+    expect(misspelt.stderr).toContain("--attack: expected 'pgd', 'autoattack', 'pgd<steps>' (as in 'pgd20'), 'fgsm'");
     const attacked = await call(['attack', 'run', '--limit', '32', '--steps', '2', '--out', 'adversarial.safetensors', '--json']);
     expect(attacked.code).toBe(0);
     const { pgd20 } = (JSON.parse(readFileSync(join(folder, 'run/config.json'), 'utf8')) as { evaluation: { pgd20: { epsilon: number; stepSize: number } } }).evaluation;
