@@ -63,7 +63,14 @@ describe('many jobs', () => {
   it('that wait for a model hear of an abort', async () => {
     const model = classifier();
     const holder = new AbortController(), waiting = new AbortController();
-    const first = pgd(model, images, labels, { ...endless, signal: holder.signal, onProgress: () => waiting.abort(new Error('no longer wanted')) });
+    let steps = 0, started = () => {};
+    const running = new Promise<void>((resolve) => { started = resolve; });
+    const onProgress = () => {
+      if (++steps === 1) started();
+      if (steps === 20) waiting.abort(new Error('no longer wanted'));
+    };
+    const first = pgd(model, images, labels, { ...endless, signal: holder.signal, onProgress });
+    await running; // it holds the model: the second can only wait
     await expect(pgd(model, images, labels, { ...short, signal: waiting.signal })).rejects.toThrow('no longer wanted');
     holder.abort(new Error('enough'));
     await expect(first).rejects.toThrow('enough');
