@@ -1,8 +1,8 @@
 """Our attacks against their authors' on one model and the same images: robust accuracy of each, both ways.
 
     pip install torch numpy pyautoattack        # or git+https://github.com/fra31/auto-attack
-    python bench/attack_agreement.py runs/x/classifier.safetensors ~/.cache/.../cifar-10-batches-bin --limit 1000 --work /tmp/agreement
-    node bench/attack-agreement.mjs /tmp/agreement
+    python bench/attack_agreement.py <classifier.safetensors> <folder of the CIFAR-10 binaries> --limit 1000 --work agreement
+    node bench/attack-agreement.mjs agreement
 
 The first command rebuilds the classifier (ResNet-18 of any width, CIFAR stem, one BatchNorm branch) in PyTorch, writes it as TorchScript together with the
 images, and runs the original attacks; the second runs ours on the same files and prints the comparison. Robust: right clean and under the attack.
