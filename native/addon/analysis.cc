@@ -11,7 +11,7 @@ Napi::Value embed(const Napi::CallbackInfo& info) {
   const at::Tensor images = tensor_arg(info[1], "images");
   const int64_t batch_size = integer_arg(info[2], "batchSize");
   return start_job(info.Env(), info.Env().Undefined(), [=, model = model_arg(info[0], "encoder")](JobContext&) -> Completion {
-    return [found = analysis::embed(*model, images, batch_size)](Napi::Env env) { return wrap_tensor(env, found); };
+    return complete_with(analysis::embed(*model, images, batch_size));
   });
 }
 
@@ -20,16 +20,9 @@ Napi::Value similarity_pairs(const Napi::CallbackInfo& info) {
   const int64_t k = integer_arg(info[2], "k"), bins = integer_arg(info[3], "bins");
   const bool exclude_own = boolean_arg(info[4], "excludeOwn");
   return start_job(info.Env(), info.Env().Undefined(), [=](JobContext&) -> Completion {
-    return [found = analysis::pairs(rows, gallery, k, bins, exclude_own)](Napi::Env env) -> Napi::Value {
-      auto object = Napi::Object::New(env);
-      object.Set("own", wrap_tensor(env, found.own));
-      object.Set("nearest", wrap_tensor(env, found.nearest));
-      object.Set("nearestSimilarity", wrap_tensor(env, found.nearest_similarity));
-      object.Set("counts", wrap_tensor(env, found.counts));
-      object.Set("mean", found.mean);
-      object.Set("uniformity", found.uniformity);
-      return object;
-    };
+    const auto found = analysis::pairs(rows, gallery, k, bins, exclude_own);
+    return complete_with({{"own", found.own}, {"nearest", found.nearest}, {"nearestSimilarity", found.nearest_similarity}, {"counts", found.counts},
+                          {"mean", found.mean}, {"uniformity", found.uniformity}});
   });
 }
 
@@ -37,12 +30,8 @@ Napi::Value principal_axes(const Napi::CallbackInfo& info) {
   const at::Tensor fitted = tensor_arg(info[0], "fitted"), points = tensor_arg(info[1], "points");
   const int64_t k = integer_arg(info[2], "k");
   return start_job(info.Env(), info.Env().Undefined(), [=](JobContext&) -> Completion {
-    return [found = analysis::principal(fitted, points, k)](Napi::Env env) -> Napi::Value {
-      auto object = Napi::Object::New(env);
-      object.Set("coordinates", wrap_tensor(env, found.coordinates));
-      object.Set("explained", wrap_tensor(env, found.explained));
-      return object;
-    };
+    const auto found = analysis::principal(fitted, points, k);
+    return complete_with({{"coordinates", found.coordinates}, {"explained", found.explained}});
   });
 }
 

@@ -53,10 +53,6 @@ Napi::Value start_model_job(const Napi::Value& value, const Napi::Value& progres
   });
 }
 
-Completion tensor_completion(at::Tensor tensor) {
-  return [tensor = std::move(tensor)](Napi::Env env) { return wrap_tensor(env, tensor); };
-}
-
 attack::StepCallback reporter(JobContext& context) {
   return [&context](int64_t done, int64_t total) {
     context.check();
@@ -78,11 +74,11 @@ Napi::Value pgd(const Napi::CallbackInfo& info, const at::Tensor& images, const 
   if (const auto samples = given.tensor("samples")) options.samples = *samples;
   if (const auto positives = given.tensor("positives"))
     return start_model_job(info[0], info[3], [=, temperature = given.number("temperature")](JobContext& context, nn::Model& model) {
-      return tensor_completion(attack::pgd_contrastive(model, images, *positives, temperature, options, reporter(context)));
+      return complete_with(attack::pgd_contrastive(model, images, *positives, temperature, options, reporter(context)));
     });
   const bool targeted = given.boolean("targeted", false);
   return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) {
-    return tensor_completion(attack::pgd(model, images, labels, targeted, options, reporter(context)));
+    return complete_with(attack::pgd(model, images, labels, targeted, options, reporter(context)));
   });
 }
 
@@ -155,7 +151,7 @@ Napi::Value attack_images(const Napi::CallbackInfo& info) {
   if (name == "pgd") return pgd(info, images, given);
   return start_model_job(info[0], info[3], [=, attack = make_attack(name, given), labels = given.tensor("labels").value(), samples = given.tensor("samples"),
                                             batch_size = given.integer("batchSize")](JobContext& context, nn::Model& model) {
-    return tensor_completion(attack::run(*attack, model, images, labels, samples.value_or(at::Tensor()), batch_size, reporter(context)));
+    return complete_with(attack::run(*attack, model, images, labels, samples.value_or(at::Tensor()), batch_size, reporter(context)));
   });
 }
 
@@ -163,12 +159,8 @@ Napi::Value predict(const Napi::CallbackInfo& info) {
   const auto images = tensor_arg(info[1], "images");
   const int64_t batch_size = integer_arg(info[2], "batchSize");
   return start_model_job(info[0], info[3], [=](JobContext& context, nn::Model& model) {
-    return [found = attack::predict(model, images, batch_size, reporter(context))](Napi::Env env) -> Napi::Value {
-      auto object = Napi::Object::New(env);
-      object.Set("predicted", wrap_tensor(env, found.predicted));
-      object.Set("logits", wrap_tensor(env, found.logits));
-      return object;
-    };
+    const auto found = attack::predict(model, images, batch_size, reporter(context));
+    return complete_with({{"predicted", found.predicted}, {"logits", found.logits}});
   });
 }
 

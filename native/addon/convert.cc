@@ -64,6 +64,23 @@ Napi::Value wrap_tensor(Napi::Env env, at::Tensor tensor) {
   return external;
 }
 
+Napi::Value wrap_fields(Napi::Env env, const Fields& fields) {
+  auto object = Napi::Object::New(env);
+  for (const auto& [name, field] : fields) {
+    if (const auto* tensor = std::get_if<at::Tensor>(&field)) {
+      object.Set(name, wrap_tensor(env, *tensor));
+    } else if (const auto* number = std::get_if<double>(&field)) {
+      object.Set(name, *number);
+    } else {
+      const auto& numbers = std::get<std::vector<double>>(field);
+      auto list = Napi::Array::New(env, numbers.size());
+      for (uint32_t i = 0; i < numbers.size(); ++i) list.Set(i, numbers[i]);
+      object.Set(name, list);
+    }
+  }
+  return object;
+}
+
 TensorBox& tensor_box_arg(const Napi::Value& value, const char* name) {
   if (!value.IsExternal() || !value.As<Napi::External<TensorBox>>().CheckTypeTag(&kTensorTag)) wrong_type(name, "a Tensor", value);
   return *value.As<Napi::External<TensorBox>>().Data();

@@ -4,6 +4,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 #include "napi_setup.h"
 
@@ -13,6 +15,11 @@ namespace a_infonce::addon {
 Napi::Value wrap_tensor(Napi::Env env, at::Tensor tensor);
 at::Tensor tensor_arg(const Napi::Value& value, const char* name);                          // throws on disposed or foreign handles
 std::optional<at::Tensor> optional_tensor_arg(const Napi::Value& value, const char* name);  // undefined and null are none
+
+/// A JavaScript object of tensors, numbers and lists of numbers.
+using Field = std::variant<at::Tensor, double, std::vector<double>>;
+using Fields = std::vector<std::pair<std::string, Field>>;
+Napi::Value wrap_fields(Napi::Env env, const Fields& fields);
 
 std::string string_arg(const Napi::Value& value, const char* name);
 double number_arg(const Napi::Value& value, const char* name);     // finite

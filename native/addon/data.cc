@@ -36,8 +36,7 @@ Napi::Value augment(const Napi::CallbackInfo& info) {
   pipeline.color_first = options.boolean("colorFirst", false);
   const int64_t seed = options.integer("seed"), epoch = options.integer("epoch"), view = options.integer("view");
   return start_job(info.Env(), info.Env().Undefined(), [=](JobContext&) -> Completion {
-    at::Tensor out = ops::augment(pixels, indices, pipeline, seed, epoch, view);
-    return [out](Napi::Env env) { return wrap_tensor(env, out); };
+    return complete_with(ops::augment(pixels, indices, pipeline, seed, epoch, view));
   });
 }
 
@@ -48,8 +47,7 @@ Napi::Value corrupt(const Napi::CallbackInfo& info) {
   const std::string type = options.string("type");
   const int64_t severity = options.integer("severity"), seed = options.integer("seed");
   return start_job(info.Env(), info.Env().Undefined(), [=](JobContext&) -> Completion {
-    at::Tensor out = ops::corrupt(pixels, samples, type, severity, seed);
-    return [out](Napi::Env env) { return wrap_tensor(env, out); };
+    return complete_with(ops::corrupt(pixels, samples, type, severity, seed));
   });
 }
 

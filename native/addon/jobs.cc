@@ -40,9 +40,7 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
     runner->post([self = shared_from_this(), values = std::move(values)](Napi::Env env) {
       if (self->on_progress.IsEmpty()) return;
       try {
-        auto object = Napi::Object::New(env);
-        for (const auto& [key, value] : values) object.Set(key, Napi::Number::New(env, value));
-        self->on_progress.Call({object});
+        self->on_progress.Call({wrap_fields(env, Fields(values.begin(), values.end()))});
       } catch (const Napi::Error& error) {  // a throwing callback ends the job with its own error
         self->keep_thrown(error);
         self->cancel();
@@ -283,6 +281,14 @@ Napi::Value stop_jobs(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void export_jobs(Napi::Env env, Napi::Object exports) { export_function(env, exports, "stop_jobs", stop_jobs); }
+
+Completion complete_with(at::Tensor tensor) {
+  return [tensor = std::move(tensor)](Napi::Env env) { return wrap_tensor(env, tensor); };
+}
+
+Completion complete_with(Fields fields) {
+  return [fields = std::move(fields)](Napi::Env env) { return wrap_fields(env, fields); };
+}
 
 Napi::Value start_job(Napi::Env env, const Napi::Value& progress, Work work, const Napi::Value& callback) {
   auto deferred = Napi::Promise::Deferred::New(env);

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 #include <vector>
+#include "convert.h"
 #include "napi_setup.h"
 
 namespace a_infonce::addon {
@@ -28,6 +29,8 @@ class JobContext {
 /// Made by the work, run on the JS thread: turns the result into the value of the promise.
 using Completion = std::function<Napi::Value(Napi::Env)>;
 using Work = std::function<Completion(JobContext&)>;
+Completion complete_with(at::Tensor tensor);
+Completion complete_with(Fields fields);
 
 /// Starts `work` on a job thread (grad mode on, the process's thread count) and returns { promise, cancel() }.
 /// `progress` is a function or undefined. Tensors that the work needs must be captured as at::Tensor, JS objects never; the one JS function that it

@@ -39,12 +39,6 @@ training::OptimizerOptions optimizer_options(const Napi::Value& value) {
   return options;
 }
 
-Napi::Value to_object(Napi::Env env, const NamedTensors& tensors) {
-  auto object = Napi::Object::New(env);
-  for (const auto& [name, tensor] : tensors) object.Set(name, wrap_tensor(env, tensor));
-  return object;
-}
-
 NamedTensors named_tensors_arg(const Napi::Value& value, const char* name) {
   const Options given(value, name);
   NamedTensors result;
@@ -62,20 +56,13 @@ std::shared_ptr<Trainer> trainer_arg(const Napi::Value& value) {
   return trainer;
 }
 
-Completion completion(training::Values values) {
-  return [values = std::move(values)](Napi::Env env) -> Napi::Value {
-    auto object = Napi::Object::New(env);
-    for (const auto& [name, value] : values) object.Set(name, value);
-    return object;
-  };
-}
-
 /// A job that has the trainer to itself from now until the work is done.
 Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std::function<training::Values(Trainer&, const training::Check&)> work) {
   auto use = std::make_shared<Trainer::Use>(*trainer);
   return start_job(env, env.Undefined(), [trainer = std::move(trainer), use = std::move(use), work = std::move(work)](JobContext& job) mutable {
     const auto held = std::exchange(use, nullptr);  // given back before the promise settles
-    return completion(work(*trainer, [&] { job.check(); }));
+    const auto values = work(*trainer, [&] { job.check(); });
+    return complete_with(Fields(values.begin(), values.end()));
   });
 }
 
@@ -93,7 +80,8 @@ Napi::Value dispose_trainer(const Napi::CallbackInfo& info) {
 Napi::Value trainer_state(const Napi::CallbackInfo& info) {
   const auto trainer = trainer_arg(info[0]);
   const Trainer::Use use(*trainer);
-  return to_object(info.Env(), trainer->optimizer().state());
+  const auto state = trainer->optimizer().state();
+  return wrap_fields(info.Env(), Fields(state.begin(), state.end()));
 }
 
 Napi::Value load_trainer_state(const Napi::CallbackInfo& info) {
@@ -122,7 +110,7 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
       job.check();
       job.progress({{"done", batches++ * batch_size}, {"total", pixels.size(0)}});
     });
-    return [features](Napi::Env env) { return wrap_tensor(env, features); };
+    return complete_with(features);
   });
 }
 
@@ -133,19 +121,11 @@ Napi::Value kmeans(const Napi::CallbackInfo& info) {
       .k = given.integer("k"), .mini_batch = given.boolean("miniBatch", true), .batch_size = given.integer("batchSize"), .restarts = given.integer("restarts"),
       .max_iterations = given.integer("maxIterations"), .tolerance = given.number("tolerance"), .seed = static_cast<uint64_t>(given.integer("seed"))};
   return start_job(info.Env(), info[2], [=](JobContext& job) -> Completion {
-    auto found = std::make_shared<training::Clusters>(training::kmeans(features, options, [&](int64_t restart, int64_t pass, double inertia) {
+    const auto found = training::kmeans(features, options, [&](int64_t restart, int64_t pass, double inertia) {
       job.check();
       job.progress({{"restart", restart}, {"iteration", pass}, {"inertia", inertia}});
-    }));
-    return [found](Napi::Env env) -> Napi::Value {
-      auto object = Napi::Object::New(env), history = Napi::Array::New(env).As<Napi::Object>();
-      for (uint32_t i = 0; i < found->history.size(); ++i) history.Set(i, found->history[i]);
-      object.Set("labels", wrap_tensor(env, found->labels));
-      object.Set("centers", wrap_tensor(env, found->centers));
-      object.Set("inertia", found->inertia);
-      object.Set("history", history);
-      return object;
-    };
+    });
+    return complete_with({{"labels", found.labels}, {"centers", found.centers}, {"inertia", found.inertia}, {"history", found.history}});
   });
 }
 
@@ -200,7 +180,8 @@ Napi::Value optimizer_zero_grad(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value optimizer_state(const Napi::CallbackInfo& info) {
-  return to_object(info.Env(), handle_arg<training::Optimizer>(info[0], "optimizer")->state());
+  const auto state = handle_arg<training::Optimizer>(info[0], "optimizer")->state();
+  return wrap_fields(info.Env(), Fields(state.begin(), state.end()));
 }
 
 Napi::Value load_optimizer_state(const Napi::CallbackInfo& info) {
