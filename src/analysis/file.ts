@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { writeSafetensors } from '../model/safetensors.js';
 import { check, FileError } from '../runtime/errors.js';
-import { atomically } from '../runtime/files.js';
+import { atomically, fileSha256 } from '../runtime/files.js';
 import { readJson } from '../runtime/json.js';
 import { analysisSchema, type AnalysisResult } from './analyze.js';
 
@@ -17,17 +17,25 @@ const recorded = analysisSchema.extend({
   /** File names in the folder. */
   encoder: z.string(),
   classifierFile: z.string().optional(),
+  /** SHA-256 of these files: others under the same names are told by it. */
+  encoderSha256: z.string().optional(),
+  classifierSha256: z.string().optional(),
 });
 /** An {@link Analysis} and what it was made of. */
 export type RecordedAnalysis = z.infer<typeof recorded>;
 
-/** Writes `<folder>/analysis.json` and the tensors into `<folder>/analysis.safetensors`, in place of earlier ones. @throws {@link FileError} */
+/**
+ * Writes `<folder>/analysis.json` and the tensors into `<folder>/analysis.safetensors`, in place of earlier ones. The digests are those of the files in the
+ * folder unless given. @throws {@link FileError}
+ */
 export async function saveAnalysis(
-  folder: string, { values, tensors }: AnalysisResult, of: Pick<RecordedAnalysis, 'data' | 'classes' | 'encoder' | 'classifierFile'>,
+  folder: string, { values, tensors }: AnalysisResult, of: Pick<RecordedAnalysis, 'data' | 'classes' | 'encoder' | 'classifierFile' | 'encoderSha256' | 'classifierSha256'>,
 ): Promise<void> {
-  const time = new Date().toISOString();
-  await writeSafetensors(join(check.string('folder', folder), 'analysis.safetensors'), Object.entries(tensors), { time });
-  await atomically(join(folder, FILE), (file) => file.writeFile(`${JSON.stringify({ time, ...of, ...values } satisfies RecordedAnalysis)}\n`));
+  check.string('folder', folder);
+  const time = new Date().toISOString(), digest = (name: string | undefined) => (name === undefined ? undefined : fileSha256(join(folder, name)));
+  const digests = { encoderSha256: of.encoderSha256 ?? await digest(of.encoder), classifierSha256: of.classifierSha256 ?? await digest(of.classifierFile) };
+  await writeSafetensors(join(folder, 'analysis.safetensors'), Object.entries(tensors), { time });
+  await atomically(join(folder, FILE), (file) => file.writeFile(`${JSON.stringify({ time, ...of, ...digests, ...values } satisfies RecordedAnalysis)}\n`));
 }
 
 /** The analysis in a run's folder, if there is one. @throws {@link FileError} when it is not one of ours, naming the value at fault. */

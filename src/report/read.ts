@@ -1,5 +1,5 @@
 /** What a run's folder holds for the report: everything from files, checked; what is missing is left out. */
-import { stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { readAnalysis, type RecordedAnalysis } from '../analysis/file.js';
@@ -37,11 +37,16 @@ export interface RunFiles {
   environment: Record<string, unknown> | undefined;
   metrics: Metric[];
   finished: boolean;
-  /** Of the classifiers that are in the folder now. */
+  /** Files of classifiers, that of `finetune` without a mode first. */
+  classifiers: string[];
+  /** Of the classifiers that are in the folder now, and those that do not say of which. */
   results: Result[];
   /** How many there are of earlier ones. */
   stale: number;
+  /** Of the encoder and the classifier that are in the folder now, or that does not say of which. */
   analysis: RecordedAnalysis | undefined;
+  /** There is one, but of an earlier encoder or classifier. */
+  analysisStale: boolean;
   examples: Examples | undefined;
 }
 
@@ -53,23 +58,33 @@ export async function readRun(given: string, onWarning: (message: string) => voi
   if (!entry.isDirectory()) throw new FileError(given, 'a file, not the folder of a run');
   const settled = await readJson(join(path, 'config.json'), config);
   if (settled === undefined) throw new FileError(given, 'there is no run in it (no config.json). Type: a-infonce pretrain --out <folder>');
-  const analysis = await readAnalysis(path);
+  const recorded = await readAnalysis(path), analysis = recorded && (await isPresent(path, recorded)) ? recorded : undefined;
   const { results, stale } = await presentResults(path, onWarning);
   return {
     given, path, name: basename(path), config: settled,
     environment: await readJson(join(path, 'environment.json'), z.record(z.string(), z.unknown())),
     metrics: await readJsonLines(join(path, 'metrics.jsonl'), metric, onWarning), finished: await stat(join(path, 'encoder.safetensors')).then(() => true, () => false),
-    results, stale, analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
+    classifiers: (await readdir(path)).filter((name) => /^classifier(-\w+)?\.safetensors$/.test(name)).sort((a, b) => a.length - b.length || a.localeCompare(b)),
+    results, stale, analysis, analysisStale: recorded !== analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
   };
 }
 
-/** The numbers of the classifiers that are in the folder; of a file that is gone, those of its newest content. */
+/** The numbers of the classifiers that are in the folder; of a file that is gone, those of its newest content. A number without a digest is nobody's but its file's. */
 async function presentResults(path: string, onWarning: (message: string) => void): Promise<Pick<RunFiles, 'results' | 'stale'>> {
   const all = await readResults(path, { onWarning }), present = new Map<string, string | undefined>();
-  for (const { model, sha256 } of all) present.set(model, sha256);
+  for (const { model, sha256 } of all) present.set(model, sha256 ?? present.get(model));
   for (const model of present.keys()) present.set(model, (await fileSha256(join(path, basename(model)))) ?? present.get(model));
-  const results = all.filter(({ model, sha256 }) => sha256 === present.get(model));
+  const results = all.filter(({ model, sha256 }) => sha256 === undefined || sha256 === present.get(model));
   return { results, stale: all.length - results.length };
+}
+
+/** Whether the files that an analysis was made of are still those in the folder, as far as both can be told. */
+async function isPresent(path: string, { encoder, encoderSha256, classifierFile, classifierSha256 }: RecordedAnalysis): Promise<boolean> {
+  for (const [file, was] of [[encoder, encoderSha256], [classifierFile, classifierSha256]]) {
+    const is = file !== undefined && was !== undefined ? await fileSha256(join(path, basename(file))) : undefined;
+    if (is !== undefined && is !== was) return false;
+  }
+  return true;
 }
 
 /** Names of runs: the last part of the path, or as much of it as tells them apart. */

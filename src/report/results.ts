@@ -22,13 +22,20 @@ const INCIDENTAL = ['batchSize', 'limit'];
 const decisive = (settings: Result['settings'], without: readonly string[] = []): Result['settings'] =>
   Object.fromEntries(Object.entries(settings).filter(([key]) => !INCIDENTAL.includes(key) && !without.includes(key)).sort(([a], [b]) => (a < b ? -1 : 1)));
 
+/** Of which classifier the number is, only the file's name says. */
+export const unidentified = ({ sha256 }: Result): boolean => sha256 === undefined;
+
 /** Numbers with the same key were measured in the same way. */
 const protocolKey = ({ data, dataSha256, name, total, settings }: Result): string => JSON.stringify([data, dataSha256, name, total, decisive(settings)]);
 
 /** The classifiers that numbers were recorded of, `classifier.safetensors` of each run first. */
 export function subjectsOf(runs: readonly RunFiles[]): Subject[] {
+  const digests = new Map<string, Set<string>>();
+  for (const { data, dataSha256 } of runs.flatMap(({ results }) => results)) if (dataSha256 !== undefined) digests.set(data, (digests.get(data) ?? new Set()).add(dataSha256));
+  // Numbers without the images' digest stand beside those of the only images of that name; one that says of which classifier it is counts before one that does not.
+  const dated = (result: Result): Result => (result.dataSha256 === undefined && digests.get(result.data)?.size === 1 ? { ...result, dataSha256: [...digests.get(result.data)!][0] } : result);
   return runs.flatMap((run, style) => [...new Set(run.results.map(({ model }) => model))].sort((a, b) => Number(b === 'classifier.safetensors') - Number(a === 'classifier.safetensors')).map((model, dash) => {
-    const own = run.results.filter((result) => result.model === model), mode = own.find((result) => result.mode)?.mode;
+    const own = run.results.filter((result) => result.model === model).map(dated).sort((a, b) => Number(unidentified(b)) - Number(unidentified(a))), mode = own.find((result) => result.mode)?.mode;
     const about = [...(model === 'classifier.safetensors' ? [] : [model.replace(/\.safetensors$/, '')]), ...(mode ? [mode.toUpperCase()] : [])].join(', ');
     return { run, style, dash, model, name: `${run.name}${about && ` (${about})`}`, results: new Map(own.map((result) => [protocolKey(result), result])) };
   }));

@@ -1,4 +1,5 @@
 /** The parts of the page. Each says what to type where there is nothing to show. */
+import { join } from 'node:path';
 import sharp from 'sharp';
 import type { Distribution } from '../analysis/distribution.js';
 import type { RecordedAnalysis } from '../analysis/file.js';
@@ -7,7 +8,7 @@ import { densityChart, legend, lineChart, mapChart, swatch, type Series } from '
 import { dataTable, html, missing, type Html, type Part } from './html.js';
 import { ball, duration, flatten, grouped, halfInterval, percent, value } from './numbers.js';
 import type { Metric, RunFiles } from './read.js';
-import { corruptionOf, contradictions, curvesOf, rowsOf, subjectsOf, type Curve, type Subject } from './results.js';
+import { corruptionOf, contradictions, curvesOf, rowsOf, subjectsOf, unidentified, type Curve, type Subject } from './results.js';
 
 export interface Section {
   id: string;
@@ -76,8 +77,21 @@ function protocol({ data, total, settings, ratio }: Pick<Result, 'data' | 'total
   }
 }
 
+const shareOf = (result: Result): Part => html`${percent(result.accuracy)}${unidentified(result) && html`<sup>†</sup>`}`;
+
 const accuracyCell = (result: Result | undefined, best: boolean): Part =>
-  (result === undefined ? '–' : html`<span${best ? html` class="best"` : ''}>${percent(result.accuracy)}</span> <span class="soft">± ${(100 * halfInterval(result)).toFixed(1)}</span>`);
+  (result === undefined ? '–' : html`<span${best ? html` class="best"` : ''}>${shareOf(result)}</span> <span class="soft">± ${(100 * halfInterval(result)).toFixed(1)}</span>`);
+
+/** The footnote of a table. */
+const daggers = (results: readonly (Result | undefined)[]): Part =>
+  results.some((each) => each && unidentified(each)) && html`<p class="soft">† Recorded without the classifier's digest: whether it is of the classifier that is in the folder now cannot be told.</p>`;
+
+/** What to type to measure a classifier of the run, made first if there is none. */
+function measuring(run: RunFiles, command: string): string {
+  const [file] = run.classifiers, folder = typed([run]);
+  const of = file === undefined || file === 'classifier.safetensors' ? folder : typed([{ ...run, given: join(run.given, file) }]);
+  return `${file === undefined ? `a-infonce finetune ${folder} && ` : ''}a-infonce ${command.replace('*', of)}`;
+}
 
 export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]): Section {
   const rows = rowsOf(subjects);
@@ -91,9 +105,9 @@ export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]
     }));
   return {
     id: 'accuracy', title: 'Accuracy, clean and under attack',
-    body: html`${table}${contradictions(subjects).map((each) => html`<p class="missing">${each}</p>`)}
-${stale.map((run) => missing(`${run.stale} numbers of ${run.name} are of classifiers that are no longer in its folder, and left out.`, `a-infonce evaluate ${typed([run])}`))}
-${without.map((run) => missing(`No accuracy, clean or under attack, was recorded of ${run.name}.`, `${run.results.length > 0 ? '' : `a-infonce finetune ${typed([run])} && `}a-infonce evaluate ${typed([run])} --attacks clean,pgd20`))}`,
+    body: html`${table}${daggers(rows.flatMap((row) => row.results))}${contradictions(subjects).map((each) => html`<p class="missing">${each}</p>`)}
+${stale.map((run) => missing(`${run.stale} numbers of ${run.name} are of classifiers that are no longer in its folder, and left out.`, measuring(run, 'evaluate *')))}
+${without.map((run) => missing(`No accuracy, clean or under attack, was recorded of ${run.name}.`, measuring(run, 'evaluate * --attacks clean,pgd20')))}`,
   };
 }
 
@@ -111,11 +125,15 @@ export function curveSection(runs: readonly RunFiles[], subjects: readonly Subje
     };
   });
   const drawn = new Set(curves.flatMap(({ lines }) => lines.map(({ subject }) => subject.run)));
-  const without = runs.filter((run) => !drawn.has(run));
+  const without = runs.filter((run) => !drawn.has(run)), usual = without.filter(({ classifiers: [file] }) => file === 'classifier.safetensors');
+  const uncurved = (some: RunFiles[], type: string) => missing(`No curves were measured of ${some.map(({ name }) => name).join(', ')}.`, type);
   return {
     id: 'curves', title: 'Accuracy against epsilon and steps',
     body: html`${shown.length > 0 && html`${legend(subjects.filter((subject) => curves.some(({ lines }) => lines.some((line) => line.subject === subject))))}<div class="charts">${shown.map(({ chart }) => chart)}</div>`}${shown.map(({ table }) => table)}
-${without.length > 0 && missing(`No curves were measured of ${without.map(({ name }) => name).join(', ')}.`, `a-infonce analyze ${typed(without)} --curves --limit 200`)}`,
+${usual.length > 0 && uncurved(usual, `a-infonce analyze ${typed(usual)} --curves --limit 200`)}${without.filter((run) => !usual.includes(run)).map((run) => {
+    const { classifiers: [file] } = run, folder = typed([run]);
+    return uncurved([run], `${file === undefined ? `a-infonce finetune ${folder} && ` : ''}a-infonce analyze ${folder}${file === undefined ? '' : ` --classifier ${file}`} --curves --limit 200`);
+  })}`,
   };
 }
 
@@ -192,7 +210,10 @@ export async function images(runs: readonly RunFiles[]): Promise<Section> {
 
 const unanalysed = (runs: readonly RunFiles[], what: string): Part => {
   const without = runs.filter(({ analysis, examples }) => !analysis || (what === 'No images' && !examples));
-  return without.length > 0 && missing(`${what} of ${without.map(({ name }) => name).join(', ')}: not analysed yet.`, `a-infonce analyze ${typed(without)} --limit 1000`);
+  const names = (some: RunFiles[]) => some.map(({ name }) => name).join(', '), stale = without.filter(({ analysisStale }) => analysisStale), never = without.filter((run) => !stale.includes(run));
+  const why = [...(never.length > 0 ? [`${what} of ${names(never)}: not analysed yet.`] : []),
+    ...(stale.length > 0 ? [`${what} of ${names(stale)}: what was analysed is an encoder or a classifier that is no longer in its folder.`] : [])].join(' ');
+  return without.length > 0 && missing(why, `a-infonce analyze ${typed(without)} --limit 1000`);
 };
 
 /** Drawn in styles that few runs reach. */
@@ -264,14 +285,14 @@ export function corruptions(runs: readonly RunFiles[], subjects: readonly Subjec
     const means = (title: string, types: Map<string, (Result | undefined)[]>): Part[] =>
       [title, ...[0, 1, 2, 3, 4].map((at) => mean([...types.values()].map((each) => each[at]))), mean([...types.values()].flat())];
     return [...found].map(([of, types]) => dataTable(html`${swatch({ style, dash })} ${name}: accuracy on ${of}`, ['corruption', ...[1, 2, 3, 4, 5].map((each) => `severity ${each}`), 'mean'], [
-      ...[...types].map(([type, each]) => [type, ...each.map((one) => (one ? percent(one.accuracy) : '–')), mean(each)]),
+      ...[...types].map(([type, each]) => [type, ...each.map((one) => (one ? shareOf(one) : '–')), mean(each)]),
       means('mean', types),
       ...(ours.has(types) && types.size > 1 ? [means('mean without frost', new Map([...types].filter(([type]) => type !== 'frost')))] : []),
     ]));
   });
   return {
     id: 'corruptions', title: 'Common corruptions',
-    body: tables.length > 0 ? [...tables, ours.size > 0 && html`<p class="soft">Generated frost is a procedural texture in place of the authors' photographs: these numbers, and means over them, compare models with each other, not with published ones.</p>`] : missing('No corruptions were measured.', `a-infonce corruptions ${typed(runs.slice(0, 1))}`),
+    body: tables.length > 0 ? [...tables, ours.size > 0 && html`<p class="soft">Generated frost is a procedural texture in place of the authors' photographs: these numbers, and means over them, compare models with each other, not with published ones.</p>`] : missing('No corruptions were measured.', measuring(runs[0]!, 'corruptions *')),
   };
 }
 

@@ -157,8 +157,12 @@ it('distributions count on their edges and give quantiles of what they counted',
 
 it('what is saved is read again; a file that is no analysis is refused, naming what is wrong', async () => {
   expect(await readAnalysis(folder)).toBeUndefined();
-  await saveAnalysis(folder, found, { data: 'procedural', classes: [...data.classes], encoder: 'encoder.safetensors' });
-  expect(await readAnalysis(folder)).toEqual({ ...found.values, data: 'procedural', classes: [...data.classes], encoder: 'encoder.safetensors', time: expect.any(String) });
+  writeFileSync(join(folder, 'encoder.safetensors'), 'abc');
+  await saveAnalysis(folder, found, { data: 'procedural', classes: [...data.classes], encoder: 'encoder.safetensors', classifierFile: 'gone.safetensors' });
+  expect(await readAnalysis(folder)).toEqual({
+    ...found.values, data: 'procedural', classes: [...data.classes], encoder: 'encoder.safetensors', classifierFile: 'gone.safetensors', time: expect.any(String),
+    encoderSha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad', // FIPS 180-2, B.1
+  });
   const { tensors } = await readSafetensors(join(folder, 'analysis.safetensors'));
   expect([...tensors.keys()].sort()).toEqual(['classifierAdversarial', 'examples', 'examplesAdversarial', 'images', 'imagesAdversarial', 'view1', 'view1Adversarial', 'view2']);
   for (const each of tensors.values()) each.dispose();

@@ -208,7 +208,7 @@ it('the commands print a table, or JSON', async () => {
   const out = join(folder, 'again.html');
   expect(JSON.parse((await cli('report', plain, '--out', out, '--json')).stdout)).toEqual({ out, runs: 1, bytes: readFileSync(out).length });
   const { stdout } = await cli('analyze', plain, '--limit', '20', '--steps', '1', '--json');
-  const { time, data, classes, encoder, classifierFile, ...values } = (await readAnalysis(plain))!;
+  const { time, data, classes, encoder, classifierFile, encoderSha256, classifierSha256, ...values } = (await readAnalysis(plain))!;
   expect(JSON.parse(stdout)).toEqual({ [plain]: values });
   expect([data, encoder, classifierFile, classes.length]).toEqual(['procedural', 'encoder.safetensors', 'classifier.safetensors', 10]);
   expect(memory().tensors).toBe(0);
@@ -283,6 +283,43 @@ it.each<[string, Record<string, unknown>]>([
   const all = [...[0, 0.1, 0.2].map((epsilon) => pgd(epsilon, 20)), ...[0.3, 0.4].map((epsilon) => ({ ...pgd(epsilon, 20), ...other }))];
   const run = { name: 'a', results: all.map((settings) => ({ time: '2026-01-01T00:00:00Z', ...result('pgd20', 1, 4, settings) })) } as RunFiles;
   expect(curvesOf(subjectsOf([run])).map(({ lines }) => lines.map(({ points }) => [...points.keys()]))).toEqual([[[0, 0.1, 0.2]]]);
+});
+
+it('numbers that do not say of which classifier are shown with a footnote, beside those that do, which count before them', async () => {
+  const at = join(folder, 'old');
+  cpSync(plain, at, { recursive: true });
+  const lines = (await readResults(at)).map(({ sha256, dataSha256, ...line }) => (line.name === 'pgd1' ? { ...line, sha256, dataSha256 } : line));
+  const clean = lines.find(({ name }) => name === 'clean')!;
+  const write = (some: object[]) => writeFileSync(join(at, 'results.jsonl'), some.map((line) => `${JSON.stringify(line)}\n`).join(''));
+  write(lines);
+  const read = async () => parseHTML(readFileSync(await report([at], { out: join(folder, 'old.html') }), 'utf8')).document as unknown as Document;
+  expect(await readRun(at, () => {})).toMatchObject({ stale: 0, results: lines });
+  const rows = (await read()).querySelectorAll('#accuracy tbody tr').map((row) => row.textContent);
+  expect(rows.find((row) => row.startsWith('clean'))).toContain(`${(100 * clean.accuracy).toFixed(1)} %†`);
+  expect(rows.find((row) => row.startsWith('pgd1'))).not.toContain('†');
+  expect((await read()).querySelector('#accuracy')!.textContent).toContain("† Recorded without the classifier's digest");
+  const { sha256, dataSha256 } = lines.find(({ name }) => name === 'pgd1') as Result;
+  write([{ ...clean, sha256, dataSha256, correct: 20, total: 20, accuracy: 1 }, { ...clean, correct: 0, total: 20, accuracy: 0 }]);
+  const [row, ...rest] = (await read()).querySelectorAll('#accuracy tbody tr').map((each) => each.textContent);
+  expect([row, rest]).toEqual([expect.stringMatching(/100\.0 % ±/), []]);
+});
+
+it('an analysis of an earlier encoder is left out, and what is typed fits the classifiers that are there', async () => {
+  const at = join(folder, 'analysed');
+  cpSync(plain, at, { recursive: true });
+  const { encoderSha256, ...rest } = JSON.parse(readFileSync(join(at, 'analysis.json'), 'utf8')) as Record<string, unknown>;
+  expect(encoderSha256).toMatch(/^[0-9a-f]{64}$/);
+  writeFileSync(join(at, 'encoder.safetensors'), 'another');
+  rmSync(join(at, 'classifier.safetensors'));
+  writeFileSync(join(at, 'classifier-alf.safetensors'), 'one');
+  rmSync(join(at, 'results.jsonl'));
+  expect(await readRun(at, () => {})).toMatchObject({ analysis: undefined, analysisStale: true, classifiers: ['classifier-alf.safetensors'] });
+  const text = readFileSync(await report([at], { out: join(folder, 'analysed.html') }), 'utf8');
+  expect(text).toContain('what was analysed is an encoder or a classifier that is no longer in its folder');
+  for (const type of [`evaluate ${at}/classifier-alf.safetensors --attacks`, `analyze ${at} --classifier classifier-alf.safetensors --curves`, `corruptions ${at}/classifier-alf.safetensors`]) expect(text).toContain(`a-infonce ${type}`);
+  expect(text).not.toContain('a-infonce finetune');
+  writeFileSync(join(at, 'analysis.json'), JSON.stringify({ ...rest, classifierSha256: undefined }));
+  expect(await readRun(at, () => {})).toMatchObject({ analysis: expect.anything(), analysisStale: false });
 });
 
 it('numbers of an earlier classifier are left out', async () => {

@@ -82,6 +82,9 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
   const { norm, epsilon, stepSize, steps, temperature, batchSize, limit, space, seed } = options;
   const file = options.classifier ?? 'classifier.safetensors';
   const there = existsSync(join(path, file));
+  const { fileSha256 } = await import('../../runtime/files.js');
+  // What is loaded is what is analysed, whatever lies at its name by the end.
+  const digests = { encoderSha256: await fileSha256(join(path, 'encoder.safetensors')), ...(there && { classifierSha256: await fileSha256(join(path, file)) }) };
   using encoder = await loadEncoder(path, options.branch);
   using classifier = there ? await loadModel(context, join(path, file)) : undefined;
   using data = await openData(context, options, run.data);
@@ -90,7 +93,7 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
     classifier, limit, space, norm, epsilon, stepSize, steps, temperature, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
   });
   progress.stop();
-  await saveAnalysis(path, result, { data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', ...(there && { classifierFile: file }) });
+  await saveAnalysis(path, result, { data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', ...(there && { classifierFile: file }), ...digests });
   if (classifier && options.curves) {
     const measured = await measuredOf(path, join(path, file), classifier, data);
     const add = async (settings: EvaluateOptions, what: string) =>
