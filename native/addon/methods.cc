@@ -44,24 +44,19 @@ attack::PgdOptions attack_options(const Options& inputs, const Options& step) {
 }
 
 Step rocl(const Options& inputs, const Options& given) {
-  training::RoclOptions options;
-  options.objective = objective_options(given, objective::Form::RoCL, 3, 2);
-  options.attack = attack_options(inputs, given);
-  options.regularizer_weight = given.number("regularizerWeight");
-  options.shared_forward = given.boolean("sharedForward", false);
-  options.groups = given.integer("groups");
+  const training::RoclOptions options{
+      .objective = objective_options(given, objective::Form::RoCL, 3, 2), .attack = attack_options(inputs, given),
+      .regularizer_weight = given.number("regularizerWeight"), .shared_forward = given.boolean("sharedForward", false), .groups = given.integer("groups")};
   return {.loss = [view1 = input(inputs, "view1"), view2 = input(inputs, "view2"), options](nn::Network& network, training::Values& values, const training::Check& check) {
     return training::rocl_loss(network, view1, view2, options, values, check);
   }, .state = {}};
 }
 
 Step advcl(const Options& inputs, const Options& given) {
-  training::AdvclOptions options;
-  options.objective = objective_options(given, objective::Form::AdvCL, 4, 0);
+  training::AdvclOptions options{
+      .objective = objective_options(given, objective::Form::AdvCL, 4, 0), .adaptive = {}, .attack = attack_options(inputs, given),
+      .label_weight = given.number("labelWeight"), .high_frequency_radius = given.number("highFrequencyRadius")};
   options.objective.normalize = true;
-  options.attack = attack_options(inputs, given);
-  options.label_weight = given.number("labelWeight");
-  options.high_frequency_radius = given.number("highFrequencyRadius");
   if (given.has("adaptive")) {
     const Options adaptive(given.value("adaptive"), "adaptive");
     options.adaptive = training::AdaptiveAlpha{.d_min = adaptive.number("dMin"), .d_max = {}};
@@ -89,10 +84,9 @@ Step trades(const Options& inputs, const Options& given) {
 }
 
 Step acl(const Options& inputs, const Options& given) {
-  training::AclOptions options;
-  options.objective = objective_options(given, objective::Form::Paper, 2);
-  options.attack = attack_options(inputs, given);
-  options.adversarial_weight = given.number("adversarialWeight");
+  training::AclOptions options{
+      .objective = objective_options(given, objective::Form::Paper, 2), .attack = attack_options(inputs, given),
+      .adversarial_weight = given.number("adversarialWeight"), .invariance = {}};
   if (given.has("invariance")) {
     const Options invariance(given.value("invariance"), "invariance");
     options.invariance = {.standard = invariance.number("standard"), .adversarial = invariance.number("adversarial")};
@@ -114,12 +108,9 @@ Step simclr(const Options& inputs, const Options& given) {
 }
 
 Step moco(const Options& inputs, const Options& given) {
-  training::MocoOptions options;
-  options.objective = objective_options(given, objective::Form::Paper, 2);
-  options.momentum = given.number("momentum");
-  options.groups = given.integer("groups");
-  options.seed = static_cast<uint64_t>(given.integer("seed"));
-  options.pointer = given.integer("pointer");
+  const training::MocoOptions options{
+      .objective = objective_options(given, objective::Form::Paper, 2), .momentum = given.number("momentum"), .groups = given.integer("groups"),
+      .seed = static_cast<uint64_t>(given.integer("seed")), .pointer = given.integer("pointer")};
   const auto keys = network_arg(given.value("keys"), "keys");
   const at::Tensor queue = tensor_arg(given.value("queue"), "queue");
   std::vector<at::Tensor> state = {queue};
