@@ -34,7 +34,7 @@ training::OptimizerOptions optimizer_options(const Napi::Value& value) {
   training::OptimizerOptions options{.momentum = given.number("momentum"), .weight_decay = given.number("weightDecay"), .lars = {}};
   if (given.has("lars")) {
     const Options lars(given.value("lars"), "lars");
-    options.lars = training::Lars{.trust = lars.number("trust"), .epsilon = lars.number("epsilon")};
+    options.lars = training::Lars{.trust = lars.number("trust"), .epsilon = lars.number("epsilon"), .rate_in_momentum = lars.boolean("rateInMomentum", false)};
   }
   return options;
 }

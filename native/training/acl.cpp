@@ -51,7 +51,7 @@ at::Tensor acl_loss(nn::Network& network, const at::Tensor& view1, const at::Ten
     values.emplace_back("adversarialInvariance", r2.item<double>());
   }
   values.emplace_back("perturbation", options.attack.epsilon > 0 ? adversaries.sub(views).abs().mean().item<double>() / options.attack.epsilon : 0);
-  return loss / 2;
+  return options.invariance ? loss : loss / 2;
 }
 
 }  // namespace a_infonce::training

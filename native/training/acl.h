@@ -20,7 +20,8 @@ struct AclOptions {
 
 /// The loss of one batch, views [B, C, H, W] in [0, 1]. In eval mode PGD moves both views together, through `pgd`, up the objective of the two; then,
 /// in train mode, one forward of the adversaries through `pgd` and one of the views through `normal`:
-///   ((2 - w) L(views) + w L(adversaries) + lambda_1 R_standard + lambda_2 R_adversarial) / 2
+///   ((2 - w) L(views) + w L(adversaries)) / 2,   with invariance   (2 - w) L(views) + w L(adversaries) + lambda_1 R_standard + lambda_2 R_adversarial
+/// (the released code of ACL and DynACL halves, that of the regularisation does not).
 /// With z1, z2 the normalised rows of the views, a1, a2 of the adversaries and o of `original` (the unaugmented images, needed with invariance only, a
 /// forward of their own through `normal`), p(x, y) = softmax over the batch of <x_i, y_i> / t, and D(p || q) = sum_i q_i (log q_i - p_i):
 ///   R_standard = D(p(z1, o) || p(z2, o)),   R_adversarial = D(p(a1, o) p(a1, z1) || p(a2, o) p(a2, z2))

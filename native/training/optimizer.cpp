@@ -26,6 +26,7 @@ Optimizer::Optimizer(NamedTensors parameters, OptimizerOptions options) : parame
 
 void Optimizer::step(double lr) {
   const at::NoGradGuard no_grad;
+  const bool inside = options_.lars && options_.lars->rate_in_momentum;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& weight = parameters_[i].second;
     const at::Tensor& momentum = momentum_[i].second;
@@ -38,8 +39,8 @@ void Optimizer::step(double lr) {
         scale = options_.lars->trust * weight_norm / (gradient_norm + options_.weight_decay * weight_norm + options_.lars->epsilon);
     }
     if (options_.weight_decay != 0) gradient.add_(weight, options_.weight_decay);
-    momentum.mul_(options_.momentum).add_(gradient, scale);
-    weight.add_(momentum, -lr);
+    momentum.mul_(options_.momentum).add_(gradient, inside ? lr * scale : scale);
+    weight.add_(momentum, inside ? -1 : -lr);
   }
 }
 

@@ -10,10 +10,11 @@ namespace a_infonce::training {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// Layer-wise adaptive rates (You et al., arXiv 1708.03888) as torchlars computes them, over every parameter, biases and BatchNorm too.
+/// Layer-wise adaptive rates (You et al., arXiv 1708.03888), over every parameter, biases and BatchNorm too.
 struct Lars {
   double trust = 1e-3;
   double epsilon = 1e-8;
+  bool rate_in_momentum = false;  // false: as torchlars; true: as ACL's optimizer/lars.py, whose momentum holds each gradient times the rate of its step
 };
 
 struct OptimizerOptions {
@@ -28,7 +29,8 @@ class Optimizer {
 
   /// One update from the parameters' `.grad`; a parameter without one is left alone, momentum included. With weight decay d, momentum m:
   ///   SGD   g <- g + d w;                 v <- m v + g;  w <- w - lr v       (torch.optim.SGD: dampening 0, no Nesterov)
-  ///   LARS  g <- (g + d w) q  before it,  q = trust |w| / (|g| + d |w| + epsilon) where both norms are positive, else 1
+  ///   LARS  g <- (g + d w) q  before it,  q = trust |w| / (|g| + d |w| + epsilon) where both norms are positive, else 1;
+  ///         with rate_in_momentum  v <- m v + lr g;  w <- w - v  after it
   /// Overwrites the gradients.
   void step(double lr);
   void zero_grad();

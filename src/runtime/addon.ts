@@ -143,7 +143,7 @@ export type LockHandle = Handle<'FileLock'>;
 export interface OptimizerValues {
   momentum: number;
   weightDecay: number;
-  lars?: { trust: number; epsilon: number } | undefined;
+  lars?: { trust: number; epsilon: number; rateInMomentum?: boolean } | undefined;
 }
 
 export interface TrainingAddon {

@@ -9,14 +9,17 @@ export interface OptimizerOptions {
   momentum?: number;
   /** Default 0. */
   weightDecay?: number;
-  /** LARS around SGD (layer-wise rates), with `trust` 1e-3 and `epsilon` 1e-8 by default; left out: plain SGD. */
-  lars?: { trust?: number; epsilon?: number };
+  /**
+   * LARS around SGD (layer-wise rates), with `trust` 1e-3 and `epsilon` 1e-8 by default; left out: plain SGD. With `rateInMomentum` (default false) the momentum
+   * holds each gradient times the rate of its own step, as in ACL's code.
+   */
+  lars?: { trust?: number; epsilon?: number; rateInMomentum?: boolean };
 }
 
 /**
  * SGD with momentum as `torch.optim.SGD` has it, or LARS around it, for training loops of one's own.
  * With weight decay `d` and momentum `m`: `g <- g + d w; v <- m v + g; w <- w - rate v`; LARS multiplies `g + d w` by
- * `trust |w| / (|g| + d |w| + epsilon)` where both norms are positive.
+ * `trust |w| / (|g| + d |w| + epsilon)` where both norms are positive; with `rateInMomentum` then `v <- m v + rate g; w <- w - v`.
  * @example
  * ```ts
  * const w = tensor([1, 2], { requiresGrad: true });
@@ -35,11 +38,14 @@ export class Optimizer {
    */
   constructor(parameters: Record<string, Tensor>, options: OptimizerOptions = {}) {
     const { momentum = 0.9, weightDecay = 0, lars } = check.options('options', options, ['momentum', 'weightDecay', 'lars']);
-    const { trust = 1e-3, epsilon = 1e-8 } = check.options('options.lars', lars, ['trust', 'epsilon']);
+    const { trust = 1e-3, epsilon = 1e-8, rateInMomentum = false } = check.options('options.lars', lars, ['trust', 'epsilon', 'rateInMomentum']);
     this.#handle = native().create_optimizer(handles('parameters', parameters), {
       momentum: check.finite('momentum', momentum, { min: 0, below: 1 }),
       weightDecay: check.finite('weightDecay', weightDecay, { min: 0 }),
-      lars: lars && { trust: check.finite('lars.trust', trust, { above: 0 }), epsilon: check.finite('lars.epsilon', epsilon, { min: 0 }) },
+      lars: lars && {
+        trust: check.finite('lars.trust', trust, { above: 0 }), epsilon: check.finite('lars.epsilon', epsilon, { min: 0 }),
+        rateInMomentum: check.boolean('lars.rateInMomentum', rateInMomentum),
+      },
     });
   }
 
@@ -67,7 +73,9 @@ export class Optimizer {
 /** What the native optimizer takes, of a configuration's. */
 export function optimizerValues(optimizer: SharedConfig['optimizer']) {
   const { momentum, weightDecay } = optimizer;
-  return { momentum, weightDecay, lars: optimizer.kind === 'lars' ? { trust: optimizer.trust, epsilon: optimizer.epsilon } : undefined };
+  if (optimizer.kind === 'sgd') return { momentum, weightDecay };
+  const { trust, epsilon, rateInMomentum = false } = optimizer;
+  return { momentum, weightDecay, lars: { trust, epsilon, rateInMomentum } };
 }
 
 function handles(argument: string, tensors: Record<string, Tensor>): Record<string, TensorHandle> {

@@ -8,7 +8,7 @@ export interface RoclSchedule {
   readonly warmupEpochs: number;
 }
 
-/** AdvCL's: a cosine over epochs from `rate` to `rate * final`; the first epochs climb linearly, step by step, from `warmupFrom` onto it. */
+/** AdvCL's, SupCon's and, without a warm-up, MoCo's: a cosine over epochs from `rate` to `rate * final`; the first epochs climb linearly, step by step, from `warmupFrom` onto it. */
 export interface CosineSchedule {
   readonly kind: 'cosine';
   readonly rate: number;
@@ -17,10 +17,7 @@ export interface CosineSchedule {
   readonly warmupFrom: number;
 }
 
-/**
- * A linear warm-up to `rate`, then a cosine over the rest of the run to `rate * final`, by the epoch or by the step: SimCLR's, ACL's (steps), DynACL's
- * (epochs) and, without a warm-up, MoCo's.
- */
+/** A linear warm-up to `rate`, then a cosine over the rest of the run to `rate * final`, by the step (SimCLR's, ACL's, AIR's) or by the epoch (DynACL's). */
 export interface WarmupCosineSchedule {
   readonly kind: 'warmup-cosine';
   readonly rate: number;
@@ -55,7 +52,9 @@ const STAGES = {
 };
 
 /** What a configuration's run of so few epochs never comes to: a text each, for a warning. */
-export function unreached(config: { readonly epochs: number }): string[] {
+export function unreached(config: { readonly epochs: number; readonly schedule: Schedule }): string[] {
+  const { epochs, schedule } = config;
+  if (epochs === 1 && learningRate(schedule, { epoch: 0, epochs, step: 0, stepsPerEpoch: 1 }) === 0) return ['schedule ends at 0 and the run has 1 epoch: nothing is learnt'];
   return Object.entries(STAGES).flatMap(([key, effect]) => {
     const length = key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], config);
     return typeof length === 'number' && length >= config.epochs ? [`${key} is ${length} and the run has ${config.epochs} epochs: ${effect}`] : [];
@@ -68,7 +67,7 @@ export function unreached(config: { readonly epochs: number }): string[] {
  * - `rocl`: `rate * ((multiplier - 1) (e + 1) / w + 1)` for `e < w`, then `rate * multiplier / 2 * (1 + cos(pi (e - w) / E))`
  * - `cosine`: `c(e + 1)` with `c(k) = f + (rate - f) (1 + cos(pi k / E)) / 2`, `f = rate * final`; for `e < w` the line from `warmupFrom` to `c(w)`
  * - `warmup-cosine`: with p epochs (or steps) done of T, w of them warm-up: `rate (p + 1) / w` for `p < w`, then
- *   `f + (rate - f) (1 + cos(pi (p - w) / (T - w))) / 2`, `f = rate * final`
+ *   `f + (rate - f) (1 + cos(pi (q - w) / (T - w))) / 2`, `f = rate * final`, where q = p for epochs and p + 1 for steps, as released
  * - `steps`: `rate / divisor ^ (how many of `at` are reached)`
  */
 export function learningRate(schedule: Schedule, { epoch, epochs, step, stepsPerEpoch }: Position): number {
@@ -87,11 +86,11 @@ export function learningRate(schedule: Schedule, { epoch, epochs, step, stepsPer
       return schedule.warmupFrom + done * (cosine(schedule.warmupEpochs) - schedule.warmupFrom);
     }
     case 'warmup-cosine': {
-      const units = schedule.by === 'step' ? stepsPerEpoch : 1;
-      const done = schedule.by === 'step' ? epoch * stepsPerEpoch + step : epoch, warmup = schedule.warmupEpochs * units;
+      const steps = schedule.by === 'step', units = steps ? stepsPerEpoch : 1;
+      const done = steps ? epoch * stepsPerEpoch + step : epoch, warmup = schedule.warmupEpochs * units;
       if (done < warmup) return (rate * (done + 1)) / warmup;
-      const floor = rate * schedule.final;
-      return floor + ((rate - floor) * (1 + Math.cos((Math.PI * (done - warmup)) / (epochs * units - warmup)))) / 2;
+      const floor = rate * schedule.final, at = steps ? done + 1 : done;
+      return floor + ((rate - floor) * (1 + Math.cos((Math.PI * (at - warmup)) / (epochs * units - warmup)))) / 2;
     }
     case 'steps':
       return rate / schedule.divisor ** schedule.at.filter((at) => epoch >= at).length;

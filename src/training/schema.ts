@@ -7,7 +7,8 @@ export const count = z.int().positive();
 const rates = { momentum: z.number().min(0).lt(1), weightDecay: z.number().min(0) };
 
 const sgd = z.strictObject({ kind: z.literal('sgd'), ...rates });
-const optimizer = z.discriminatedUnion('kind', [sgd, z.strictObject({ kind: z.literal('lars'), ...rates, trust: positive, epsilon: z.number().min(0) })]);
+const lars = z.strictObject({ kind: z.literal('lars'), ...rates, trust: positive, epsilon: z.number().min(0), rateInMomentum: z.boolean().optional() });
+const optimizer = z.discriminatedUnion('kind', [sgd, lars]);
 const stepSchedule = z.strictObject({ kind: z.literal('steps'), rate: positive, at: z.array(z.int().min(0)), divisor: positive });
 const schedule = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('rocl'), rate: positive, multiplier: positive, warmupEpochs: z.int().min(0) }),

@@ -160,8 +160,9 @@ describe('a step of ACL', () => {
           expect(values).toMatchObject({ standardInvariance: expect.closeTo(standard.item(), 5), adversarialInvariance: expect.closeTo(robust.item(), 5) });
           loss = aten.add(aten.add(loss, standard, { alpha: invariance.standard }), robust, { alpha: invariance.adversarial });
         }
-        descend(copy, aten.div(loss, 2));
-        expect(values.loss).toBeCloseTo(loss.item() / 2, 4);
+        const halves = invariance ? 1 : 2;   // AIR's code adds where ACL's and DynACL's take the mean
+        descend(copy, aten.div(loss, halves));
+        expect(values.loss).toBeCloseTo(loss.item() / halves, 4);
         expect(values).toMatchObject({ clean: expect.closeTo(clean.item(), 5), adversarial: expect.closeTo(adversarial.item(), 4) });
         expect(values.adversarial).toBeGreaterThan(values.clean!);
         const { moved, all } = same(encoder, copy, before);
@@ -190,6 +191,9 @@ describe('DynACL', () => {
     expect([0, 49, 50, 99, 100, 999].map((epoch) => strengthAt(epoch, 1000, 50))).toEqual([1, 1, 0.95, 0.95, 0.9, 0.050000000000000044]);
     // min(1 + (epoch // 50) * (50 / 1000) * 2/3, 2) with epochs from 1
     [[0, 1], [48, 1], [49, 1 + 1 / 30], [98, 1 + 1 / 30], [99, 1 + 2 / 30], [999, 1 + 20 / 30]].forEach(([epoch, weight]) =>
+      expect(weightAt(epoch!, 1000, { period: 50, reweighting: 2 / 3, early: true })).toBeCloseTo(weight!, 12));
+    // AIR's: 1 + 2/3 (1 - strength)
+    [[0, 1], [49, 1], [50, 1 + 1 / 30], [99, 1 + 1 / 30], [100, 1 + 2 / 30], [999, 1 + 19 / 30]].forEach(([epoch, weight]) =>
       expect(weightAt(epoch!, 1000, { period: 50, reweighting: 2 / 3 })).toBeCloseTo(weight!, 12));
   });
 
@@ -316,16 +320,19 @@ describe('MoCo', () => {
 
 describe('presets', () => {
   it('are schedules and values of the released code', () => {
-    const { 'acl-cifar10': acl, 'dynacl-cifar10': dynacl, 'moco-cifar10': moco } = presets;
+    const { 'acl-cifar10': acl, 'dynacl-cifar10': dynacl, 'dynacl-air-cifar10': air, 'moco-cifar10': moco } = presets;
     const at = (preset: PretrainConfig, epoch: number, step = 0) => learningRate(preset.schedule, { epoch, epochs: preset.epochs, step, stepsPerEpoch: 98 });
-    // ACL: 5 (s + 1) / 980 over ten epochs of 98 steps, then the cosine to 1e-6
-    expect([at(acl, 0), at(acl, 4, 48), at(acl, 9, 97), at(acl, 10)].map((x) => x.toFixed(9))).toEqual([5 / 980, (5 * 441) / 980, 5, 5].map((x) => x.toFixed(9)));
-    expect(at(acl, 505)).toBeCloseTo((5 + 1e-6) / 2, 9);
-    expect(at(acl, 999, 97)).toBeCloseTo(1e-6, 7);
+    // ACL, AIR: the scheduler steps before step s of 98,000, so 5 (s + 1) / 980 for ten epochs, then the cosine of s + 1 to 1e-6
+    for (const preset of [acl, air]) {
+      expect([at(preset, 0), at(preset, 4, 48), at(preset, 9, 97)].map((x) => x.toFixed(9))).toEqual([5 / 980, (5 * 441) / 980, 5].map((x) => x.toFixed(9)));
+      expect(at(preset, 300)).toBeCloseTo(1e-6 + (4.999999 / 2) * (1 + Math.cos((Math.PI * (29_401 - 980)) / 97_020)), 12);
+      expect(at(preset, 504, 97)).toBeCloseTo((5 + 1e-6) / 2, 12);
+      expect(at(preset, 999, 97)).toBeCloseTo(1e-6, 14);
+    }
     // DynACL: 5 (e + 1) / 10, then by the epoch
     expect([at(dynacl, 0), at(dynacl, 0, 97), at(dynacl, 9), at(dynacl, 505, 3)].map((x) => x.toFixed(6))).toEqual(['0.500000', '0.500000', '5.000000', '2.500001']);
-    // MoCo: .06 (1 + cos(pi e / 200)) / 2
-    expect([at(moco, 0), at(moco, 100, 50), at(moco, 199)].map((x) => x.toFixed(9))).toEqual([0.06, 0.03, 0.03 * (1 + Math.cos((Math.PI * 199) / 200))].map((x) => x.toFixed(9)));
+    // MoCo: the rates that the demonstration printed in its epochs 8, 26 and 64 of 200, counted from 1; the last one's is 0
+    expect([8, 26, 64, 200].map((epoch) => at(moco, epoch - 1, 50).toFixed(6))).toEqual(['0.059763', '0.057533', '0.046075', '0.000000']);
   });
 
   it.each([

@@ -3,7 +3,7 @@ import { Optimizer, tensor, type OptimizerOptions, type Tensor } from 'a-infonce
 
 const norm = (x: number[]) => Math.hypot(...x);
 
-/** The update of spec and torchlars, in float64. */
+/** The update of spec and torchlars, in float64; with `rateInMomentum` that of optimizer/lars.py in VITA-Group/Adversarial-Contrastive-Learning. */
 function transcription(weights: number[], gradients: number[][], rates: number[], { momentum = 0.9, weightDecay = 0, lars }: OptimizerOptions) {
   let v = weights.map(() => 0);
   let w = weights;
@@ -14,8 +14,9 @@ function transcription(weights: number[], gradients: number[][], rates: number[]
       const q = norm(w) > 0 && norm(given) > 0 ? (trust * norm(w)) / (norm(given) + weightDecay * norm(w) + epsilon) : 1;
       g = g.map((value) => value * q);
     }
-    v = v.map((value, k) => momentum * value + g[k]!);
-    w = w.map((value, k) => value - rates[i]! * v[k]!);
+    const [inside, outside] = lars?.rateInMomentum ? [rates[i]!, 1] : [1, rates[i]!];
+    v = v.map((value, k) => momentum * value + inside * g[k]!);
+    w = w.map((value, k) => value - outside * v[k]!);
   });
   return { w, v };
 }
@@ -29,6 +30,7 @@ describe('Optimizer', () => {
     ['SGD with weight decay', { momentum: 0.8, weightDecay: 0.05 }],
     ['SGD without momentum', { momentum: 0 }],
     ['LARS', { weightDecay: 1e-6, lars: {} }],
+    ['LARS, the rate in the momentum', { weightDecay: 1e-2, lars: { epsilon: 0, rateInMomentum: true } }],
     ['LARS with large values', { momentum: 0.5, weightDecay: 0.1, lars: { trust: 0.02, epsilon: 0.1 } }],
   ];
   it.each(cases)('%s equals its float64 transcription over five steps', (_, options) => {

@@ -289,7 +289,8 @@ describe('a refusal', () => {
     expect(keys('advcl-ip-cifar10', 31)).toEqual([]);
     expect(keys('advcl-cifar10', 5)).toEqual(['schedule.warmupEpochs']);
     expect(keys('dynacl-cifar10', 40)).toEqual(['annealing.period']);
-    expect(keys('moco-cifar10', 1)).toEqual([]);
+    expect(keys('moco-cifar10', 1)).toEqual(['schedule']);
+    expect(keys('moco-cifar10', 2)).toEqual([]);
   });
 
   it('to save at no interval is one to save at the usual one', () => {
