@@ -57,7 +57,7 @@ void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_
   for (int64_t i = 0; i < n; i += 4) {
     direction(i / 4, normals);
     for (int64_t k = i; k < n && k < i + 4; ++k) {
-      const Scalar start = add_toward(x[k], normals[k - i] * scale);
+      const Scalar start = add_toward(x[k], static_cast<Scalar>(normals[k - i] * scale));
       x_adv[k] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
     }
   }

@@ -88,37 +88,43 @@ static inline double sum_in_lanes(int64_t n, Term term) {
 template <typename Scalar>
 constexpr double RADIUS_MARGIN = sizeof(Scalar) == 4 ? 1 - 0x1p-20 : 1 - 0x1p-32;
 
-/// x + move rounded to the type toward x.
+/// x + move rounded toward x.
 template <typename Scalar>
-static inline Scalar add_toward(Scalar x, double move) {
-  const Scalar sum = static_cast<Scalar>(x + move);
-  const double moved = static_cast<double>(sum) - static_cast<double>(x);
-  return moved > 0 && moved > move ? next_down(sum) : moved < 0 && moved < move ? next_up(sum) : sum;
+static inline Scalar add_toward(Scalar x, Scalar move) {
+  const Scalar sum = x + move, rest = lost(x, move, sum);  // rest against the move: the sum went too far
+  return move > 0 && rest < 0 ? next_down(sum) : move < 0 && rest > 0 ? next_up(sum) : sum;
+}
+
+/// A power of two, exact, that keeps the squares of the numbers in the range of double; it cancels in grad / |grad|.
+static inline double unit_of(const float*, int64_t) { return 1; }  // what float holds has such squares
+static inline double unit_of(const double* grad, int64_t n) {
+  // Bits of absolute values are ordered as the values are, infinity and NaN above all: an integer maximum vectorises, a floating one does not.
+  int64_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto bits = __builtin_bit_cast(int64_t, grad[i]) & std::numeric_limits<int64_t>::max();
+    largest = bits > largest ? bits : largest;
+  }
+  const double value = __builtin_bit_cast(double, largest);
+  return value < 0x1p-500 ? 0x1p600 : value > 0x1p500 ? 0x1p-600 : 1;
 }
 
 template <typename Scalar, StepOrder order>
 static inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size) {
-  // Bits of absolute values are ordered as the values are, infinity and NaN above all: an integer maximum vectorises, a floating one does not.
-  BitsOf<Scalar> largest_bits = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const auto bits = static_cast<BitsOf<Scalar>>(__builtin_bit_cast(BitsOf<Scalar>, grad[i]) & std::numeric_limits<BitsOf<Scalar>>::max());
-    largest_bits = bits > largest_bits ? bits : largest_bits;
-  }
-  const Scalar largest = __builtin_bit_cast(Scalar, largest_bits);
-  if (!(largest <= std::numeric_limits<Scalar>::max())) return false;
-  // Squares of doubles may leave their range: a power of two, exact, brings them back. It cancels in grad / |grad|.
-  const double unit = largest < 0x1p-500 ? 0x1p600 : largest > 0x1p500 ? 0x1p-600 : 1;
+  const double unit = unit_of(grad, n);
   const double squared = sum_in_lanes(n, [=](int64_t i) { const double g = grad[i] * unit; return g * g; });
+  if (!(squared <= std::numeric_limits<double>::max())) return false;  // a gradient is infinite or NaN
   const double rate = squared > 0 ? step_size / __builtin_sqrt(squared) : 0;
-  const auto moved = [=](int64_t i) {
+  // The perturbation takes the place of x_adv on the way.
+  for (int64_t i = 0; i < n; ++i) {
     double value = x_adv[i] + (grad[i] * unit) * rate;
     if constexpr (order == StepOrder::ClampThenProject) value = clamp(value, 0.0, 1.0);
-    return value - x[i];
-  };
-  const double norm = __builtin_sqrt(sum_in_lanes(n, [=](int64_t i) { const double d = moved(i); return d * d; }));
-  const double radius = epsilon * RADIUS_MARGIN<Scalar>, scale = norm > radius ? radius / norm : 1;
+    x_adv[i] = static_cast<Scalar>(value - x[i]);
+  }
+  const double norm = __builtin_sqrt(sum_in_lanes(n, [=](int64_t i) { return static_cast<double>(x_adv[i]) * x_adv[i]; }));
+  const double radius = epsilon * RADIUS_MARGIN<Scalar>;
+  const Scalar scale = norm > radius ? static_cast<Scalar>(radius / norm) : Scalar{1};
   for (int64_t i = 0; i < n; ++i) {
-    const Scalar value = add_toward(x[i], moved(i) * scale);
+    const Scalar value = add_toward(x[i], x_adv[i] * scale);
     x_adv[i] = order == StepOrder::ProjectThenClamp ? clamp(value, Scalar{0}, Scalar{1}) : value;
   }
   return true;

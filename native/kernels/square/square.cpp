@@ -30,7 +30,7 @@ template <typename Scalar>
 void place(Scalar* out, const Scalar* x, const std::vector<double>& delta, double epsilon) {
   const auto n = static_cast<int64_t>(delta.size());
   const double scale = epsilon * RADIUS_MARGIN<Scalar> / (length(delta.data(), n) + 1e-12);
-  for (int64_t i = 0; i < n; ++i) out[i] = clamp(add_toward(x[i], delta[i] * scale), Scalar{0}, Scalar{1});
+  for (int64_t i = 0; i < n; ++i) out[i] = clamp(add_toward(x[i], static_cast<Scalar>(delta[i] * scale)), Scalar{0}, Scalar{1});
 }
 
 /// Adds concentric rectangles of weight 1 / ring^2 to rows x columns pixels of `tile`, then scales them to length `sign`.
