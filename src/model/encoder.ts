@@ -34,6 +34,9 @@ export interface EncoderConfig {
   heads: readonly number[];
 }
 
+/** The BatchNorm branch that learned from adversaries, `'pgd'`, where there is one; else the first. */
+export const robustBranch = ({ branches }: EncoderConfig): string => (branches.includes('pgd') ? 'pgd' : branches[0]!);
+
 /** Options of {@link Encoder.create}. */
 export interface EncoderOptions extends Partial<Omit<EncoderConfig, 'projector'>> {
   /** None by default; `{}` is AdvCL's `{ hidden: [512], output: 128, batchNorm: true }`. */

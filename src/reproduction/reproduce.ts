@@ -8,7 +8,7 @@ import { DATASETS, openDataset } from '../data/open.js';
 import { evaluate, type AttackName } from '../evaluation/evaluate.js';
 import { readResults, recordResult, type Result } from '../evaluation/results.js';
 import { Classifier } from '../model/classifier.js';
-import { Encoder } from '../model/encoder.js';
+import { Encoder, robustBranch } from '../model/encoder.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { atomically, fileSha256 } from '../runtime/files.js';
 import type { JobOptions } from '../runtime/job.js';
@@ -347,7 +347,7 @@ class Reproduction {
     using encoder = await Encoder.load(folder);
     const made = classifier.finetuning as Partial<FinetuneRun> | undefined;
     requireRecorded(path, { ...made }, {
-      ...made, mode, preset, seed, labelFraction: undefined, validation: VALIDATION, branch: finetuning[mode].branch ?? encoder.config.branches[0],
+      ...made, mode, preset, seed, labelFraction: undefined, validation: VALIDATION, branch: finetuning[mode].branch ?? robustBranch(encoder.config),
       data: { ...made?.data, name: data, sha256: this.opened!.train }, encoder: scope(() => sha256(...encoder.state().values())), config: finetuning[mode],
     });
   }

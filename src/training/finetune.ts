@@ -5,7 +5,7 @@ import type { Dataset, Split } from '../data/dataset.js';
 import { sha256 } from '../data/hash.js';
 import { evaluate } from '../evaluation/evaluate.js';
 import { Classifier } from '../model/classifier.js';
-import { Encoder } from '../model/encoder.js';
+import { Encoder, robustBranch } from '../model/encoder.js';
 import type { TrainerHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonFiniteError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
@@ -44,7 +44,7 @@ export interface FinetuneOptions<Mode extends FinetuneMode = FinetuneMode> exten
   batchSize?: number;
   /** Any other value of the preset's. */
   overrides?: Overrides<FinetuneConfigs[Mode]>;
-  /** The encoder's BatchNorm branch to use; default the preset's (`'pgd'` for AdvCL), else the encoder's first. */
+  /** The encoder's BatchNorm branch to use; default the preset's, else `'pgd'` where the encoder has it, else its first. */
   branch?: string;
   /** Of the head's first values, the order of the images, their views, the attacks, and who is held out. Default 0. */
   seed?: number;
@@ -154,7 +154,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
     throw new ArgumentRangeError('data', `images of ${encoder.config.channels} channels, as the encoder takes`, `${data.name} with ${data.channels}`);
   const source = typeof preset === 'string' ? presets[preset] : preset;
   const config = checkFinetuneConfig(mode, mergeConfig(mergeConfig(source.finetuning[mode], overrides), { epochs, batchSize }));
-  const branch = check.oneOf('branch', options.branch ?? config.branch ?? encoder.config.branches[0], encoder.config.branches);
+  const branch = check.oneOf('branch', options.branch ?? config.branch ?? robustBranch(encoder.config), encoder.config.branches);
   check.signal('options.signal', signal)?.throwIfAborted();
 
   const { name, procedural, train, channels, size } = data;

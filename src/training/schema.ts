@@ -44,7 +44,7 @@ const fineTuning = z.strictObject({
   epochs: count, batchSize: count, schedule: stepSchedule, optimizer: sgd,
   /** How training images are augmented; left out: not at all. */
   views: pipeline.optional(),
-  /** The encoder's BatchNorm branch that is used; left out: its first. */
+  /** The encoder's BatchNorm branch that is used; left out: `pgd` where it has one, else its first. */
   branch: z.string().optional(),
 });
 

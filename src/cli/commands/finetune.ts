@@ -44,7 +44,7 @@ export const finetune = define<Options>({
     new Option('--resume', 'go on after an interruption'),
     new Option('--random-encoder', 'a baseline: an encoder of the same shape with random weights (default file: random-classifier.safetensors)'),
     new Option('--preset <name>', "whose values of fine-tuning to take; default: the run's, else rocl-cifar10"),
-    new Option('--branch <name>', "the encoder's BatchNorm branch; default: pgd for AdvCL, else its first"),
+    new Option('--branch <name>', "the encoder's BatchNorm branch; default: pgd where there is one, else the first"),
     ...trainingOptions('schedule.rate=0.01', "; default: as many as the run's"),
   ],
   examples: [
