@@ -7,7 +7,7 @@ import { readResults, type Result } from '../evaluation/results.js';
 import { readSafetensors } from '../model/safetensors.js';
 import { FileError } from '../runtime/errors.js';
 import { fileSha256 } from '../runtime/files.js';
-import { readJson, readJsonLines } from '../runtime/json.js';
+import { checkJson, readJson, readJsonLines } from '../runtime/json.js';
 
 /** Of config.json, what the report reads; it shows the rest as it is, whatever the method. */
 const config = z.looseObject({
@@ -56,8 +56,11 @@ export async function readRun(given: string, onWarning: (message: string) => voi
   const entry = await stat(path).catch(() => undefined);
   if (!entry) throw new FileError(given, 'there is no such folder');
   if (!entry.isDirectory()) throw new FileError(given, 'a file, not the folder of a run');
-  const settled = await readJson(join(path, 'config.json'), config);
-  if (settled === undefined) throw new FileError(given, 'there is no run in it (no config.json). Type: a-infonce pretrain --out <folder>');
+  const file = join(path, 'config.json'), found = await readJson(file, z.looseObject({ reproduction: z.string().optional() }));
+  if (found === undefined) throw new FileError(given, `there is no run in it (no config.json).${await runsIn(given, 1) || ' Type: a-infonce pretrain --out <folder>'}`);
+  // <data>/seed-<n>/<method>-<variant>
+  if (found.reproduction !== undefined) throw new FileError(given, `a reproduction, not a run.${await runsIn(given, 3) || ' There are no runs in it yet'}`);
+  const settled = checkJson(config, found, file);
   const recorded = await readAnalysis(path), analysis = recorded && (await isPresent(path, recorded)) ? recorded : undefined;
   const { results, stale } = await presentResults(path, onWarning);
   return {
@@ -67,6 +70,15 @@ export async function readRun(given: string, onWarning: (message: string) => voi
     classifiers: (await readdir(path)).filter((name) => /^classifier(-\w+)?\.safetensors$/.test(name)).sort((a, b) => a.length - b.length || a.localeCompare(b)),
     results, stale, analysis, analysisStale: recorded !== analysis, examples: analysis && await readExamples(join(path, 'analysis.safetensors'), analysis),
   };
+}
+
+/** Which of the folders so many levels down are runs, as a sentence; empty when none is. */
+async function runsIn(folder: string, depth: number): Promise<string> {
+  let folders = [folder];
+  for (let level = 0; level < depth; level++)
+    folders = (await Promise.all(folders.map(async (each) => (await readdir(each, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => join(each, name))))).flat();
+  const runs = (await Promise.all(folders.map(async (each) => ((await stat(join(each, 'config.json')).catch(() => undefined)) ? [each] : [])))).flat().sort();
+  return runs.length === 0 ? '' : ` Its runs: ${runs.slice(0, 5).join(', ')}${runs.length > 5 ? `, and ${runs.length - 5} more` : ''}`;
 }
 
 /** The numbers of the classifiers that are in the folder; of a file that is gone, those of its newest content. A number without a digest is nobody's but its file's. */

@@ -1,8 +1,8 @@
 /** A page about runs, side by side. */
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { atomically } from '../runtime/files.js';
+import { version } from '../runtime/version.js';
 import { Html, html } from './html.js';
 import { nameRuns, readRun, type RunFiles } from './read.js';
 import { STYLE } from './style.js';
@@ -47,7 +47,6 @@ export async function report(runs: readonly string[], options?: ReportOptions): 
 }
 
 async function page(runs: RunFiles[], title: string): Promise<string> {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
   const { sections } = await import('./sections.js'); // the plotting library: only where a page is written
   const parts = await sections(runs);
   return `<!doctype html>\n${html`<html lang="en">

@@ -5,6 +5,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { builtWith, explainLoadFailure } from './explain.js';
+import { engines, version } from './version.js';
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -49,7 +50,6 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 /** Looks at everything. @param options.threads what `setThreads` would be called with */
 export async function diagnose({ threads }: { threads?: number | undefined } = {}): Promise<Diagnosis> {
   const script = (await import(new URL('../../scripts/libtorch.mjs', import.meta.url).href)) as LibTorchScript;
-  const { version, engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string; engines: { node: string } };
   const candidates = script.libTorchCandidates();
   const probe = probeAddon(threads);
   const findings = [

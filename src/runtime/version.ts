@@ -1,4 +1,4 @@
 import { readFileSync } from 'node:fs';
 
-/** Of this package. @internal */
-export const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+/** Of this package, and what it runs on. @internal */
+export const { version, engines } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string; engines: { node: string } };

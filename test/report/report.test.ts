@@ -181,6 +181,11 @@ describe('folders that are not whole', () => {
     ['a file', (at) => writeFileSync(at, 'x'), /a file, not the folder of a run/],
     ['no run', (at) => mkdirSync(at), /no config\.json/],
     ['a config that is no JSON', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{'); }, /config\.json: not valid JSON/],
+    ['a folder of runs', (at) => { mkdirSync(at); cpSync(plain, join(at, 'plain'), { recursive: true }); }, /a-folder-of-runs: there is no run in it \(no config\.json\)\. Its runs: \S*a-folder-of-runs\/plain$/],
+    ['a reproduction', (at) => {
+      for (const run of ['rocl-base', 'rocl-ip']) cpSync(plain, join(at, 'cifar10', 'seed-0', run), { recursive: true });
+      writeFileSync(join(at, 'config.json'), '{"reproduction":"table1"}');
+    }, /a-reproduction: a reproduction, not a run\. Its runs: \S*\/cifar10\/seed-0\/rocl-base, \S*\/cifar10\/seed-0\/rocl-ip$/],
     ['a config of something else', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), '{"preset":1}'); }, /config\.json: preset: /],
     ['a config nested without end', (at) => { mkdirSync(at); writeFileSync(join(at, 'config.json'), readFileSync(join(plain, 'config.json'), 'utf8').replace('{', `{"deep":${'{"a":'.repeat(6000)}1${'}'.repeat(6000)},`)); }, /config\.json: nested more than 64 deep/],
     ['metrics of something else', (at) => { cpSync(plain, at, { recursive: true }); writeFileSync(join(at, 'metrics.jsonl'), '{"type":"step","step":"x"}\n'); }, /metrics\.jsonl: line 1, step: /],
