@@ -76,6 +76,7 @@ test.each([
   [['evaluate', '--json'], 2, /^$/, /^\{"error":\{"name":"CommanderError".*missing required argument/],
   [['evaluate', 'nowhere.safetensors', '--data', 'procedural'], 1, /^$/, /^a-infonce evaluate: nowhere\.safetensors: there is no such file or folder\. Expected the folder of a run, a classifier as \.safetensors, or a TorchScript model as \.pt;/],
   [['pretrain', '--preset', 'simclr'], 2, /^$/, /--preset: there is no simclr\. Did you mean simclr-cifar10\? All of them: a-infonce pretrain --presets\n/],
+  [['finetune', 'nowhere', '--preset', 'rocl-cifar'], 2, /^$/, /--preset: there is no rocl-cifar\. Did you mean rocl-cifar10\? All of them/],
   [['finetune', 'nowhere', '--label-fraction', '10'], 2, /^$/, /Expected a number \(0\.0314, 8\/255\) above 0 and at most 1\./],
   [['reproduce', 'table1', '--data', 'cifar11', '--out', 'nowhere/table'], 2, /^$/, /--data: expected a folder or one of cifar10, .*, got 'cifar11'\n/],
   [['cluster', 'nowhere', '--data', 'procedural'], 1, /^$/, /^a-infonce cluster: nowhere: there is no such file or folder\. Expected the folder of a run, an encoder/],

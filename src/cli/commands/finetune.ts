@@ -7,7 +7,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
-import { real } from '../options.js';
+import { checkPreset, real } from '../options.js';
 import { counted, duration, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { beside, checkPlace, checkSource, typed } from '../run-folder.js';
@@ -57,13 +57,14 @@ export const finetune = define<Options>({
   ],
   async action(context, options, from) {
     const { preset, mode, epochs, batchSize, branch, seed, labelFraction, validation, resume, checkpointEvery } = options;
+    const { Encoder, limitDataset, presets, randomEncoder } = await import('../../index.js');
+    checkPreset(preset, Object.keys(presets));
     await checkSource(from!, 'the folder of a run, or an encoder as .safetensors');
     const out = options.out ?? beside(from!, `${options.randomEncoder ? 'random-' : ''}${classifierFile(mode)}`);
     await checkPlace(out, [from!, join(from!, 'encoder.safetensors')], classifierFile(mode));
     const work = workFolder(out);
     if (!resume) await checkMakesWay(work, from!, options.data);
     const run = await recordedRun(from!);
-    const { Encoder, limitDataset, randomEncoder } = await import('../../index.js');
     using loaded = await Encoder.load(from!);
     using data = limitDataset(await openTransfer(context, options, run, loaded), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;

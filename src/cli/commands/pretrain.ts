@@ -7,7 +7,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
-import { integer, setting } from '../options.js';
+import { checkPreset, integer, setting } from '../options.js';
 import { counted, duration, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
@@ -75,7 +75,7 @@ export const pretrain = define<Options>({
     if (options.resume && options.out === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const preset = options.preset ?? (options.resume ? undefined : DEFAULT_PRESET);
     const { limitDataset, presets, resolveConfig } = await import('../../index.js');
-    if (preset !== undefined && !Object.hasOwn(presets, preset)) throw new UsageError(unknownPreset(preset, Object.keys(presets)));
+    checkPreset(preset, Object.keys(presets));
     const set = options.pseudoLabels === undefined ? options.set : { ...options.set, pseudoLabels: { ...options.set?.['pseudoLabels'] as object, path: options.pseudoLabels } };
     // What can be said before the data is read.
     if (preset !== undefined && options.pseudoLabels !== undefined && presets[preset as PresetName].method !== 'advcl')
@@ -142,14 +142,6 @@ export async function train(
   }
   output.note(`Pre-trained in ${duration((performance.now() - began) / 1000)}: ${join(out, basename(path))}`);
   return path;
-}
-
-/** What to type instead: the names that share the most pairs of letters with it (Dice), if any do. */
-function unknownPreset(given: string, names: string[]): string {
-  const pairs = (text: string) => Array.from(text.toLowerCase().slice(1), (letter, at) => text[at]!.toLowerCase() + letter);
-  const likeness = (name: string) => (2 * pairs(name).filter((pair) => pairs(given).includes(pair)).length) / (pairs(name).length + pairs(given).length);
-  const best = names.reduce((a, b) => (likeness(b) > likeness(a) ? b : a));
-  return `--preset: there is no ${given}.${likeness(best) >= 0.25 ? ` Did you mean ${best}?` : ''} All of them: a-infonce pretrain --presets`;
 }
 
 /** Throws what to type when there is no file of pseudo-labels for a run that learns from them. */
