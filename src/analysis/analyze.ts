@@ -233,7 +233,7 @@ async function measure(plan: Plan, data: Split, classifier: AttackModel | undefi
 async function attackClassifier({ attack, signal, report }: Plan, classifier: AttackModel | undefined, images: Tensor, labelled: Tensor, labels: number[]) {
   if (classifier === undefined) return undefined;
   const adversaries = await runPgd(classifier, images, labelled, attack, { signal, onProgress: (part) => report(2, part) });
-  const classes = async (of: Tensor) => Array.from((await predict(classifier, of, attack.batchSize, { signal })).predicted.toTypedArray(), Number);
+  const classes = async (of: Tensor) => Array.from((await predict(classifier, of, { batchSize: attack.batchSize, signal })).predicted.toTypedArray(), Number);
   const before = await classes(images), after = await classes(adversaries);
   const accuracy = { clean: shareOf(before, (found, i) => found === labels[i]), adversarial: shareOf(before, (found, i) => found === labels[i] && after[i] === labels[i]) };
   return { adversaries, before, after, accuracy };

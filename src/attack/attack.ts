@@ -57,12 +57,31 @@ export async function runLabelled(
   return runAttack(model, images, { ...options, labels: labels.handle, samples: samples?.handle } as NativeAttack, watch);
 }
 
+export interface PredictOptions extends JobOptions {
+  /** Images a forward pass. Default 256. */
+  batchSize?: number | undefined;
+  onProgress?: ((progress: StepProgress) => void) | undefined;
+}
+
 /**
- * The classes that the model, in eval mode, gives `images`, int64 `[N]`, and its logits `[N, classes]`. Runs off the main thread.
- * @throws {@link NonFiniteError} naming the first sample whose logits are NaN or infinite
- * @internal
+ * The classes that the model, in eval mode, gives images, and its logits. Runs off the main thread.
+ * @param images `[N, C, H, W]`, float32 or float64, in [0, 1].
+ * @returns `predicted`, int64 `[N]`, and `logits`, `[N, classes]`: the caller's.
+ * @throws {@link ArgumentTypeError}, {@link ArgumentRangeError} naming the argument; {@link NonFiniteError} naming the first sample whose logits are NaN or
+ * infinite; the signal's reason when aborted; whatever a function model throws.
+ * @example
+ * ```ts
+ * using model = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
+ * await scope(async () => {
+ *   const { predicted } = await predict(model, rand([4, 3, 32, 32]));
+ *   console.log(predicted.toArray());
+ * });
+ * ```
  */
-export async function predict(model: AttackModel, images: Tensor, batchSize: number, { signal, onProgress }: Watch = {}): Promise<{ predicted: Tensor; logits: Tensor }> {
+export async function predict(model: AttackModel, images: Tensor, options?: PredictOptions): Promise<{ predicted: Tensor; logits: Tensor }> {
+  const { signal, onProgress, ...given } = check.options('options', options, ['batchSize', 'signal', 'onProgress']);
+  const batchSize = check.integer('options.batchSize', given.batchSize ?? 256, { min: 1 });
+  checkFunction('options.onProgress', onProgress);
   checkImages('images', images);
   const target = nativeModel(model);
   const { predicted, logits } = await job(() => native().predict(target, images.handle, batchSize, onProgress as never), signal);

@@ -12,8 +12,8 @@ import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 import { type AttackModel, type BallOptions, checkFunction, checkImages, checkLabels, predict, resolveBall } from './attack.js';
+import { doubts } from './doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
-import { hasGradient } from './pgd.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf } from './samples.js';
 
 /** The attacks of version `'standard'` (Croce & Hein, ICML 2020), in their order. */
@@ -193,7 +193,7 @@ class Evaluation {
 
   async run(): Promise<AutoAttackReport> {
     await this.#clean();
-    await this.#examine();
+    this.#warnings.push(...await doubts(this.model, this.data, this.settings.limit, this.settings.batchSize, this.how.signal));
     await this.#resume();
     await this.#save(); // a place that cannot be written is told before anything takes time
     try {
@@ -219,7 +219,7 @@ class Evaluation {
         const end = Math.min(limit, start + batchSize);
         const { images, labels } = await scope(async () => {
           const read = await readSamples(data, start, end);
-          const { predicted, logits } = await predict(model, read.images, batchSize, { signal: how.signal }), classes = logits.shape[1]!;
+          const { predicted, logits } = await predict(model, read.images, { batchSize, signal: how.signal }), classes = logits.shape[1]!;
           if (classes < 4) throw new ArgumentRangeError('model', 'at least 4 classes, for the DLR loss of AutoAttack', String(classes));
           checkClasses(read.labels, classes, start);
           const right = new Set(agreeing(predicted, read.labels));
@@ -238,25 +238,6 @@ class Evaluation {
     this.#position.model = (how.path === undefined ? '' : digestOf(model, how.key)) + digests.predicted.digest('hex');
   }
 
-  /** What is to be seen before any attack that would make its result doubtful. */
-  async #examine() {
-    const { model, data, how: { signal }, settings: { limit, batchSize } } = this, { aten } = ops;
-    await scope(async () => {
-      const { images, labels } = await readSamples(data, 0, Math.min(limit, 256));
-      const [once, twice] = [(await predict(model, images, batchSize, { signal })).logits, (await predict(model, images, batchSize, { signal })).logits];
-      const largest = (values: Tensor) => aten.max(aten.abs(values)).item();
-      if (largest(aten.sub(once, twice)) > 1e-4 * largest(once))
-        this.#warnings.push('Two forward passes of the same images differ: of a randomised model the robust accuracy is overestimated.');
-      if (aten.min(once).item() > -1e-5 && largest(aten.sub(aten.sum(once, [1]), 1)) < 1e-5)
-        this.#warnings.push('The outputs are probabilities: attack the logits, whose gradients do not vanish where the model is certain.');
-      const right = rowsOf(Array.from(this.#broken.subarray(0, images.shape[0]).keys()).filter((row) => this.#broken[row] === 0)), count = right.shape[0]!;
-      if (count === 0) return;
-      const gradient = await hasGradient(model, aten.index_select(images, 0, right), aten.index_select(labels, 0, right), batchSize, signal);
-      const without = count - aten.sum(aten.any(aten.flatten(gradient, 1), 1)).item();
-      if (without > 0) this.#warnings.push(`The loss has no gradient at ${without} of ${count} images: attacks that follow gradients do nothing there.`);
-    });
-  }
-
   async #attack(index: number) {
     const { model, data, how, settings: { limit, batchSize } } = this;
     const name = STANDARD[index]!, position = this.#position;
@@ -270,7 +251,7 @@ class Evaluation {
         const watch = { signal: how.signal, onProgress: ({ done, total }: { done: number; total: number }) => done < total && report(done / total) };
         const adversaries = await this.attacks[index]!.run(model, images, labels, rowsOf(numbers), watch);
         checkInside(name, this.settings, images, adversaries, numbers);
-        const standing = new Set(agreeing((await predict(model, adversaries, batchSize, { signal: how.signal })).predicted, labels));
+        const standing = new Set(agreeing((await predict(model, adversaries, { batchSize, signal: how.signal })).predicted, labels));
         const moved = (ops.aten.any(ops.aten.flatten(ops.aten.ne(adversaries, images), 1), 1) as Tensor).toTypedArray();
         // An adversary that is its image breaks nothing: batches of another size may round a tie between two classes the other way.
         const rows = Array.from(numbers.keys()).filter((row) => !standing.has(row) && moved[row]);

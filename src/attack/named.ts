@@ -1,8 +1,8 @@
 /** The attacks that evaluations and the command line know by name. */
-import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type ResolvedApgdOptions, resolveApgdOptions, runApgd } from './apgd.js';
-import { type AttackModel, type BallOptions, type Watch, resolveBall } from './attack.js';
+import { type AttackModel, type BallOptions, type Watch, checkFunction, resolveBall } from './attack.js';
 import { type ResolvedCarliniWagnerOptions, resolveCarliniWagnerOptions, runCarliniWagner } from './carlini-wagner.js';
 import { type ResolvedFabOptions, resolveFabOptions, runFab } from './fab.js';
 import { resolveFgsmOptions, resolveMimOptions } from './fgsm.js';
@@ -34,11 +34,38 @@ export interface NamedAttackOptions extends BallOptions {
 export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOptions) | ({ attack: 'apgd' } & ResolvedApgdOptions)
   | ({ attack: 'fab' } & ResolvedFabOptions) | ({ attack: 'square' } & ResolvedSquareOptions) | ({ attack: 'cw'; norm: 'l2' } & ResolvedCarliniWagnerOptions);
 
+/**
+ * Adversaries by the name of an attack, as {@link evaluate} makes them, and every value they were made with. Runs off the main thread, on the model in eval mode.
+ * @param images `[N, C, H, W]`, float32 or float64, in [0, 1]: normalisation belongs inside the model.
+ * @param labels int64 `[N]`.
+ * @returns `adversarial`, `[N, C, H, W]` of the dtype of `images`, and the `settings`.
+ * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument: also for an option that the attack does not have; else what the function of
+ * the attack throws.
+ * @example
+ * ```ts
+ * using model = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
+ * using images = rand([4, 3, 32, 32]);
+ * using labels = tensor([0, 1, 2, 3], { dtype: 'int64' });
+ * const { adversarial, settings } = await attack(model, images, labels, 'pgd2', { epsilon: 4 / 255 });
+ * console.log(adversarial.shape, settings);
+ * adversarial.dispose();
+ * ```
+ */
+export async function attack(
+  model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: NamedAttackOptions & Watch,
+): Promise<{ adversarial: Tensor; settings: AttackSettings }> {
+  const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'seed', 'batchSize', 'signal', 'onProgress']);
+  checkFunction('options.onProgress', onProgress);
+  const { settings, run } = namedAttack(name, given, 'name');
+  checkOptions([name], given);
+  return { adversarial: await run(model, images, labels, undefined, { signal, onProgress }), settings };
+}
+
 /** An attack and how to run it. @internal */
 export interface NamedAttack {
   settings: AttackSettings;
-  /** `samples`: int64 [N], the numbers of the samples in the whole set. */
-  run(model: AttackModel, images: Tensor, labels: Tensor, samples: Tensor, watch: Watch): Promise<Tensor>;
+  /** `samples`: int64 [N], the numbers of the samples in the whole set; default: 0 to N-1. */
+  run(model: AttackModel, images: Tensor, labels: Tensor, samples: Tensor | undefined, watch: Watch): Promise<Tensor>;
 }
 
 const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
@@ -52,12 +79,12 @@ export function hasOption(name: string, option: (typeof OPTIONS)['pgd'][number])
   return kind !== undefined && (OPTIONS[kind] as readonly string[]).includes(option);
 }
 
-/** Refuses options that none of the attacks has; without an attack they say nothing wrong. `argument`: of an option. @internal */
-export function checkOptions(names: readonly string[], given: NamedAttackOptions, argument = (option: string) => `options.${option}`): void {
+/** Refuses options that none of the attacks has; without an attack they say nothing wrong. @internal */
+export function checkOptions(names: readonly string[], given: NamedAttackOptions): void {
   const attacks = names.filter((name) => name !== 'clean');
   for (const option of OPTIONS.pgd)
     if (attacks.length > 0 && given[option] !== undefined && !attacks.some((name) => hasOption(name, option)))
-      throw new ArgumentRangeError(argument(option), `left out, since ${attacks.map((name) => `'${name}'`).join(', ')} ${attacks.length > 1 ? 'have' : 'has'} none`, describe(given[option]));
+      throw new ArgumentRangeError(`options.${option}`, `left out, since ${attacks.map((name) => `'${name}'`).join(', ')} ${attacks.length > 1 ? 'have' : 'has'} none`, describe(given[option]));
 }
 
 /** The attack of that name. Errors call the name `argument`, and tell of `others` that may stand there. @internal */

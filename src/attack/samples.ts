@@ -5,7 +5,7 @@ import { scope } from '../tensor/scope.js';
 import { type Tensor, tensor } from '../tensor/tensor.js';
 import { checkImages, checkLabels } from './attack.js';
 
-/** The part of a data set that evaluation reads. */
+/** The part of a data set that evaluation reads: samples that are the same whenever they are asked for. */
 export interface EvaluationData {
   /** Number of samples. */
   readonly length: number;

@@ -51,10 +51,10 @@ function explain(error: Failure, command?: Command): string {
   return `${error.message}\nThis was not foreseen; --verbose shows where it happened.`;
 }
 
-/** `batchSize`, `options.batchSize` or `options.batchSize[0]` as `--batch-size`, where the command has that option. */
+/** `batchSize`, `options.batchSize` or `options.batchSize[0]` as `--batch-size`, or `--no-batch-size`, where the command has that option. */
 function optionFor(argument: string, command?: Command): string {
-  const long = `--${argument.replace(/^options\./, '').replace(/\[\d+\]$/, '').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-  return command?.options.some((option) => option.long === long) ? long : argument;
+  const name = argument.replace(/^options\./, '').replace(/\[\d+\]$/, '').replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return [`--${name}`, `--no-${name}`].find((long) => command?.options.some((option) => option.long === long)) ?? argument;
 }
 
 function explainSystemError(error: Failure): string {

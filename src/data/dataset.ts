@@ -3,6 +3,7 @@ import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runti
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
+import { sha256 } from './hash.js';
 import type { ProceduralOptions } from './procedural.js';
 
 /** Row numbers: plain integers, a typed array of integers, or an int64 tensor [n]. */
@@ -82,6 +83,12 @@ export class Split implements Disposable {
       const rows = this.rows(typeof which === 'number' ? this.#balanced(check.integer('which', which, { min: 0, max: this.length })) : which);
       return Split.own(ops.aten.index_select(this.pixels, 0, rows), ops.aten.index_select(this.classOf, 0, rows));
     });
+  }
+
+  /** SHA-256, in hexadecimal, of the pixels and then the labels, or of the pixels alone: by which runs, pseudo-labels and results know their images. */
+  sha256(options?: { labels?: boolean }): string {
+    const { labels = true } = check.options('options', options, ['labels']);
+    return scope(() => sha256(this.pixels, ...(check.boolean('options.labels', labels) ? [this.labels()] : [])));
   }
 
   /** `indices` as an int64 tensor [n], each checked to be a row of this split. */

@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
-import type { Split } from './dataset.js';
 import type { Tensor } from '../tensor/tensor.js';
 
 /** SHA-256, in hexadecimal, of the tensors' elements one after the other; a piece at a time: a data set is not copied for it. */
@@ -16,6 +15,3 @@ export function sha256(...tensors: Tensor[]): string {
       });
   return hash.digest('hex');
 }
-
-/** SHA-256 of a split's pixels and labels. */
-export const splitSha256 = (split: Split): string => scope(() => sha256(split.pixels, split.labels()));

@@ -1,6 +1,7 @@
 /** Clean and robust accuracy over a data set. */
 import { type AttackModel, checkFunction, predict } from '../attack/attack.js';
 import { type AutoAttackReport, autoAttack } from '../attack/autoAttack.js';
+import { doubts } from '../attack/doubts.js';
 import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, namedAttack } from '../attack/named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf } from '../attack/samples.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
@@ -23,13 +24,17 @@ export interface EvaluationProgress {
 export interface EvaluateOptions<Names extends readonly AttackName[] = readonly AttackName[]> extends NamedAttackOptions, JobOptions {
   /** What to report. Default `['clean', 'pgd20']`. */
   attacks?: Names;
+  /** Values for pgd alone, in place of those above: as `evaluation.pgd20` of a run's configuration, beside attacks with their own. */
+  pgd?: { epsilon?: number; stepSize?: number; randomStart?: boolean } | undefined;
   /** Evaluate the first samples only. Default: all. */
   limit?: number | undefined;
   /** A file in which AutoAttack keeps its state, so that a later call goes on where this one stopped: see {@link autoAttack}. */
   state?: string | undefined;
   /** By which to know a function model again in `state`: see {@link autoAttack}. */
   stateKey?: string | undefined;
-  onProgress?: (progress: EvaluationProgress) => void;
+  /** Gets each score once it is measured, one attack after the other, and is waited for: the place to keep it. */
+  onScore?: ((name: AttackName, score: Score) => void | Promise<void>) | undefined;
+  onProgress?: ((progress: EvaluationProgress) => void) | undefined;
 }
 
 /** One number and everything needed to obtain it again. */
@@ -40,12 +45,17 @@ export interface Score {
   correct: number;
   total: number;
   settings: { limit: number } & ({ attack: 'clean'; batchSize: number } | AttackSettings | ({ attack: 'autoattack'; attacks: AttackSettings[] } & AutoAttackReport['settings']));
+  /**
+   * What makes a robust score doubtful, a sentence each; left out when nothing does. Outputs that vary from call to call, that are probabilities, or without
+   * a gradient for some samples (each on the first 256 samples; of `'square'`, which needs no gradients, none of it); of AutoAttack what it warns of.
+   */
+  warnings?: string[];
   /** Of AutoAttack: what each attack did, what broke which sample, and the time it took. */
-  autoAttack?: Pick<AutoAttackReport, 'attacks' | 'brokenBy' | 'warnings' | 'secondsPerImage'>;
+  autoAttack?: Pick<AutoAttackReport, 'attacks' | 'brokenBy' | 'secondsPerImage'>;
 }
 
 const KNOWN = [
-  'attacks', 'norm', 'epsilon', 'stepSize', 'restarts', 'randomStart', 'seed', 'batchSize', 'limit', 'state', 'stateKey', 'onProgress', 'signal',
+  'attacks', 'norm', 'epsilon', 'stepSize', 'restarts', 'randomStart', 'seed', 'batchSize', 'pgd', 'limit', 'state', 'stateKey', 'onScore', 'onProgress', 'signal',
 ] as const satisfies readonly (keyof EvaluateOptions)[];
 
 /**
@@ -72,55 +82,73 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
   checkData(data);
   checkFunction('options.onProgress', given.onProgress);
   const limit = Math.min(data.length, given.limit === undefined ? Infinity : check.integer('options.limit', given.limit, { min: 1 }));
-  const { attacks = ['clean', 'pgd20'], state, signal, onProgress } = given;
+  checkFunction('options.onScore', given.onScore);
+  const { attacks = ['clean', 'pgd20'], pgd, state, signal, onScore, onProgress } = given;
+  check.options('options.pgd', pgd, ['epsilon', 'stepSize', 'randomStart']);
   const batchSize = check.integer('options.batchSize', given.batchSize ?? 256, { min: 1 });
   if (!Array.isArray(attacks)) throw new ArgumentTypeError('options.attacks', 'an array of names', describe(attacks));
   if (attacks.length === 0) throw new ArgumentRangeError('options.attacks', 'at least one name', '[]');
   const plans = attacks.map((name: AttackName, i) => ({
-    name, correct: 0, attack: name === 'clean' || name === 'autoattack' ? undefined : namedAttack(name, given, `options.attacks[${i}]`, ['clean', 'autoattack']),
+    name, attack: name === 'clean' || name === 'autoattack' ? undefined : namedAttack(name, /^pgd/.test(name) ? { ...given, ...pgd } : given, `options.attacks[${i}]`, ['clean', 'autoattack']),
   }));
   checkOptions(attacks, given);
   const named = (name: AttackName) => plans.some((plan) => plan.name === name);
   if (state !== undefined && !named('autoattack')) throw new ArgumentRangeError('options.state', "'autoattack' among options.attacks, which keeps it", describe(attacks));
 
   const scores = new Map<AttackName, Score>();
-  if (plans.some(({ name }) => name !== 'autoattack'))
-    for (let start = 0; start < limit; start += batchSize) {
-      const end = Math.min(limit, start + batchSize);
+  const done = async (name: AttackName, score: Score) => {
+    scores.set(name, score);
+    await onScore?.(name, score);
+  };
+  const share = (correct: number, settings: Score['settings'], warnings: string[] = []): Score => ({ accuracy: correct / limit, correct, total: limit, settings, ...(warnings.length > 0 && { warnings }) });
+  const batches = Array.from({ length: Math.ceil(limit / batchSize) }, (_, at) => ({ at, start: at * batchSize, end: Math.min(limit, (at + 1) * batchSize) }));
+  /** By batch, the rows that are right without an attack. */
+  const right: number[][] = [];
+  if (plans.some(({ name }) => name !== 'autoattack')) {
+    for (const { start, end } of batches) {
       await scope(async () => {
-        const { images, labels } = await readSamples(data, start, end);
-        const { predicted, logits } = await predict(model, images, batchSize, { signal });
+        const { images, labels } = await readSamples(data, start, end), { predicted, logits } = await predict(model, images, { batchSize, signal });
         checkClasses(labels, logits.shape[1]!, start);
-        const right = agreeing(predicted, labels);
-        for (const plan of plans) {
-          if (plan.name === 'autoattack') continue;
-          const report = (share: number) => onProgress?.({ attack: plan.name, done: start + (end - start) * share, total: limit });
-          if (!plan.attack) plan.correct += right.length;
-          else if (right.length > 0) {
-            const rows = rowsOf(right), numbers = right.map((row) => start + row), attacking = ops.aten.index_select(images, 0, rows);
-            const adversaries = await plan.attack.run(model, attacking, ops.aten.index_select(labels, 0, rows), rowsOf(numbers),
-              { signal, onProgress: ({ done, total }) => done < total && report(done / total) });
-            checkInside(plan.name, plan.attack.settings, attacking, adversaries, numbers);
-            // Among the other images again, so that an adversary equal to its image gets the very same logits.
-            const attacked = ops.aten.index_copy(images, 0, rows, adversaries);
-            const standing = new Set(agreeing((await predict(model, attacked, batchSize, { signal })).predicted, labels));
-            plan.correct += right.filter((row) => standing.has(row)).length;
-          }
-          report(1);
-        }
+        right.push(agreeing(predicted, labels));
       });
+      if (named('clean')) onProgress?.({ attack: 'clean', done: end, total: limit });
     }
-  for (const { name, correct, attack } of plans)
-    scores.set(name, { accuracy: correct / limit, correct, total: limit, settings: { limit, ...(attack?.settings ?? { attack: 'clean', batchSize }) } });
+    if (named('clean')) await done('clean', share(right.reduce((sum, { length }) => sum + length, 0), { limit, attack: 'clean', batchSize }));
+  }
+
+  let doubtful: string[] | undefined;
+  for (const { name, attack } of plans) {
+    if (!attack) continue;
+    let correct = 0;
+    const follows = attack.settings.attack !== 'square';
+    if (follows) doubtful ??= await doubts(model, data, limit, batchSize, signal);
+    for (const { at, start, end } of batches) {
+      const rows = right[at]!, report = (part: number) => onProgress?.({ attack: name, done: start + (end - start) * part, total: limit });
+      if (rows.length > 0)
+        await scope(async () => {
+          const { images, labels } = await readSamples(data, start, end);
+          const index = rowsOf(rows), numbers = rows.map((row) => start + row), attacking = ops.aten.index_select(images, 0, index);
+          const adversaries = await attack.run(model, attacking, ops.aten.index_select(labels, 0, index), rowsOf(numbers),
+            { signal, onProgress: ({ done: steps, total }) => steps < total && report(steps / total) });
+          checkInside(name, attack.settings, attacking, adversaries, numbers);
+          // Among the other images again, so that an adversary equal to its image gets the very same logits.
+          const attacked = ops.aten.index_copy(images, 0, index, adversaries);
+          const standing = new Set(agreeing((await predict(model, attacked, { batchSize, signal })).predicted, labels));
+          correct += rows.filter((row) => standing.has(row)).length;
+        });
+      report(1);
+    }
+    await done(name, share(correct, { limit, ...attack.settings }, follows ? doubtful : []));
+  }
 
   if (named('autoattack')) {
     const { norm, epsilon, seed, stateKey } = given;
-    const { accuracy, correct, total, settings, attacks, brokenBy, warnings, secondsPerImage } = await autoAttack(model, data, {
-      norm, epsilon, seed, batchSize, limit, state, stateKey, signal, onProgress: onProgress && (({ share }) => onProgress({ attack: 'autoattack', done: limit * share, total: limit })),
+    const { correct, settings, attacks, brokenBy, warnings, secondsPerImage } = await autoAttack(model, data, {
+      norm, epsilon, seed, batchSize, limit, state, stateKey, signal, onProgress: onProgress && (({ share: part }) => onProgress({ attack: 'autoattack', done: limit * part, total: limit })),
     });
-    scores.set('autoattack', {
-      accuracy, correct, total, settings: { attack: 'autoattack', ...settings, attacks: attacks.map((step) => step.settings) }, autoAttack: { attacks, brokenBy, warnings, secondsPerImage },
+    await done('autoattack', {
+      ...share(correct, { attack: 'autoattack', ...settings, attacks: attacks.map((step) => step.settings) }, warnings), autoAttack: { attacks, brokenBy, secondsPerImage },
     });
   }
-  return Object.fromEntries(scores) as { [Name in Names[number]]: Score };
+  return Object.fromEntries(attacks.map((name) => [name, scores.get(name)!])) as { [Name in Names[number]]: Score };
 }

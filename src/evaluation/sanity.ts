@@ -340,7 +340,7 @@ class Bench implements Disposable {
   }
 
   #predict(images: Tensor, batchSize = this.settings.batchSize) {
-    return predict(this.model, images, batchSize, { signal: this.given.signal });
+    return predict(this.model, images, { batchSize, signal: this.given.signal });
   }
 
   #apart(logits: Tensor, others: Tensor) {

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import { limitDataset, type Dataset } from '../data/dataset.js';
-import { sha256, splitSha256 } from '../data/hash.js';
+import { sha256 } from '../data/hash.js';
 import { DATASETS, openDataset } from '../data/open.js';
 import { evaluate, type AttackName } from '../evaluation/evaluate.js';
 import { readResults, recordResult, type Result } from '../evaluation/results.js';
@@ -16,7 +16,7 @@ import { readJson } from '../runtime/json.js';
 import { scope } from '../tensor/scope.js';
 import { cluster } from '../training/cluster.js';
 import { finetune, type FinetuneRun } from '../training/finetune.js';
-import { classifierFile, workFolder } from '../training/names.js';
+import { classifierFile, CLUSTERS, workFolder } from '../training/names.js';
 import { pretrainConfig } from '../training/methods/index.js';
 import { pretrain } from '../training/pretrain.js';
 import { mergeConfig } from '../training/merge.js';
@@ -29,7 +29,6 @@ import { markdownOf, tableOf, type CellResult, type Table } from './table.js';
 
 /** Share of the training images that fine-tuning holds out to choose its epoch on. */
 const VALIDATION = 0.1;
-const CLUSTERS = [2, 10, 50, 100, 500];
 
 export interface ReproduceOptions extends JobOptions, Partial<Sizes> {
   /** The folder of the reproduction, made if needed; a later call with the same sizes goes on there. */
@@ -119,7 +118,7 @@ interface Plan {
   signal: AbortSignal;
 }
 
-const score = z.object({ name: z.string(), accuracy: z.number(), correct: z.int(), total: z.int(), settings: z.record(z.string(), z.unknown()), sha256: z.string().optional() });
+const score = z.object({ name: z.string(), accuracy: z.number(), correct: z.int(), total: z.int(), settings: z.record(z.string(), z.unknown()), sha256: z.string().optional(), warnings: z.array(z.string()).optional() });
 /** What `cell-<mode>.json` holds: the numbers, the config.json of the encoder, and the SHA-256 of the test images and their labels. */
 const measured = z.object({
   cell: z.object({ data: z.string(), seed: z.int(), method: z.enum(METHODS), variant: z.enum(VARIANTS), mode: z.enum(MODES) }),
@@ -263,8 +262,8 @@ class Reproduction {
     const source = sources.get(name)!, own = typeof source === 'string';
     const whole = own ? await openDataset(source, { signal, ...(dataRoot !== undefined && { root: dataRoot }) }) : source;
     const data = limitDataset(whole, images, { keep: !own });
-    const test = splitSha256(data.test);
-    this.opened = { data: { ...data, name }, train: sha256(data.train.pixels), test, dispose: () => (own || data !== whole) && data.dispose() };
+    const test = data.test.sha256();
+    this.opened = { data: { ...data, name }, train: data.train.sha256({ labels: false }), test, dispose: () => (own || data !== whole) && data.dispose() };
     return this.opened;
   }
 
@@ -370,8 +369,8 @@ class Reproduction {
         ...(measure === 'aa' && { norm: autoattack.norm, epsilon: autoattack.epsilon, state: join(folder, `autoattack-${cell.mode}.safetensors`) }),
         onProgress: ({ done, total }) => progress(done / total, measure.toUpperCase()),
       });
-      const { accuracy, correct, total, settings } = scores[name]!;
-      yield { [measure]: { name, accuracy, correct, total, settings: { ...settings }, sha256: digest } };
+      const { accuracy, correct, total, settings, warnings } = scores[name]!;
+      yield { [measure]: { name, accuracy, correct, total, settings: { ...settings }, sha256: digest, ...(warnings && { warnings }) } };
     }
   }
 }

@@ -1,13 +1,13 @@
 /** Pseudo-labels: the classes that k-means finds among the features of an encoder, which AdvCL's second adversary is made against. */
 import { checkFunction } from '../attack/attack.js';
 import type { Dataset } from '../data/dataset.js';
-import { sha256 } from '../data/hash.js';
 import { Encoder } from '../model/encoder.js';
 import { TorchScriptModel } from '../model/torchscript.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
-import { keep } from '../tensor/scope.js';
+import { ops } from '../tensor/ops.js';
+import { keep, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { CLUSTERS } from './names.js';
 import { deriveSeed } from './seeds.js';
@@ -123,7 +123,7 @@ export async function cluster(source: Encoder | TorchScriptModel | Tensor, data:
       }, onProgress && (({ restart, iteration, inertia }) => onProgress({ type: 'cluster', k, restart: restart!, restarts, iteration: iteration!, inertia: inertia! }))), signal);
       const own = keep(Tensor.wrap(found.labels));
       labels.set(k, own);
-      scores.set(k, { inertia: found.inertia, iterations: found.history.length, history: found.history, sizes: sizesOf(own, k), centers: keep(Tensor.wrap(found.centers)) });
+      scores.set(k, { inertia: found.inertia, iterations: found.history.length, history: found.history, sizes: scope(() => Array.from(ops.aten.bincount(own, null, k).toTypedArray(), Number)), centers: keep(Tensor.wrap(found.centers)) });
     }
   } catch (error) {
     dispose();
@@ -131,14 +131,7 @@ export async function cluster(source: Encoder | TorchScriptModel | Tensor, data:
   } finally {
     encoded?.dispose();
   }
-  return { labels, scores, images, source: { data: data.name, sha256: sha256(data.train.pixels), encoder, seed }, dispose, [Symbol.dispose]: dispose };
-}
-
-/** Rows of every cluster. */
-export function sizesOf(labels: Tensor, k: number): number[] {
-  const sizes = new Array<number>(k).fill(0);
-  for (const label of labels.toTypedArray() as BigInt64Array) sizes[Number(label)]!++;
-  return sizes;
+  return { labels, scores, images, source: { data: data.name, sha256: data.train.sha256({ labels: false }), encoder, seed }, dispose, [Symbol.dispose]: dispose };
 }
 
 function clusterCounts(given: number | readonly number[], images: number): number[] {

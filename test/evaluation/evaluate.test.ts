@@ -1,4 +1,4 @@
-import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, apgd, evaluate, fab, fgsm, memory, mim, ops, pgd, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, apgd, attack, evaluate, fab, fgsm, memory, mim, ops, pgd, predict, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Score, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { equal, functionNet, int64, loadNet, reference } from '../attack/fixtures.js';
 
@@ -38,6 +38,22 @@ describe('evaluate', () => {
       });
     }
   });
+
+  it('attack() makes the same adversaries by name, and refuses what the attack does not have', () => scope(async () => {
+    const own = await pgd(net, images, wrongly, { steps: 3, epsilon: 0.02, seed: 4 });
+    const { adversarial, settings } = await attack(net, images, wrongly, 'pgd3', { epsilon: 0.02, seed: 4 });
+    expect(equal(adversarial, own)).toBe(true);
+    expect(settings).toEqual({
+      attack: 'pgd', norm: 'linf', epsilon: 0.02, stepSize: 0.005, steps: 3, restarts: 1, randomStart: true, clampStart: true, clampThenProject: false, momentum: 0, earlyStop: false,
+      targeted: false, trainMode: false, seed: 4, batchSize: 256,
+    });
+    await expect(attack(net, images, wrongly, 'fgsm', { restarts: 2 })).rejects.toMatchObject({ argument: 'options.restarts' });
+    await expect(attack(net, images, wrongly, 'pgd' as 'fgsm')).rejects.toMatchObject({ argument: 'name' });
+    const { predicted, logits } = await predict(net, images, { batchSize: 5 });
+    expect(equal(predicted, aten.argmax(net.forward(images), 1) as Tensor)).toBe(true);
+    expect(logits.shape).toEqual([16, 4]);
+    await expect(predict(net, images, { batchSize: 0 })).rejects.toMatchObject({ argument: 'options.batchSize' });
+  }));
 
   it('runs every attack that it names, each as its function does', async () => {
     const epsilon = 0.02, seed = 4;
@@ -106,6 +122,30 @@ describe('evaluate', () => {
     expect(memory().tensors).toBeLessThanOrEqual(before.tensors);
     expect(memory().bytes).toBeLessThanOrEqual(before.bytes);
   });
+
+  it('gives each score once it is there, so that what ends it loses none; pgd may have values of its own', async () => {
+    const kept: [string, Score][] = [], controller = new AbortController(), reason = new Error('enough');
+    const running = evaluate(net, data, {
+      attacks: ['pgd2', 'clean', 'fgsm', 'pgd99999'], epsilon: 0.02, pgd: { epsilon: 0.01, stepSize: 0.004, randomStart: false }, signal: controller.signal,
+      onScore: async (name, score) => { kept.push([name, score]); if (name === 'fgsm') controller.abort(reason); },
+    });
+    await expect(running).rejects.toBe(reason);
+    expect(kept.map(([name]) => name)).toEqual(['clean', 'pgd2', 'fgsm']);
+    expect(kept.map(([, { settings }]) => settings)).toMatchObject([{ limit: 16 }, { epsilon: 0.01, stepSize: 0.004, randomStart: false }, { epsilon: 0.02 }]);
+    const whole = await evaluate(net, data, { attacks: ['pgd2', 'clean', 'fgsm'], epsilon: 0.02, pgd: { epsilon: 0.01, stepSize: 0.004, randomStart: false } });
+    expect(Object.keys(whole)).toEqual(['pgd2', 'clean', 'fgsm']);
+    expect(Object.fromEntries(kept)).toEqual(whole);
+  });
+
+  it('warns where attacks along gradients cannot be believed', () => scope(async () => {
+    const plain = functionNet(net), stairs = (x: Tensor) => aten.add(plain(aten.div(aten.round(aten.mul(x, 64)), 64)), aten.mul(aten.sum(aten.flatten(x, 1), [1], true), 0));
+    const { clean, pgd2, fgsm: one } = await evaluate(stairs, data, { attacks: ['clean', 'pgd2', 'fgsm'] });
+    expect([clean.warnings, pgd2.warnings, one.warnings]).toEqual([undefined, ...Array(2).fill([expect.stringMatching(/no gradient at 14 of 14 images/)]) as string[][]]);
+    const { pgd1 } = await evaluate((x: Tensor) => aten.softmax(plain(x), 1), data, { attacks: ['pgd1'] });
+    expect(pgd1.warnings).toContainEqual(expect.stringContaining('probabilities'));
+    const { square } = await evaluate((x: Tensor) => aten.softmax(plain(x), 1), data, { attacks: ['square'], limit: 1, epsilon: 0.5 });
+    expect(square.warnings).toBeUndefined();
+  }));
 
   it('refuses logits that are not numbers instead of counting them', async () => {
     const broken = (x: Tensor) => aten.mul(functionNet(net)(x), tensor([[1], [NaN]], { dtype: 'float64' }));

@@ -23,7 +23,7 @@ test('what is recorded is read, in order; without a file there is nothing', asyn
 
 test('why a number may be wrong is recorded with it', async () => {
   const { model, data, accuracy, correct, total, settings } = line, score = { accuracy, correct, total, settings };
-  const of = (warnings: string[]) => ({ ...score, autoAttack: { attacks: [], brokenBy: [], warnings, secondsPerImage: 1 } }) as unknown as Parameters<typeof record>[2][string];
+  const of = (warnings: string[]) => ({ ...score, warnings });
   await record(folder, { model, data } as Parameters<typeof record>[1], { clean: score, autoattack: of(['masked']), sure: of([]) });
   expect((await readResults(folder)).map(({ name, warnings }) => [name, warnings])).toEqual([['clean', undefined], ['autoattack', ['masked']], ['sure', undefined]]);
 });

@@ -97,7 +97,9 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
   if (classifier && options.curves) {
     const measured = await measuredOf(path, join(path, file), classifier, data);
     const add = async (settings: EvaluateOptions, what: string) =>
-      record(path, measured, await measure(context, classifier, data.test, { norm, batchSize, limit, seed, ...settings }, `${basename(path)}, ${what}`));
+      measure(context, classifier, data.test, {
+        norm, batchSize, limit, seed, ...settings, onScore: (name, score) => record(path, measured, { [name]: score }),
+      }, `${basename(path)}, ${what}`);
     for (const each of EPSILONS) {
       const radius = each * (norm === 'l2' ? 16 : 1); // by which the default radii differ, nearly
       await add({ attacks: ['pgd20'], epsilon: radius, stepSize: radius / 4 }, `epsilon ${radius.toPrecision(3)}`);

@@ -1,5 +1,5 @@
 import { Argument, Option } from 'commander';
-import type { Model, PgdOptions, StepProgress, Tensor } from '../../index.js';
+import type { Model, SingleAttack, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -7,7 +7,7 @@ import { integer } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
-import { ATTACKS, attackOptions, dataOf, flag, loadModel, recordedPgd } from './evaluate.js';
+import { ATTACKS, attackOptions, dataOf, loadModel, recordedPgd } from './evaluate.js';
 
 interface Options extends DataOptions {
   attack: string;
@@ -36,7 +36,7 @@ export const attack = define<Options>({
     new Option('--out <file>', 'where to write them').default('adversarial.safetensors'),
     new Option('--attack <name>', `${ATTACKS}; default: pgd, with the options for it`).default('pgd', 'pgd'),
     ...attackOptions({ epsilon: "for pgd the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
-    new Option('--steps <n>', 'steps of pgd; default: 20').argParser(integer({ min: 0, max: 1e6 })),
+    new Option('--steps <n>', 'steps of pgd; default: 20').argParser(integer({ min: 1, max: 99_999 })),
     new Option('--no-random-start', 'start pgd at the image itself'),
     new Option('--limit <n>', 'the first images only').argParser(integer({ min: 1 })),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
@@ -81,27 +81,23 @@ async function make(
   watch: { signal?: AbortSignal | undefined; onProgress: (progress: StepProgress) => void },
 ): Promise<{ adversarial: Tensor; settings: object; warnings: string[] }> {
   if (name !== 'pgd' && steps !== undefined) throw new UsageError(`--steps is of pgd: type --attack pgd${steps}, or leave it out`);
-  const { checkOptions, namedAttack } = await import('../../attack/named.js');
-  checkOptions([name], { stepSize, restarts, randomStart: randomStart ? undefined : false }, (option) => (option === 'randomStart' ? '--no-random-start' : flag(option)));
-  const recorded = name.startsWith('pgd') ? recordedPgd(of, { norm, epsilon }) : undefined;
-  const descent = {
-    norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, restarts, randomStart: randomStart ? recorded?.randomStart : false, seed, batchSize,
-  };
+  const { attack: run, autoAttack } = await import('../../index.js');
   if (name === 'autoattack') {
-    const { autoAttack } = await import('../../index.js');
+    for (const [option, value] of Object.entries({ '--step-size': stepSize, '--restarts': restarts, '--no-random-start': randomStart ? undefined : true }))
+      if (value !== undefined) throw new UsageError(`${option}: expected left out, since 'autoattack' has none`);
     const { adversaries, settings, attacks, warnings } = await autoAttack(model, images, labels, {
       norm, epsilon, batchSize, seed, state, keepAdversaries: true, signal: watch.signal, onProgress: ({ share }) => watch.onProgress({ done: images.shape[0]! * share, total: images.shape[0]! }),
     });
     return { adversarial: adversaries!, settings: { attack: name, ...settings, attacks: attacks.map((step) => step.settings) }, warnings };
   }
-  if (name === 'pgd') {
-    const { resolvePgdOptions, runPgd } = await import('../../attack/pgd.js');
-    const settings = resolvePgdOptions({ ...descent, steps } as PgdOptions);
-    return { adversarial: await runPgd(model, images, labels, settings, watch as PgdOptions), settings: { attack: name, ...settings }, warnings: [] };
-  }
-  const { rowsOf } = await import('../../attack/samples.js');
-  const { settings, run } = namedAttack(name, descent, '--attack', ['pgd', 'autoattack']);
-  return { adversarial: await run(model, images, labels, rowsOf([...Array(images.shape[0]).keys()]), watch), settings, warnings: [] };
+  const recorded = name.startsWith('pgd') ? recordedPgd(of, { norm, epsilon }) : undefined;
+  const { adversarial, settings } = await run(model, images, labels, (name === 'pgd' ? `pgd${steps ?? 20}` : name) as SingleAttack, {
+    norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, restarts, randomStart: randomStart ? recorded?.randomStart : false, seed, batchSize, ...watch,
+  }).catch((error: unknown) => {
+    const { argument, expected, received } = error as { argument?: string; expected?: string; received?: string };
+    throw argument === 'name' ? new UsageError(`--attack: expected 'pgd', 'autoattack', ${expected}, got ${received}`) : error;
+  });
+  return { adversarial, settings, warnings: [] };
 }
 
 async function inputs(context: Context, options: Options, model: Model, run: RecordedRun | undefined): Promise<{ images: Tensor; labels: Tensor }> {
@@ -127,9 +123,9 @@ function some(names: string[]): string {
 
 /** Which images the model classifies as labelled. */
 async function right({ output, signal }: Context, model: Model, images: Tensor, labels: Tensor, batchSize: number): Promise<boolean[]> {
-  const { predict } = await import('../../attack/attack.js');
+  const { predict } = await import('../../index.js');
   using progress = new Progress(output, { label: 'Classifying' });
-  const { predicted } = await predict(model, images, batchSize, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const { predicted } = await predict(model, images, { batchSize, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
   using classes = predicted;
   const [found, wanted] = [classes.toTypedArray(), labels.toTypedArray()];
   return Array.from({ length: found.length }, (_, row) => found[row] === wanted[row]);

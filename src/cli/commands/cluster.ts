@@ -95,14 +95,12 @@ export const cluster = define<Options>({
 async function checkLabels(context: Context, options: Options, path: string, encoder: string | undefined): Promise<void> {
   if (encoder !== undefined) throw new UsageError('--check looks at a file of labels: it takes no encoder');
   if (options.k !== undefined && options.k.length !== 1) throw new UsageError('--k with --check is the number of classes of the one list in the file');
-  const { readPseudoLabels, writePseudoLabels } = await import('../../index.js');
-  const { sizesOf } = await import('../../training/cluster.js');
-  const { sha256: hash } = await import('../../data/hash.js');
+  const { ops, readPseudoLabels, scope, writePseudoLabels } = await import('../../index.js');
   if (options.out !== undefined) await checkPlace(options.out, [path], DEFAULT_OUT);
   using data = await openPart(context, options);
-  const sha256 = hash(data.train.pixels);
+  const sha256 = data.train.sha256({ labels: false });
   using found: PseudoLabels = await readPseudoLabels(path, { images: data.train.length, sha256, k: options.k?.[0] });
-  const rows = [...found.labels].map(([k, labels]) => ({ k, sizes: sizesOf(labels, k) })).map(({ k, sizes }) => ({ k, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
+  const rows = [...found.labels].map(([k, labels]) => ({ k, sizes: scope(() => Array.from(ops.aten.bincount(labels, null, k).toTypedArray(), Number)) })).map(({ k, sizes }) => ({ k, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
   if (options.out !== undefined) await writePseudoLabels(options.out, { ...found, source: { ...found.source, data: data.name, sha256 } });
   context.output.result({ file: path, out: options.out, data: data.name, images: found.images, clusters: rows }, [
     ...table([['classes', 'smallest', 'largest'], ...rows.map(({ k, smallest, largest }) => [String(k), String(smallest), String(largest)])]),

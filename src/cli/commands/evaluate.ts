@@ -6,6 +6,7 @@ import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
+import { Interrupted } from '../interrupt.js';
 import { integer, list, real } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
@@ -23,8 +24,6 @@ interface Options extends DataOptions {
   check?: boolean;
 }
 
-/** These are made with the values that a run's folder names. */
-const DESCENT = /^(clean|pgd.*)$/;
 /** Attacks by name. */
 export const ATTACKS = 'pgd<steps>, fgsm, mim<steps>, apgd-ce, apgd-dlr, apgd-t, fab-t, square, cw (with --norm l2), autoattack';
 
@@ -65,24 +64,25 @@ export const evaluate = define<Options>({
     requireChannels(data, model);
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
     const recorded = recordedPgd(run, options);
-    const common = { norm, batchSize, limit, seed };
-    const { checkOptions, hasOption } = await import('../../attack/named.js');
-    checkOptions(attacks, { stepSize, restarts }, flag);
     // What was loaded is what is measured, whatever lies at its name by the end.
     const measured = run && await measuredOf(run.folder, path!, model, data);
     // The checks are short and refuse what cannot be: before hours of attacks.
     const checked = options.check && await examine(context, model, data.test, {
       norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, batchSize, limit, seed,
     });
-    const [descents, others] = [attacks.filter((name) => DESCENT.test(name)), attacks.filter((name) => !DESCENT.test(name))];
-    const found: Record<string, Score> = {
-      ...(descents.length > 0 && await measure(context, model, data.test, {
-        ...common, attacks: descents, restarts, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, randomStart: recorded?.randomStart,
-      })),
-      ...(others.length > 0 && await measure(context, model, data.test, { ...common, attacks: others, restarts: others.some((name) => hasOption(name, 'restarts')) ? restarts : undefined, epsilon, state })),
-    };
-    const scores = Object.fromEntries(attacks.map((name) => [name, found[name]!]));
-    if (run) await record(run.folder, measured!, scores);
+    const kept: string[] = [];
+    const scores = await measure(context, model, data.test, {
+      attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state,
+      pgd: recorded && { epsilon: recorded.epsilon, stepSize: stepSize ?? recorded.stepSize, randomStart: recorded.randomStart },
+      onScore: async (name, score) => {
+        if (!run) return;
+        await record(run.folder, measured!, { [name]: score });
+        kept.push(name);
+      },
+    }).catch((error: unknown) => {
+      if (error instanceof Interrupted && kept.length > 0) error.message = `stopped. ${kept.join(', ')}: measured, in ${join(run!.folder, 'results.jsonl')}`;
+      throw error;
+    });
     context.output.result({ model: path, data: data.name, scores, ...(checked && { check: checked }) }, [
       ...table([
         ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
@@ -94,7 +94,7 @@ export const evaluate = define<Options>({
         ]),
       ]),
       ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
-      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack?.warnings ?? []).map((warning) => `Warning: ${warning}`)),
+      ...warningsOf(scores).map((warning) => `${context.output.style('yellow', 'Warning:')} ${warning}`),
       ...(checked ? checkLines(checked, context.output) : []),
     ]);
     return checked && !checked.ok ? 1 : 0;
@@ -109,27 +109,31 @@ export const dataOf = (model: Model, run: RecordedRun | undefined): RecordedData
 export const recordedPgd = (run: RecordedRun | undefined, { norm, epsilon }: { norm?: string | undefined; epsilon?: number | undefined }) =>
   (norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20);
 
-/** An option as it is typed. */
-export const flag = (option: string): string => `--${option.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-
 /** The name of the classifier's file in the folder of a run. */
 export const classifierFile = (path: string): string => (statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path));
 
 /** What lines of results.jsonl say of the classifier at `path` and of the data. */
 export async function measuredOf(folder: string, path: string, model: Model, data: Dataset): Promise<Pick<Result, 'model' | 'sha256' | 'mode' | 'data' | 'dataSha256'>> {
-  const [{ fileSha256 }, { splitSha256 }] = await Promise.all([import('../../runtime/files.js'), import('../../data/hash.js')]);
+  const { fileSha256 } = await import('../../runtime/files.js');
   const file = classifierFile(path);
   return {
     model: file, sha256: await fileSha256(join(folder, file)), mode: 'finetuning' in model ? (model as Classifier).finetuning?.mode : undefined,
-    data: data.name, dataSha256: splitSha256(data.test),
+    data: data.name, dataSha256: data.test.sha256(),
   };
 }
 
 /** Adds the scores of a classifier in a run's folder to its results.jsonl. */
-export async function record(folder: string, measured: Awaited<ReturnType<typeof measuredOf>>, scores: Record<string, Pick<Score, 'accuracy' | 'correct' | 'total' | 'autoAttack'> & { settings: object }>): Promise<void> {
+export async function record(folder: string, measured: Awaited<ReturnType<typeof measuredOf>>, scores: Record<string, Pick<Score, 'accuracy' | 'correct' | 'total' | 'warnings'> & { settings: object }>): Promise<void> {
   const { recordResult } = await import('../../index.js');
-  for (const [name, { accuracy, correct, total, settings, autoAttack: { warnings = [] } = {} }] of Object.entries(scores))
+  for (const [name, { accuracy, correct, total, settings, warnings = [] }] of Object.entries(scores))
     await recordResult(folder, { ...measured, name, accuracy, correct, total, settings: { ...settings }, ...(warnings.length > 0 && { warnings }) });
+}
+
+/** Each warning once, with the attacks that it is of. */
+function warningsOf(scores: Record<string, Score>): string[] {
+  const names = new Map<string, string[]>();
+  for (const [name, { warnings = [] }] of Object.entries(scores)) for (const warning of warnings) names.set(warning, [...(names.get(warning) ?? []), name]);
+  return [...names].map(([warning, of]) => `${of.join(', ')}: ${warning}`);
 }
 
 /** The settings of a score, as the table shows them. */

@@ -6,7 +6,7 @@ import { define } from '../command.js';
 import { openData } from '../data.js';
 import { duration, percent, table } from '../output.js';
 import { freshFolder, typed } from '../run-folder.js';
-import { measure } from './evaluate.js';
+import { measure, measuredOf, record } from './evaluate.js';
 import { fitHead } from './finetune.js';
 import { changesOf, train, trainingOptions, type TrainingOptions } from './pretrain.js';
 
@@ -41,7 +41,10 @@ export const quickstart = define<Options>({
       using fitted: Classifier = classifier;
       await fitted.save(join(out, file));
       const { epsilon, stepSize } = config.evaluation.pgd20;
-      return await measure(context, fitted, data.test, { attacks: ['clean', 'pgd20'], epsilon, stepSize, seed }, `Attacking the ${name} one`);
+      const measured = await measuredOf(out, join(out, file), fitted, data);
+      return await measure(context, fitted, data.test, {
+        attacks: ['clean', 'pgd20'], epsilon, stepSize, seed, onScore: (attack, score) => record(out, measured, { [attack]: score }),
+      }, `Attacking the ${name} one`);
     };
     using trained = await Encoder.load(out);
     using random = await randomEncoder(trained, data, { seed, signal: context.signal });
