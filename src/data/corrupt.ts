@@ -31,6 +31,10 @@ export interface CorruptOptions {
   first?: number;
 }
 
+/** Stands beside numbers of generated frost. @internal */
+export const FROST_NOTE =
+  "Generated frost is a procedural texture in place of the authors' photographs: these numbers, and means over them, compare models with each other, not with published ones.";
+
 const JPEG_QUALITY = [80, 65, 58, 50, 40] as const;
 const LEAST_SIDE = 8;
 

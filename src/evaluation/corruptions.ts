@@ -37,6 +37,8 @@ export interface CorruptionReport {
   mean: number;
   /** mean / clean accuracy; 0 when nothing is right. */
   relative: number;
+  /** Of generated corruptions with frost among others: the mean over those others. {@link corrupt} makes frost of a substitute for the published photographs. */
+  meanWithoutFrost?: number;
 }
 
 export interface CorruptionProgress {
@@ -136,7 +138,11 @@ export async function evaluateCorruptions(model: AttackModel, data: Split, optio
   }
   const means = types.map((type) => [type, average(scores.filter((score) => score.type === type).map(({ accuracy }) => accuracy))] as const);
   const mean = average(means.map(([, accuracy]) => accuracy));
-  return { clean, scores, types: Object.fromEntries(means), mean, relative: clean.correct > 0 ? mean / clean.accuracy : 0 };
+  const others = means.filter(([type]) => type !== 'frost').map(([, accuracy]) => accuracy);
+  return {
+    clean, scores, types: Object.fromEntries(means), mean, relative: clean.correct > 0 ? mean / clean.accuracy : 0,
+    ...(!published && others.length > 0 && others.length < means.length && { meanWithoutFrost: average(others) }),
+  };
 }
 
 /** The images of `data`, corrupted as they are asked for. */

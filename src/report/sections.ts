@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import type { Distribution } from '../analysis/distribution.js';
 import type { RecordedAnalysis } from '../analysis/file.js';
+import { FROST_NOTE } from '../data/corrupt.js';
 import type { Result } from '../evaluation/results.js';
 import { densityChart, legend, lineChart, mapChart, swatch, type Series } from './charts.js';
 import { dataTable, html, missing, type Html, type Part } from './html.js';
@@ -292,7 +293,7 @@ export function corruptions(runs: readonly RunFiles[], subjects: readonly Subjec
   });
   return {
     id: 'corruptions', title: 'Common corruptions',
-    body: tables.length > 0 ? [...tables, ours.size > 0 && html`<p class="soft">Generated frost is a procedural texture in place of the authors' photographs: these numbers, and means over them, compare models with each other, not with published ones.</p>`] : missing('No corruptions were measured.', measuring(runs[0]!, 'corruptions *')),
+    body: tables.length > 0 ? [...tables, ours.size > 0 && html`<p class="soft">${FROST_NOTE}</p>`] : missing('No corruptions were measured.', measuring(runs[0]!, 'corruptions *')),
   };
 }
 

@@ -55,6 +55,15 @@ test('corruptions measures, keeps the numbers with the run, and measures none of
   expect((await readResults(folder)).length).toBe(14);
 });
 
+test('generated frost is said to be a substitute, and a mean goes without it', async () => {
+  const { out } = await call('corruptions', folder, '--types', 'fog,frost', '--severities', '2', '--limit', '20');
+  const [, fog] = /^fog .* ([\d.]+ %)$/m.exec(out)!;
+  expect(out).toMatch(new RegExp(`^mean without frost +${fog}$`, 'm'));
+  expect(out).toContain("Generated frost is a procedural texture in place of the authors' photographs");
+  const without = await call('corruptions', folder, ...some);
+  expect(without.out).not.toMatch(/frost/);
+});
+
 test.each([
   [['--types', 'rain'], 2, /--types: expected one of 'gaussian-noise'/],
   [['--severities', '0'], 2, /Expected some of 1, 2, 3, 4, 5/],

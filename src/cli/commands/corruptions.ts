@@ -61,25 +61,27 @@ export const corruptions = define<Options>({
       if (error instanceof Interrupted && run) error.message = `stopped. What was measured is in ${join(run.folder, 'results.jsonl')}; the same command goes on from there`;
       throw error;
     };
+    const { FROST_NOTE } = await import('../../data/corrupt.js');
     const report = await evaluateCorruptions(model, data.test, {
       types, severities, source: published ?? 'generated', seed, limit, batchSize, done, signal,
       onScore: async (score) => { if (run) await record(run.folder, measured!, { [`${score.type}-${score.severity}`]: score }); },
       onProgress: ({ name, done: images, total }) => progress.outOf(total).update(images, name),
     }).catch(stopped);
     progress.stop();
-    output.result({ model: path, data: data.name, source: published ?? 'generated', ...report }, lines(report, severities));
+    output.result({ model: path, data: data.name, source: published ?? 'generated', ...report }, lines(report, severities, published === undefined && report.types.frost !== undefined ? FROST_NOTE : undefined));
   },
 });
 
-function lines({ clean, scores, types, mean, relative }: CorruptionReport, severities: readonly Severity[]): string[] {
+function lines({ clean, scores, types, mean, relative, meanWithoutFrost }: CorruptionReport, severities: readonly Severity[], note: string | undefined): string[] {
   const rows = Object.entries(types).map(([type, average]) => [
     type, ...severities.map((severity) => percent(scores.find((score) => score.type === type && score.severity === severity)!.accuracy)), percent(average),
   ]);
   return [
     ...table([['corruption', ...severities.map((severity) => `severity ${severity}`), 'mean'], ...rows]),
     '',
-    ...table([['mean', percent(mean)], ['clean', percent(clean.accuracy)], ['mean / clean', percent(relative)]]),
+    ...table([['mean', percent(mean)], ...(meanWithoutFrost === undefined ? [] : [['mean without frost', percent(meanWithoutFrost)]]), ['clean', percent(clean.accuracy)], ['mean / clean', percent(relative)]]),
     '',
     `${clean.total} images of each.`,
+    ...(note === undefined ? [] : [note]),
   ];
 }
