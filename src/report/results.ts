@@ -1,5 +1,6 @@
 /** Measured numbers side by side: which are of one protocol, which are points of a curve, which are corruptions. */
 import type { Result } from '../evaluation/results.js';
+import { classifierFile } from '../training/names.js';
 import type { RunFiles } from './read.js';
 
 /** A classifier of a run: a column of the tables. */
@@ -36,7 +37,8 @@ export function subjectsOf(runs: readonly RunFiles[]): Subject[] {
   const dated = (result: Result): Result => (result.dataSha256 === undefined && digests.get(result.data)?.size === 1 ? { ...result, dataSha256: [...digests.get(result.data)!][0] } : result);
   return runs.flatMap((run, style) => [...new Set(run.results.map(({ model }) => model))].sort((a, b) => Number(b === 'classifier.safetensors') - Number(a === 'classifier.safetensors')).map((model, dash) => {
     const own = run.results.filter((result) => result.model === model).map(dated).sort((a, b) => Number(unidentified(b)) - Number(unidentified(a))), mode = own.find((result) => result.mode)?.mode;
-    const about = [...(model === 'classifier.safetensors' ? [] : [model.replace(/\.safetensors$/, '')]), ...(mode ? [mode.toUpperCase()] : [])].join(', ');
+    const usual = model === (mode ? classifierFile(mode) : 'classifier.safetensors');
+    const about = [...(usual ? [] : [model.replace(/\.safetensors$/, '')]), ...(mode ? [mode.toUpperCase()] : [])].join(', ');
     return { run, style, dash, model, name: `${run.name}${about && ` (${about})`}`, results: new Map(own.map((result) => [protocolKey(result), result])) };
   }));
 }
@@ -87,6 +89,15 @@ export function contradictions(subjects: readonly Subject[]): string[] {
       return clean && clean.correct < robust.correct
         ? [`${name}: ${robust.name} has ${robust.correct} of ${robust.total} images right, clean ${clean.correct}: at least one of the two numbers is wrong. Measure both again.`] : [];
     });
+  });
+}
+
+/** Why numbers may be wrong, as was found when they were measured: each reason once a classifier. */
+export function doubtful(subjects: readonly Subject[]): string[] {
+  return subjects.flatMap(({ name, results }) => {
+    const names = new Map<string, Set<string>>();
+    for (const result of results.values()) for (const warning of result.warnings ?? []) names.set(warning, (names.get(warning) ?? new Set()).add(result.name));
+    return [...names].map(([warning, of]) => `${name}, ${[...of].join(', ')}: ${warning}`);
   });
 }
 

@@ -9,7 +9,8 @@ import { densityChart, legend, lineChart, mapChart, swatch, type Series } from '
 import { dataTable, html, missing, type Html, type Part } from './html.js';
 import { ball, duration, flatten, grouped, halfInterval, percent, value } from './numbers.js';
 import type { Metric, RunFiles } from './read.js';
-import { corruptionOf, contradictions, curvesOf, rowsOf, subjectsOf, unidentified, type Curve, type Subject } from './results.js';
+import type { StepValues } from '../training/methods/method.js';
+import { corruptionOf, contradictions, curvesOf, doubtful, rowsOf, subjectsOf, unidentified, type Curve, type Subject } from './results.js';
 
 export interface Section {
   id: string;
@@ -65,7 +66,7 @@ function protocol({ data, total, settings, ratio }: Pick<Result, 'data' | 'total
     ...(ratio === undefined ? [] : [`step ${Number(ratio.toPrecision(4))} epsilon`]),
     ...(steps === undefined ? [] : [`${value(steps)} step${steps === 1 ? '' : 's'}`]), ...(randomStart === undefined ? [] : [`${randomStart ? 'random start' : 'start at the image'}${randomStart && clampStart === false ? ', not clamped' : ''}`]),
     ...(restarts === undefined || restarts === 1 ? [] : [`${value(restarts)} restarts`]),
-    ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null).map(([key, each]) => (each === true ? key : `${key} ${value(inOrder(each))}`)),
+    ...Object.entries(settings).filter(([key, each]) => !SPOKEN.includes(key) && each !== false && each !== null && !(key === 'momentum' && each === 0)).map(([key, each]) => (each === true ? key : `${key} ${value(inOrder(each))}`)),
   ].join(', ');
   /** Of attacks one after the other (AutoAttack), their names and what tells them apart. */
   function inOrder(each: unknown): unknown {
@@ -106,7 +107,7 @@ export function accuracy(runs: readonly RunFiles[], subjects: readonly Subject[]
     }));
   return {
     id: 'accuracy', title: 'Accuracy, clean and under attack',
-    body: html`${table}${daggers(rows.flatMap((row) => row.results))}${contradictions(subjects).map((each) => html`<p class="missing">${each}</p>`)}
+    body: html`${table}${daggers(rows.flatMap((row) => row.results))}${[...contradictions(subjects), ...doubtful(subjects)].map((each) => html`<p class="missing">${each}</p>`)}
 ${stale.map((run) => missing(`${run.stale} numbers of ${run.name} are of classifiers that are no longer in its folder, and left out.`, measuring(run, 'evaluate *')))}
 ${without.map((run) => missing(`No accuracy, clean or under attack, was recorded of ${run.name}.`, measuring(run, 'evaluate * --attacks clean,pgd20')))}`,
   };
@@ -139,9 +140,12 @@ ${usual.length > 0 && uncurved(usual, `a-infonce analyze ${typed(usual)} --curve
 }
 
 /** What the numbers of a step are called. Those of a method that is not here are shown under their own names. */
-const METRICS: Record<string, string> = {
+const METRICS: Record<keyof StepValues | 'learningRate' | 'imagesPerSecond', string> = {
   loss: 'loss', contrastive: 'contrastive term of the loss', regularizer: 'regulariser (unweighted)', gradientNorm: 'norm of the gradient',
-  perturbation: 'mean change of a pixel / epsilon', learningRate: 'learning rate', imagesPerSecond: 'images per second',
+  clean: 'contrastive loss of the clean stream', adversarial: 'contrastive loss of the adversarial stream',
+  standardInvariance: 'invariance, clean (unweighted)', adversarialInvariance: 'invariance, adversarial (unweighted)',
+  perturbation: 'mean change of a pixel / epsilon', crossEntropy: 'cross-entropy of the pseudo-labels (unweighted)', alpha: 'alpha of the inferior positives',
+  distance: 'distance of features, image and adversary', learningRate: 'learning rate', imagesPerSecond: 'images per second',
 };
 const UNDRAWN = ['step', 'epoch', 'secondsLeft'];
 const POINTS = 180;
@@ -153,7 +157,7 @@ export function training(runs: readonly RunFiles[]): Section {
     .filter((key) => !UNDRAWN.includes(key));
   const charts = keys.slice(0, CHARTS).map((key) => {
     const series = runs.map((run, style) => ({ name: run.name, style, points: thinned(run.metrics, key) })).filter(({ points }) => points.length > 0);
-    const name = METRICS[key] ?? key;
+    const name = METRICS[key as keyof typeof METRICS] ?? inWords(key);
     return lineChart(name, `${name} over the epochs of ${series.map((each) => each.name).join(', ')}; last: ${series.map(({ points }) => points.at(-1)![1].toPrecision(4)).join(', ')}`, series, { x: 'epoch', y: '' });
   });
   const without = runs.filter(({ metrics }) => metrics.length === 0);
@@ -164,6 +168,9 @@ ${legend(runs.map((run, style) => ({ name: run.name, style })))}<div class="char
 ${without.map((run) => missing(`There is no metrics.jsonl in ${run.name}.`, `a-infonce pretrain --out ${typed([run])} --resume`))}`,
   };
 }
+
+/** `crossEntropy` as `cross entropy`. */
+const inWords = (key: string): string => key.replace(/([a-z])([A-Z])/g, (_, end: string, start: string) => `${end} ${start.toLowerCase()}`);
 
 /** A number of the steps over the epochs, in at most POINTS points. */
 function thinned(metrics: readonly Metric[], key: string): [number, number][] {
@@ -298,10 +305,11 @@ export function corruptions(runs: readonly RunFiles[], subjects: readonly Subjec
 }
 
 export function settings(runs: readonly RunFiles[]): Section {
+  const shown = (key: string, of: unknown): string => (typeof of === 'number' && /(epsilon|stepSize)$/.test(key) ? ball(of) : value(of));
   const table = (caption: string, each: (run: RunFiles) => unknown) => {
     const flat = runs.map((run) => flatten(each(run) ?? {}));
     const keys = [...new Set(flat.flatMap((one) => [...one.keys()]))].filter((key) => key !== '');
-    const cells = keys.map((key) => ({ key, values: flat.map((one) => value(one.get(key))) }));
+    const cells = keys.map((key) => ({ key, values: flat.map((one) => shown(key, one.get(key))) }));
     const differs = ({ values }: { values: string[] }) => new Set(values).size > 1;
     const line = (row: { key: string; values: string[] }) => html`<tr${differs(row) ? html` class="differs"` : ''}><th scope="row" class="text"><code>${row.key}</code></th>${row.values.map((one) => html`<td>${one}</td>`)}</tr>\n`;
     return html`<div class="scroll" tabindex="0"><table><caption><span>${caption}</span></caption><thead><tr><th scope="col">key</th>${runs.map((run, style) => html`<th scope="col">${named(run, style)}</th>`)}</tr></thead>

@@ -14,6 +14,7 @@ nav ul, .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 
 a { color: inherit; text-underline-offset: .2em; }
 .legend { font-size: .9rem; }
 .run { white-space: nowrap; }
+thead .run { white-space: normal; }
 .swatch { vertical-align: baseline; margin-right: .25rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem 1.5rem; margin: .75rem 0; }
 .charts.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)); }
@@ -32,11 +33,12 @@ tbody th { font-weight: 500; }
 td.number { white-space: nowrap; }
 .protocol { display: block; min-width: 13rem; }
 .best { font-weight: 700; }
+sup { line-height: 0; }
 .differs th, .differs td { background: var(--markback); }
 .missing { border-left: 3px solid var(--mark); background: var(--markback); padding: .5rem .75rem; max-width: none; }
 code { font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { overflow-x: auto; background: var(--panel); padding: .75rem; font-size: .8rem; }
-.grid img { display: block; width: 4.25rem; height: 4.25rem; image-rendering: pixelated; background: var(--panel); }
+.grid img { display: block; margin: 0 auto; width: 4.25rem; height: 4.25rem; image-rendering: pixelated; background: var(--panel); }
 .grid th, .grid td { border: 0; padding: .15rem .3rem; font-size: .8rem; text-align: center; vertical-align: middle; min-width: 4.9rem; }
 .grid tbody th { text-align: right; }
 @media print {

@@ -340,6 +340,25 @@ it('numbers of an earlier classifier are left out', async () => {
   expect(contradictions(subjectsOf([run]))).toEqual([expect.stringContaining('pgd9 has 4 of 24 images right, clean 3')]);
 });
 
+it('charts have words for titles, and ticks no longer than their margin', async () => {
+  const at = join(folder, 'constant');
+  mkdirSync(at);
+  cpSync(join(plain, 'config.json'), join(at, 'config.json'));
+  writeFileSync(join(at, 'metrics.jsonl'), [1, 2].map((step) => `${JSON.stringify({ type: 'step', step, epoch: 0, alpha: 0.2, crossEntropy: 12345, someThing: 1 })}\n`).join(''));
+  const { document: made } = parseHTML(readFileSync(await report([at], { out: join(folder, 'constant.html') }), 'utf8')) as unknown as { document: Document };
+  const figures = made.querySelectorAll('#training figure');
+  expect(figures.map((each) => each.querySelectorAll('figcaption')[0]!.textContent)).toEqual(['alpha of the inferior positives', 'cross-entropy of the pseudo-labels (unweighted)', 'some thing']);
+  expect(figures.map((each) => each.querySelectorAll('[aria-label="y-axis tick label"] text').map((text) => text.textContent))).toEqual([['0.2'], ['12,345'], ['1']]);
+});
+
+it('what was found doubtful when it was measured stands beside the numbers', async () => {
+  const at = join(folder, 'doubtful');
+  cpSync(plain, at, { recursive: true });
+  for (const name of ['pgd8', 'pgd9']) await recordResult(at, result(name, 4, 24, pgd(0.1, 9), { warnings: ['No gradient.'] }));
+  const text = readFileSync(await report([at], { out: join(folder, 'doubtful.html') }), 'utf8');
+  expect(text).toContain('doubtful (SLF), pgd8, pgd9: No gradient.');
+});
+
 it('numbers as people read them', () => {
   expect([8 / 255, 0.0314, 0, 0.5, 2].map(ball)).toEqual(['8/255', '0.0314', '0', '0.5', '2']);
   expect([3713047268, 4 / 3, [0.75, 4 / 3], 'x', undefined, null].map(value)).toEqual(['3713047268', '1.33333', '[0.75,1.33333]', 'x', '–', 'null']);
