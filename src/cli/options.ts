@@ -37,6 +37,13 @@ function number(text: string, kind: string, { min = -Infinity, max = Infinity, a
 /** A reader of integers in a range. */
 export const integer = (range: Range = {}) => (text: string): number => number(text, 'an integer', range, Number.isSafeInteger);
 
+/** An option that counts something: `--<flag> <n>`, from 1. */
+export const countOption = (flag: string, what: string): Option => new Option(`--${flag} <n>`, what).argParser(integer({ min: 1 }));
+
+/** What commands that put images through a network share. */
+export const atOnce = (): Option => countOption('batch-size', 'images at once; default: 256');
+export const firstTestImages = (): Option => countOption('limit', 'the first images of the test set only');
+
 /** A reader of numbers in a range; `8/255` is one. */
 export const real = (range: Range = {}) => (text: string): number => number(text, 'a number (0.0314, 8/255)', range, Number.isFinite);
 

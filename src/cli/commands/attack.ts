@@ -3,7 +3,7 @@ import type { Model, SingleAttack, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
-import { integer } from '../options.js';
+import { countOption, integer } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
@@ -38,7 +38,7 @@ export const attack = define<Options>({
     ...attackOptions({ epsilon: "for pgd the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     new Option('--steps <n>', 'steps of pgd; default: 20').argParser(integer({ min: 1, max: 99_999 })),
     new Option('--no-random-start', 'start pgd at the image itself'),
-    new Option('--limit <n>', 'the first images only').argParser(integer({ min: 1 })),
+    countOption('limit', 'the first images only'),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
   ],
   examples: [

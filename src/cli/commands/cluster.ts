@@ -5,7 +5,7 @@ import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
-import { integer, list } from '../options.js';
+import { countOption, integer, list } from '../options.js';
 import { counted, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace, checkSource, typed } from '../run-folder.js';
@@ -33,12 +33,12 @@ export const cluster = define<Options>({
   options: [
     ...dataOptions("the run's"),
     new Option('--k <numbers>', 'how many clusters, with commas between; default: 2,10,50,100,500').argParser(counts),
-    new Option('--restarts <n>', 'runs of which the best is kept; default: 10').argParser(integer({ min: 1 })),
+    countOption('restarts', 'runs of which the best is kept; default: 10'),
     new Option('--algorithm <name>', 'how centres move; default: mini-batch').choices(['mini-batch', 'lloyd']),
-    new Option('--batch-size <n>', 'rows of a mini-batch; default: 1024').argParser(integer({ min: 1 })),
-    new Option('--max-iterations <n>', 'passes over the features, at most; default: 100').argParser(integer({ min: 1 })),
+    countOption('batch-size', 'rows of a mini-batch; default: 1024'),
+    countOption('max-iterations', 'passes over the features, at most; default: 100'),
     new Option('--branch <name>', "the encoder's BatchNorm branch; default: its first"),
-    new Option('--limit <n>', 'so many training images, as pretrain --limit takes them').argParser(integer({ min: 1 })),
+    countOption('limit', 'so many training images, as pretrain --limit takes them'),
     new Option('--out <file>', `where to write the labels; default: ${DEFAULT_OUT}`),
     new Option('--check <file>', 'only check the labels in this file; with --out, write them there'),
   ],

@@ -4,7 +4,7 @@ import type { CorruptionReport, CorruptionScore, PublishedCorruption, Severity }
 import { define } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
 import { Interrupted } from '../interrupt.js';
-import { integer, list } from '../options.js';
+import { atOnce, firstTestImages, list } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { dataOf, loadModel, measuredOf, record } from './evaluate.js';
@@ -31,8 +31,8 @@ export const corruptions = define<Options>({
     new Option('--types <names>', 'some of them, as fog,jpeg-compression; default: all fifteen').argParser(list() as (text: string) => PublishedCorruption[]),
     new Option('--severities <numbers>', 'some of 1 to 5, with commas between').argParser((text) => list(['1', '2', '3', '4', '5'])(text).map(Number) as Severity[])
       .default([1, 2, 3, 4, 5], '1,2,3,4,5'),
-    new Option('--batch-size <n>', 'images at once; default: 256').argParser(integer({ min: 1 })),
-    new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
+    atOnce(),
+    firstTestImages(),
     new Option('--again', 'measure also what results.jsonl has already'),
   ],
   examples: [

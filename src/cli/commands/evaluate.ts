@@ -7,7 +7,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
-import { integer, list, real } from '../options.js';
+import { atOnce, countOption, firstTestImages, list, real } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkSource, typed } from '../run-folder.js';
@@ -32,8 +32,8 @@ export const attackOptions = (defaults = { epsilon: '8/255 (l2: 0.5)', stepSize:
   new Option('--norm <name>', 'how a change is measured; default: linf').choices(['linf', 'l2']),
   new Option('--epsilon <number>', `the largest change, pixels being in [0, 1]; default: ${defaults.epsilon}`).argParser(real({ min: 0 })),
   new Option('--step-size <number>', `of one step of PGD; default: ${defaults.stepSize}`).argParser(real({ min: 0 })),
-  new Option('--restarts <n>', 'from so many random starts; default: 1').argParser(integer({ min: 1 })),
-  new Option('--batch-size <n>', 'images at once; default: 256').argParser(integer({ min: 1 })),
+  countOption('restarts', 'from so many random starts; default: 1'),
+  atOnce(),
 ];
 
 export const evaluate = define<Options>({
@@ -46,7 +46,7 @@ export const evaluate = define<Options>({
     ...dataOptions("the run's"),
     new Option('--attacks <names>', `clean, ${ATTACKS}; with commas between`).argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
     ...attackOptions({ epsilon: "the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
-    new Option('--limit <n>', 'the first images of the test set only').argParser(integer({ min: 1 })),
+    firstTestImages(),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
     new Option('--check', 'look too for what makes such numbers wrong: masked gradients, BatchNorm in train mode, inputs in other units; exit code 1 if found'),
   ],

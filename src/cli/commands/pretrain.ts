@@ -7,7 +7,7 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
-import { checkPreset, integer, setting } from '../options.js';
+import { checkPreset, countOption, setting } from '../options.js';
 import { counted, duration, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
@@ -30,9 +30,9 @@ interface Options extends DataOptions, TrainingOptions {
 
 /** What every command that trains lets one change. */
 export const trainingOptions = (example = 'attack.steps=3', limit = ''): Option[] => [
-  new Option('--epochs <n>', 'passes over the training images').argParser(integer({ min: 1 })),
-  new Option('--batch-size <n>', 'images a step').argParser(integer({ min: 1 })),
-  new Option('--limit <n>', `train on so many images, classes balanced${limit}`).argParser(integer({ min: 1 })),
+  countOption('epochs', 'passes over the training images'),
+  countOption('batch-size', 'images a step'),
+  countOption('limit', `train on so many images, classes balanced${limit}`),
   new Option('--set <key=value>', `any other value of the preset, as ${example}; may be repeated`).argParser(setting),
   new Option('--checkpoint-every <n>', 'save after so many steps (500) or seconds (300s); default: 300s').argParser(interval),
 ];

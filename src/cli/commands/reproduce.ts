@@ -3,7 +3,7 @@ import { Argument, Option } from 'commander';
 import type { Cell, Measure, ReproduceEvent, Scale, Stage } from '../../index.js';
 import { define } from '../command.js';
 import { Interrupted } from '../interrupt.js';
-import { integer, list } from '../options.js';
+import { countOption, integer, list } from '../options.js';
 import { counted, duration, percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 
@@ -36,7 +36,7 @@ export const reproduce = define<Options>({
   options: [
     new Option('--scale <name>', 'paper: the presets as they are; small: as far as two cores get in a night').choices(['small', 'paper']).default('paper'),
     new Option('--only <words>', 'a part of it: methods (rocl, advcl), variants (base, ip, hn, iphn), data, modes (slf, alf, aff), measures (sa, ra, aa)').argParser(list()),
-    new Option('--seeds <n>', 'so many runs of everything, for mean and spread; default: 1').argParser(integer({ min: 1 })),
+    countOption('seeds', 'so many runs of everything, for mean and spread; default: 1'),
     new Option('--data <names>', 'data sets by name or folder, with commas between; default: cifar10, at scale paper cifar100 too').argParser(list()),
     new Option('--data-root <folder>', 'where to look for them first'),
     new Option('--out <folder>', 'where everything is kept; default: runs/table1, or runs/table1-small'),
