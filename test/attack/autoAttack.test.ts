@@ -12,16 +12,10 @@ import { runAutoAttack } from '../../src/attack/autoAttack.js';
 import { runFab } from '../../src/attack/fab.js';
 import { namedAttack, type NamedAttack } from '../../src/attack/named.js';
 import { runSquare } from '../../src/attack/square.js';
-import { difference, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
+import { difference, functionNet, int64, largest, loadNet, mislabelled, rows } from './fixtures.js';
 
 const { aten } = ops;
-const { images, labels } = reference();
-const wrongly = int64((labels.toArray() as bigint[]).map((label, i) => (i === 2 || i === 9 ? (Number(label) + 1) % 4 : Number(label))));
-const data: EvaluationData = {
-  length: 16,
-  images: (start, end) => aten.slice(images, 0, start, end).clone(),
-  labels: (start, end) => aten.slice(wrongly, 0, start, end).clone(),
-};
+const { images, wrongly, data } = mislabelled();
 const folder = mkdtempSync(join(tmpdir(), 'a-infonce-autoattack-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 let net: Model;
@@ -253,7 +247,7 @@ describe('autoAttack', () => {
     await expect(autoAttack(three, { ...data, labels: (start, end) => int64(Array(end - start).fill(0)) })).rejects.toThrow('model: expected at least 4 classes');
     for (const [argument, options] of [['options.version', { version: 'plus' }], ['options.epsilon', { epsilon: 8 }], ['options.limit', { limit: 0 }], ['options.steps', { steps: 3 }]] as const)
       await expect(autoAttack(net, data, options as never)).rejects.toMatchObject({ argument });
-    await expect(autoAttack(net, images, aten.slice(labels, 0, 0, 3))).rejects.toBeInstanceOf(ArgumentRangeError);
+    await expect(autoAttack(net, images, aten.slice(wrongly, 0, 0, 3))).rejects.toBeInstanceOf(ArgumentRangeError);
     await expect(evaluate(net, data, { attacks: ['clean'], state: 'x' })).rejects.toMatchObject({ argument: 'options.state' });
     for (const [attack, option, value] of [['fgsm', 'restarts', 2], ['mim5', 'stepSize', 0.01], ['apgd-ce', 'stepSize', 0.01], ['square', 'randomStart', false], ['cw', 'restarts', 2], ['autoattack', 'restarts', 2]] as const)
       await expect(evaluate(net, data, { attacks: ['clean', attack], norm: 'l2', [option]: value })).rejects.toMatchObject({ argument: `options.${option}`, message: expect.stringContaining(`'${attack}' has none`) as string });

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { loadTorchScript, ops, tensor, type Model, type Tensor } from 'a-infonce';
+import { loadTorchScript, ops, tensor, type EvaluationData, type Model, type Tensor } from 'a-infonce';
 
 const folder = new URL('../fixtures/attack/', import.meta.url);
 
@@ -35,6 +35,18 @@ export function reference() {
     labels: int64(labels),
     cases: cases.map((given) => ({ ...given, adversaries: new Float64Array(bytes(given.adversaries).buffer) })),
   };
+}
+
+/** The reference's images with labels of which two, 2 and 9, are wrong on purpose: such samples are never robust. */
+export function mislabelled() {
+  const { images, labels } = reference();
+  const wrongly = int64((labels.toArray() as bigint[]).map((label, i) => (i === 2 || i === 9 ? (Number(label) + 1) % 4 : Number(label))));
+  const data: EvaluationData = {
+    length: 16,
+    images: (start, end) => ops.aten.slice(images, 0, start, end).clone(),
+    labels: (start, end) => ops.aten.slice(wrongly, 0, start, end).clone(),
+  };
+  return { images, wrongly, data };
 }
 
 export const int64 = (values: readonly number[]) => tensor(BigInt64Array.from(values, BigInt));

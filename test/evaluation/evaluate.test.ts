@@ -1,16 +1,9 @@
 import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, apgd, attack, evaluate, fab, fgsm, memory, mim, ops, pgd, predict, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Score, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { equal, functionNet, int64, loadNet, reference } from '../attack/fixtures.js';
+import { equal, functionNet, int64, loadNet, mislabelled } from '../attack/fixtures.js';
 
 const { aten } = ops;
-const { images, labels } = reference();
-// Two labels are wrong on purpose: such samples are never robust.
-const wrongly = int64((labels.toArray() as bigint[]).map((label, i) => (i === 2 || i === 9 ? (Number(label) + 1) % 4 : Number(label))));
-const data: EvaluationData = {
-  length: 16,
-  images: (start, end) => aten.slice(images, 0, start, end).clone(),
-  labels: (start, end) => aten.slice(wrongly, 0, start, end).clone(),
-};
+const { images, wrongly, data } = mislabelled();
 let net: Model;
 beforeAll(async () => {
   net = await loadNet();

@@ -1,24 +1,13 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Classifier, memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, tableCells, type Dataset, type ReproduceEvent, type ReproduceOptions, type RoclConfig } from 'a-infonce';
+import { describe, expect, it } from 'vitest';
+import { Classifier, memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, tableCells, type ReproduceOptions, type RoclConfig } from 'a-infonce';
 import { configOf, gridOf, PUBLISHED } from '../../src/reproduction/grid.js';
 import { markdownOf, tableOf, type CellResult } from '../../src/reproduction/table.js';
-import { eventsOf, only, stages } from './tiny.js';
+import { only, stages, workplace } from './tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
-let data: Dataset;
-beforeAll(() => {
-  data = proceduralDataset({ train: 40, test: 12, size: 8 });
-});
-afterAll(() => {
-  data.dispose();
-  rmSync(folder, { recursive: true, force: true });
-});
-
-const all = (options: Partial<ReproduceOptions>, hear?: (event: ReproduceEvent) => void) => eventsOf(join(folder, 'grid'), data, options, hear);
+const { folder, data, all } = workplace();
 
 describe('the grid', () => {
   it('is every method, variant, data set, mode and seed, and what `only` leaves of it', () => {

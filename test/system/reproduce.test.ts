@@ -1,20 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { memory, proceduralDataset, readResults, tableCells, type Dataset, type ReproduceEvent, type ReproduceOptions } from 'a-infonce';
-import { eventsOf, only, stages } from '../reproduction/tiny.js';
+import { describe, expect, it } from 'vitest';
+import { memory, readResults, tableCells } from 'a-infonce';
+import { only, stages, workplace } from '../reproduction/tiny.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
-let data: Dataset;
-beforeAll(() => {
-  data = proceduralDataset({ train: 40, test: 12, size: 8 });
-});
-afterAll(() => {
-  data.dispose();
-  rmSync(folder, { recursive: true, force: true });
-});
-const all = (options: Partial<ReproduceOptions>, hear?: (event: ReproduceEvent) => void) => eventsOf(join(folder, 'grid'), data, options, hear);
+const { folder, all } = workplace();
 
 describe('reproduce', () => {
   it('does every cell once, keeps all, and goes on where it stopped', async () => {
