@@ -254,15 +254,15 @@ describe('a fine-tuning with a folder', () => {
   });
 
   it('slf goes on to the same bits after an abort in the middle of an epoch', async () => {
-    // An epoch of 2,500 steps: long enough for the clock to stop it inside.
-    using many = proceduralDataset({ train: 2500, test: 10, size: 8 });
+    // An epoch of 1,000 steps: long enough for the clock to stop it inside.
+    using many = proceduralDataset({ train: 1000, test: 10, size: 8 });
     const long: Partial<FinetuneOptions> = { epochs: 2, batchSize: 1 };
     const whole = await told('slf', long, encoder, many), out = join(folder, 'middle');
     const controller = new AbortController();
-    const onEvent = ({ type }: FinetuneEvent) => void (type === 'epoch' && setTimeout(() => controller.abort(new Error('enough')), 10));
+    const onEvent = ({ type }: FinetuneEvent) => void (type === 'epoch' && setTimeout(() => controller.abort(new Error('enough')), 3));
     await expect(told('slf', { ...long, out, signal: controller.signal, onEvent }, encoder, many)).rejects.toThrow('enough');
     const { events, state } = await told('slf', { ...long, out, resume: true }, encoder, many);
-    expect(only(events, 'start')[0]).toMatchObject({ step: 2500 });
+    expect(only(events, 'start')[0]).toMatchObject({ step: 1000 });
     expect(state).toEqual(whole.state);
   });
 

@@ -1,19 +1,16 @@
 import { createHash } from 'node:crypto';
-import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import {
   ArgumentRangeError, ArgumentTypeError, Encoder, FileError, memory, NonFiniteError, pretrain, proceduralDataset, readSafetensors, resolveConfig, scope, writeSafetensors,
   type Overrides, type PretrainConfig, type PretrainEvent, type PretrainOptions, type PresetName,
 } from 'a-infonce';
+import { all, temporary } from '../fixtures/runs.js';
 import { checkInterval } from '../../src/training/run.js';
 import { unreached } from '../../src/training/schedule.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-let runs = 0;
-const fresh = () => join(folder, String(runs++));
+const { folder, fresh } = temporary();
 
 const overrides: Overrides<PretrainConfig> = {
   data: { procedural: { train: 28, test: 10, size: 8 } }, encoder: { width: 2 }, projector: { hidden: [8], output: 4 }, attack: { steps: 1 },
@@ -21,15 +18,6 @@ const overrides: Overrides<PretrainConfig> = {
 /** Two epochs of four steps: three of 8 images and one of 4. */
 const tiny = (out: string, more: Partial<PretrainOptions> = {}): PretrainOptions =>
   ({ preset: 'quickstart', out, epochs: 2, batchSize: 8, seed: 7, overrides, checkpointEvery: { steps: 3 }, ...more });
-
-async function all(options: PretrainOptions, hear?: (event: PretrainEvent) => void): Promise<PretrainEvent[]> {
-  const events: PretrainEvent[] = [];
-  for await (const event of pretrain(options)) {
-    events.push(event);
-    hear?.(event);
-  }
-  return events;
-}
 
 const types = (events: PretrainEvent[]) => events.map(({ type }) => type).join(' ');
 const weights = (out: string) => readFileSync(join(out, 'encoder.safetensors'));
@@ -41,9 +29,16 @@ const metrics = (out: string) => readFileSync(join(out, 'metrics.jsonl'), 'utf8'
 
 const reference = fresh();
 let referenceEvents: PretrainEvent[];
+const snapshots = fresh();
 beforeAll(async () => {
-  referenceEvents = await all(tiny(reference));
+  referenceEvents = await all(tiny(reference), (event) => event.type === 'step' && cpSync(reference, join(snapshots, String(event.step)), { recursive: true }));
 });
+/** A folder as a process leaves it that is killed after so many steps: with the checkpoints of steps 3 and 6. */
+function killed(step: number): string {
+  const out = fresh();
+  cpSync(join(snapshots, String(step)), out, { recursive: true });
+  return out;
+}
 
 describe('a run', () => {
   it('tells of every step, epoch and checkpoint', () => {
@@ -152,8 +147,7 @@ describe('an interrupted run', () => {
       writeFileSync(path, bytes);
     }],
   ])('passes over a checkpoint that is %s, with a warning', async (_, damage) => {
-    const out = fresh();
-    for await (const event of pretrain(tiny(out))) if (event.type === 'step' && event.step === 7) break;
+    const out = killed(7);
     damage(join(out, 'checkpoint-00000006.safetensors'));
     const events = await all({ out, resume: true });
     expect(types(events.slice(0, 2))).toBe('warning start');
@@ -164,8 +158,7 @@ describe('an interrupted run', () => {
   });
 
   it.each([1, 2])('keeps what it announces beside a damaged newer one, keeping %i', async (keepCheckpoints) => {
-    const out = fresh(), name = (step: number) => `checkpoint-0000000${step}.safetensors`;
-    for await (const event of pretrain(tiny(out, { checkpointEvery: { steps: 1 } }))) if (event.type === 'step' && event.step === 2) break;
+    const out = killed(4), name = (step: number) => `checkpoint-0000000${step}.safetensors`;
     writeFileSync(join(out, name(8)), 'damaged');
     for await (const event of pretrain({ out, resume: true, keepCheckpoints, checkpointEvery: { steps: 1 } })) {
       if (event.type === 'checkpoint') expect(readdirSync(out)).toContain(basename(event.path));
@@ -197,8 +190,7 @@ describe('an interrupted run', () => {
   });
 
   it('clears away what was half written, and nothing else', async () => {
-    const out = fresh();
-    for await (const event of pretrain(tiny(out))) if (event.type === 'step' && event.step === 4) break;
+    const out = killed(4);
     const left = '.checkpoint-00000006.safetensors.123.0a0a0a0a';
     for (const name of [left, '.gitignore']) writeFileSync(join(out, name), 'half');
     await all({ out, resume: true });
@@ -207,8 +199,7 @@ describe('an interrupted run', () => {
   });
 
   it('says when the environment is another', async () => {
-    const out = fresh();
-    for await (const event of pretrain(tiny(out))) if (event.type === 'checkpoint') break;
+    const out = killed(4);
     const path = join(out, 'environment.json');
     writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, 'utf8')), threads: 99 }));
     const run = pretrain({ out, resume: true });

@@ -5,7 +5,7 @@ import { job } from '../../src/runtime/job.js';
 import { native } from '../../src/runtime/native.js';
 
 const { aten } = ops;
-const epsilon = 0.0314, stepSize = 0.007;
+const epsilon = 0.0314, stepSize = 0.007, STEPS = 4;
 const lars = { momentum: 0.9, weightDecay: 1e-6, lars: { trust: 1e-3, epsilon: 1e-8 } };
 
 interface Variant { inferiorPositive?: { alpha: number; weight: number }; hardNegative?: { beta: number; tauPlus: number } }
@@ -13,7 +13,7 @@ interface Variant { inferiorPositive?: { alpha: number; weight: number }; hardNe
 interface Choices extends Variant { steps?: number; groups?: number[]; sharedForward?: boolean; regularizerWeight?: number; randomStart?: boolean; seed?: number; learningRate?: number }
 
 function step(trainer: TrainerHandle, view1: Tensor, view2: Tensor, choices: Choices = {}) {
-  const { inferiorPositive, hardNegative, steps = 7, groups = [view1.shape[0]!], sharedForward = false, regularizerWeight = 1 / 256, randomStart = false, seed = 0, learningRate = 1 } = choices;
+  const { inferiorPositive, hardNegative, steps = STEPS, groups = [view1.shape[0]!], sharedForward = false, regularizerWeight = 1 / 256, randomStart = false, seed = 0, learningRate = 1 } = choices;
   using samples = tensor(BigInt64Array.from({ length: view1.shape[0]! }, (_, i) => BigInt(i)));
   const options = {
     learningRate, seed, groups: groups.length, regularizerWeight, sharedForward,
@@ -71,7 +71,7 @@ function transcription(encoder: Encoder, view1: Tensor, view2: Tensor, { inferio
   encoder.eval();
   const target = noGrad(() => project(view2));
   let x = view1.clone();
-  for (let i = 0; i < 7; i++) {
+  for (let i = 0; i < STEPS; i++) {
     x = x.detach();
     x.requiresGrad = true;
     pair(project(x), target).backward();
