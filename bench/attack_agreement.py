@@ -7,13 +7,14 @@
 The first command rebuilds the classifier (ResNet-18 of any width, CIFAR stem, one BatchNorm branch) in PyTorch, writes it as TorchScript together with the
 images, and runs the original attacks; the second runs ours on the same files and prints the comparison. Robust: right clean and under the attack.
 """
-import argparse, json, pathlib, struct, sys, time
+import argparse, json, pathlib, sys, time
 import numpy, torch
 from torch import nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "test" / "fixtures"))
 from make_resnet_reference import ResNet, write
+from released_steps import read
 try:
     from autoattack import AutoAttack
     from autoattack.square import SquareAttack
@@ -34,13 +35,7 @@ torch.set_num_threads(given.threads)
 epsilon = given.epsilon if given.epsilon is not None else 8 / 255 if given.norm == "linf" else 0.5
 given.work.mkdir(exist_ok=True, parents=True)
 
-raw = pathlib.Path(given.classifier).read_bytes()
-size, = struct.unpack("<Q", raw[:8])
-header = json.loads(raw[8:8 + size])
-header.pop("__metadata__")
-types = {"F32": numpy.float32, "I64": numpy.int64}
-state = {name: torch.from_numpy(numpy.frombuffer(raw[8 + size:][slice(*entry["data_offsets"])], types[entry["dtype"]]).reshape(entry["shape"]).copy())
-         for name, entry in header.items()}
+state = read(pathlib.Path(given.classifier))
 
 
 class Classifier(nn.Module):

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
-import { ArgumentRangeError, FileError } from '../runtime/errors.js';
+import { ArgumentRangeError, ArgumentTypeError, describe, FileError } from '../runtime/errors.js';
 import { atomically } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { type DType, DTYPES } from '../tensor/dtype.js';
@@ -38,10 +38,12 @@ export interface RawTensor {
 /**
  * Writes tensors and text metadata, with a SHA-256 of the whole file among the metadata. The values are those at the call. The file appears
  * whole or not at all: it is written beside `path`, flushed to disk and renamed.
+ * @param tensors a Map, or pairs of a name and a tensor.
  * @throws {@link FileError} when the folder cannot be written; {@link ArgumentRangeError} on a name or metadata key that the format reserves.
  */
 export async function writeSafetensors(path: string, tensors: Iterable<readonly [string, Tensor]>, metadata: Record<string, string> = {}): Promise<void> {
   if (CHECKSUM in metadata) throw new ArgumentRangeError('metadata', `no key '${CHECKSUM}'`, 'one');
+  if (typeof (tensors as Partial<typeof tensors> | undefined)?.[Symbol.iterator] !== 'function') throw new ArgumentTypeError('tensors', 'a Map from names to tensors', describe(tensors));
   const entries = [...tensors].map(([name, tensor]) => {
     const code = codeOf.get(tensor.dtype);
     if (code === undefined) throw new ArgumentRangeError(`tensors['${name}']`, `dtype ${[...codeOf.keys()].join(', ')}`, tensor.dtype);

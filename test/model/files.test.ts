@@ -33,6 +33,7 @@ describe('safetensors', () => {
   test('a write that fails leaves the old file and nothing beside it', async () => {
     await writeSafetensors(at('kept.safetensors'), [['x', rand([2])]]);
     await expect(writeSafetensors(at('kept.safetensors'), [['x', rand([2])], ['x', rand([2])]])).rejects.toThrow(/distinct names/);
+    await expect(writeSafetensors(at('kept.safetensors'), { x: rand([2]) } as never)).rejects.toThrow(/^tensors: expected a Map from names to tensors, got/);
     await expect(writeSafetensors(at('no/such/folder'), [])).rejects.toThrow(FileError);
     expect((await readSafetensors(at('kept.safetensors'))).tensors.size).toBe(1);
     expect((await readdir(folder)).filter((name) => name.startsWith('.'))).toEqual([]);

@@ -1,0 +1,102 @@
+// A training step of RoCL and of AdvCL (IP+HN) against the released code's in PyTorch, on the same weights, images and starts: steps in turn, medians.
+//   npm run build && node bench/training-step.mjs --python <python with torch and numpy> [--methods rocl,advcl] [--threads 1] [--width 16] [--batch 32] [--rounds 5]
+//     [--channels-last]: the peer too in the layout that ours takes where the width is a multiple of 16
+// The losses of the first step tell that both do the same; they part by what the sign in the attack makes of the last bits.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Encoder, ops, rand, runtimeInfo, setThreads, tensor, writeSafetensors } from '../dist/index.js';
+import { job } from '../dist/runtime/job.js';
+import { native } from '../dist/runtime/native.js';
+
+const defaults = { python: 'python3', methods: 'rocl,advcl', threads: '1', width: '16', batch: '32', rounds: '5' };
+const { values } = parseArgs({
+  options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), 'channels-last': { type: 'boolean', default: false } },
+});
+const [threads, width, n, rounds] = ['threads', 'width', 'batch', 'rounds'].map((name) => Number(values[name]));
+setThreads(threads);
+const integers = (length, of) => tensor(BigInt64Array.from({ length }, (_, i) => BigInt(of(i))));
+const images = () => rand([n, 3, 32, 32]);
+const samples = integers(n, (i) => i), seed = 1;
+const start = (x, numbers, { epsilon, clampStart }) => ops.a_infonce.pgd_start_linf(x, numbers, epsilon, seed, 0, clampStart);
+
+/** For each method the encoder, the images of a step, what the native step is given and what the peer is. */
+const methods = {
+  rocl() {
+    const projector = { hidden: [32 * width], output: 128, batchNorm: false };
+    const attack = { epsilon: 0.0314, stepSize: 0.007, steps: 7, randomStart: true, clampStart: true, clampThenProject: true };
+    const [view1, view2] = [images(), images()];
+    return {
+      encoder: Encoder.create({ width, projector }), projector, inputs: { view1, view2 }, starts: { start: start(view1, samples, attack) },
+      optimizer: { momentum: 0.9, weightDecay: 1e-6, lars: { trust: 1e-3, epsilon: 1e-8 } }, rate: 0.3,
+      options: { groups: 1, regularizerWeight: 1 / 256, sharedForward: false, objective: { form: 'rocl', temperature: 0.5, inferiorPositive: { alpha: 0.2, weight: 1 }, hardNegative: { beta: 1, tauPlus: 0.12 } }, attack },
+      peer: { optimizer: { lr: 0.3, momentum: 0.9, weight_decay: 1e-6, trust: 1e-3, epsilon: 1e-8 },
+        step: { steps: 7, epsilon: attack.epsilon, step_size: attack.stepSize, temperature: 0.5, regularizer_weight: 1 / 256, weight: 1, alpha: 0.2, beta: 1, tau: 0.12 } },
+    };
+  },
+  advcl() {
+    const projector = { hidden: [8 * width], output: 128 }, classes = [2, 10, 50, 100, 500];
+    const attack = { epsilon: 8 / 255, stepSize: 2 / 255, steps: 5, randomStart: true, clampStart: false, clampThenProject: false };
+    const [aug1, aug2, org] = [images(), images(), images()];
+    const labels = ops.aten.view(integers(classes.length * n, (i) => i % classes[Math.floor(i / n)]), [classes.length, n]);
+    return {
+      encoder: Encoder.create({ width, branches: ['normal', 'pgd', 'pgd_ce'], projector, heads: classes, initialisation: 'kaiming' }), projector, classes,
+      inputs: { aug1, aug2, org, labels }, starts: { start1: start(org, samples, attack), start2: start(org, ops.aten.bitwise_not(samples), attack) },
+      optimizer: { momentum: 0.9, weightDecay: 1e-4 }, rate: 0.1,
+      options: { labelWeight: 0.2, highFrequencyRadius: 8, adaptive: { dMin: 0.4 }, objective: { form: 'advcl', temperature: 0.5, inferiorPositive: { alpha: 0.2, weight: 0.7 }, hardNegative: { beta: 1, tauPlus: 0.1 } }, attack },
+      peer: { optimizer: { lr: 0.1, momentum: 0.9, weight_decay: 1e-4 },
+        step: { steps: 5, epsilon: attack.epsilon, step_size: attack.stepSize, radius: 8, temperature: 0.5, label_weight: 0.2, weight: 0.7, alpha: 0.2, beta: 1, tau: 0.1, d_min: 0.4 } },
+    };
+  },
+};
+
+/** The peer, as a function that asks it for a step. */
+async function startPeer(folder) {
+  const child = spawn(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, OMP_NUM_THREADS: String(threads) } });
+  const gone = new Promise((_, reject) => {
+    child.on('error', reject);
+    child.on('exit', (code) => reject(new Error(`${values.python} ended with ${code}: it needs torch and numpy (--python names another)`)));
+  });
+  gone.catch(() => {});
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const answer = async () => JSON.parse((await Promise.race([lines.next(), gone])).value);
+  const { torch } = await answer();
+  return { torch, end: () => child.kill(), step: () => (child.stdin.write('step\n'), answer()) };
+}
+
+const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+const { cpu, libtorch } = runtimeInfo();
+for (const method of values.methods.split(',')) {
+  const { encoder, projector, classes, inputs, starts, optimizer, rate, options, peer: given } = methods[method]();
+  const folder = mkdtempSync(join(tmpdir(), 'training-step-'));
+  await encoder.save(join(folder, 'encoder.safetensors'));
+  await writeSafetensors(join(folder, 'images.safetensors'), new Map(Object.entries({ ...inputs, ...starts })));
+  writeFileSync(join(folder, 'options.json'), JSON.stringify({ method, width, threads, classes, projector: [...projector.hidden, projector.output], channelsLast: values['channels-last'], ...given }));
+  const peer = await startPeer(folder);
+  try {
+    const trainer = native().create_trainer(encoder.handle, optimizer, '');
+    const handles = Object.fromEntries(Object.entries({ ...inputs, samples }).map(([name, { handle }]) => [name, handle]));
+    const ours = async () => {
+      const wall = performance.now(), before = process.cpuUsage();
+      const numbers = await job(() => native().training_step(trainer, method, handles, { ...options, learningRate: rate, seed }));
+      const { user, system } = process.cpuUsage(before);
+      return { ...numbers, wall: performance.now() - wall, cpu: (user + system) / 1000 };
+    };
+    const times = { wall: [[], []], cpu: [[], []] };
+    for (let round = -1; round < rounds; ++round) {
+      const pair = [await ours(), await peer.step()];
+      if (round < 0) console.log(`${method}: loss of the first step ${pair.map(({ loss }) => loss.toFixed(6)).join(', the peer\'s ')}`);
+      else for (const kind of ['wall', 'cpu']) pair.forEach((each, i) => times[kind][i].push(each[kind]));
+    }
+    const [wall, processor] = [times.wall, times.cpu].map((both) => both.map(median));
+    console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${threads} thread(s); ${cpu}, LibTorch ${libtorch}, the peer's torch ${peer.torch}; medians of ${rounds} steps in turn`);
+    console.log(`  ours ${wall[0].toFixed(0)} ms, the released steps in PyTorch ${wall[1].toFixed(0)} ms: ratio ${(wall[1] / wall[0]).toFixed(2)}, of the processor's time ${(processor[1] / processor[0]).toFixed(2)}`);
+  } finally {
+    peer.end();
+    rmSync(folder, { recursive: true });
+  }
+}
