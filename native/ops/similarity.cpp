@@ -1,12 +1,10 @@
 #include "ops/similarity.h"
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -17,7 +15,7 @@
 #include "describe.h"
 #include "dtype.h"
 #include "error.h"
-#include "kernels/similarity/similarity.h"
+#include "ops/pairs.h"
 
 namespace a_infonce::ops {
 namespace {
@@ -38,47 +36,37 @@ void check_vector(const Tensor& x, const char* name, at::ScalarType type, int64_
   require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_text(x.sizes()));
 }
 
-/// x [n] as contiguous T, padded with zeros to whole tiles.
+/// x [n] as contiguous T, padded to whole blocks.
 template <typename T>
-std::vector<T> padded(const Tensor& x) {
+std::vector<T> padded(const Tensor& x, T padding = 0) {
   const Tensor source = x.contiguous();
   const auto* data = source.const_data_ptr<double>();
-  std::vector<T> result(kernels::round_up(x.size(0), kernels::tile_columns));
+  std::vector<T> result(kernels::round_up(x.size(0), kernels::block_rows), padding);
   for (int64_t i = 0; i < x.size(0); ++i) result[i] = static_cast<T>(data[i]);
   return result;
 }
 
-/// z packed for the kernels, and what owns the memory. Panels are as wide as the instruction set that packed them: it is looked up once, since
-/// another thread may choose another meanwhile.
 template <typename T>
-struct Packed {
-  const kernels::SimilarityKernels<T>& table = kernels::similarity<T>();
-  Tensor panels, rows;
-  std::vector<int32_t> codes;
-  kernels::Matrix<T> matrix;
-  Packed(const Tensor& z, const Tensor& row_codes, double scale) {
-    const int64_t n = z.size(0), d = z.size(1), padded_n = kernels::round_up(n, kernels::tile_columns), padded_d = kernels::round_up(d, kernels::lane_multiple);
-    const Tensor source = z.contiguous(), code = row_codes.contiguous();
-    panels = at::empty({padded_n * d}, z.options());
-    rows = at::empty({n, padded_d}, z.options());
-    codes.assign(code.const_data_ptr<int32_t>(), code.const_data_ptr<int32_t>() + n);
-    codes.resize(padded_n, 0);
-    T *panel_data = panels.mutable_data_ptr<T>(), *row_data = rows.mutable_data_ptr<T>();
-    const T* data = source.const_data_ptr<T>();
-    at::parallel_for(0, padded_n / kernels::tile_columns, 4, [&](int64_t first, int64_t last) {
-      table.pack(data, n, d, first, last, panel_data, row_data);
-    });
-    matrix = {n, d, padded_d, panel_data, row_data, codes.data(), scale};
-  }
-  /// (table.*kernel)(matrix, task, block, workspace) on every block.
-  template <typename Task>
-  void run(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task) const {
-    at::parallel_for(0, kernels::block_count(matrix.n), 1, [&](int64_t first, int64_t last) {
-      const Tensor workspace = at::empty({kernels::workspace_elements(matrix.d)}, rows.options());
-      for (int64_t block = first; block < last; ++block) (table.*kernel)(matrix, task, block, workspace.mutable_data_ptr<T>());
-    });
-  }
-};
+Pairs<T> packed(const Tensor& z, const Tensor& codes, double scale) {
+  Pairs<T> pairs({z.size(0)}, z.size(1), scale);
+  const Tensor source = z.contiguous(), code = codes.contiguous();
+  std::copy_n(code.const_data_ptr<int32_t>(), z.size(0), pairs.codes.begin());
+  const T* data = source.const_data_ptr<T>();
+  for_blocks(pairs.blocks, [&](int64_t block) { pairs.pack(block, data + block * kernels::block_rows * z.size(1)); });
+  return pairs;
+}
+/// The first n rows and d columns of what the kernels left, times `scale`.
+template <typename T>
+Tensor gradient_of(const std::vector<T>& sums, const Pairs<T>& pairs, const Tensor& z) {
+  const Tensor gradient = at::empty(z.sizes(), z.options());
+  const int64_t n = z.size(0), d = z.size(1);
+  T* out = gradient.mutable_data_ptr<T>();
+  at::parallel_for(0, n, kernels::block_rows, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i)
+      for (int64_t k = 0; k < d; ++k) out[i * d + k] = static_cast<T>(pairs.scale) * sums[i * pairs.padded_d + k];
+  });
+  return gradient;
+}
 
 /// max_i scale |z_i|^2, which bounds every |s_ij|. NonFinite if there is none.
 double bound_of(const Tensor& z, double scale) {
@@ -90,12 +78,6 @@ double bound_of(const Tensor& z, double scale) {
   return bound;
 }
 
-/// Whether e^{-2 p bound} and its inverse are normal numbers of the type, with room to spare.
-bool one_reference(const Tensor& z, double bound, const std::vector<double>& powers) {
-  const double range = 2 * bound * *std::max_element(powers.begin(), powers.end());
-  return range < (z.scalar_type() == at::kFloat ? 80 : 600);
-}
-
 template <typename Body>
 void on_type(const Tensor& z, Body body) {
   z.scalar_type() == at::kFloat ? body(float{}) : body(double{});
@@ -105,19 +87,37 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
   static variable_list forward(AutogradContext* context, const Tensor& z, const Tensor& codes, double scale, std::vector<double> powers, int64_t selection,
                                double clean, double adversarial) {
     const double bound = bound_of(z, scale);
-    const bool bounded = one_reference(z, bound, powers);
-    const Tensor log_sums = at::empty({static_cast<int64_t>(powers.size()), z.size(0)}, z.options().dtype(at::kDouble));
+    const int64_t n = z.size(0);
+    const Tensor log_sums = at::empty({static_cast<int64_t>(powers.size()), n}, z.options().dtype(at::kDouble));
+    double reference = 0;
+    bool bounded = false;
     on_type(z, [&](auto zero) {
       using T = decltype(zero);
-      kernels::LogMoments<T> task{static_cast<int32_t>(selection), static_cast<int>(powers.size()), {}, bounded, bound, log_sums.mutable_data_ptr<double>()};
+      reference = reference_of<T>(bound, powers);
+      const auto pairs = packed<T>(z, codes, scale);
+      const int count = static_cast<int>(powers.size());
+      std::vector<double> sums(count * pairs.rows);
+      kernels::LogMoments<T> task{static_cast<int32_t>(selection), count, {}, reference, sums.data(), nullptr};
       std::copy(powers.begin(), powers.end(), task.powers);
-      Packed<T>(z, codes, scale).run(&kernels::SimilarityKernels<T>::log_moments, task);
+      pairs.run(&kernels::SimilarityKernels<T>::log_moments, task);
+      bounded = in_range<T>(sums.data(), count * pairs.rows, n);
+      if (!bounded) {
+        kernels::RunningLogMoments<T> running{static_cast<int32_t>(selection), count, {}, sums.data()};
+        std::copy(powers.begin(), powers.end(), running.powers);
+        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments, running);
+      }
+      double* out = log_sums.mutable_data_ptr<double>();
+      for (int p = 0; p < count; ++p)
+        for (int64_t i = 0; i < n; ++i) {
+          const double sum = sums[p * pairs.rows + i];
+          out[p * n + i] = bounded ? powers[p] * reference + std::log(sum) : sum;
+        }
     });
     context->set_materialize_grads(false);
     context->save_for_backward({z, codes, log_sums});
     context->saved_data["scale"] = scale, context->saved_data["powers"] = powers, context->saved_data["selection"] = selection;
     context->saved_data["clean"] = clean, context->saved_data["adversarial"] = adversarial;
-    context->saved_data["bound"] = bound, context->saved_data["bounded"] = bounded;
+    context->saved_data["reference"] = reference, context->saved_data["bounded"] = bounded;
     return {log_sums.clone(), log_sums.clone()};
   }
 
@@ -125,34 +125,52 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
     const auto saved = context->get_saved_variables();
     const Tensor &z = saved[0], &codes = saved[1], &log_sums = saved[2];
     const auto powers = context->saved_data["powers"].toDoubleVector();
-    const double scale = context->saved_data["scale"].toDouble(), bound = context->saved_data["bound"].toDouble();
+    const double reference = context->saved_data["reference"].toDouble();
     const bool bounded = context->saved_data["bounded"].toBool();
     if (!gradients[0].defined() && !gradients[1].defined()) return variable_list(7);
     // Rows without a pair have no gradient; their -infinity must not meet a 0.
-    const Tensor empty = log_sums.isinf();
-    const Tensor logs = log_sums.masked_fill(empty, 0);
-    const Tensor weight = at::tensor(powers, logs.options()).unsqueeze(1) * (bounded ? (at::tensor(powers, logs.options()).unsqueeze(1) * bound - logs).exp() : at::ones_like(logs));
+    const Tensor empty = log_sums.isinf(), logs = log_sums.masked_fill(empty, 0), factors = at::tensor(powers, logs.options()).unsqueeze(1);
+    const Tensor weight = bounded ? factors * (factors * reference - logs).exp() : factors.expand_as(logs);
     const auto coefficients = [&](const Tensor& gradient) { return (gradient * weight).masked_fill(empty, 0); };
     const Tensor other = gradients[0].defined() ? coefficients(gradients[0]) : at::zeros_like(logs);
     const Tensor own = gradients[1].defined() ? other + coefficients(gradients[1]) : other;
-    const Tensor gradient = at::empty({z.size(0), z.size(1)}, z.options());
+    Tensor gradient;
     on_type(z, [&](auto zero) {
       using T = decltype(zero);
-      std::vector<T> vectors[3][2];
-      kernels::LogMomentsGradient<T> task{static_cast<int32_t>(context->saved_data["selection"].toInt()), static_cast<int>(powers.size()), {}, bounded, bound, {}, {}, {},
-                                          {static_cast<T>(context->saved_data["clean"].toDouble()), static_cast<T>(context->saved_data["adversarial"].toDouble())},
-                                          gradient.mutable_data_ptr<T>()};
-      for (size_t p = 0; p < powers.size(); ++p) {
-        task.powers[p] = powers[p];
-        task.own[p] = (vectors[0][p] = padded<T>(own[p])).data();
-        task.other[p] = (vectors[1][p] = padded<T>(other[p])).data();
-        task.log_sums[p] = (vectors[2][p] = padded<T>(logs[p])).data();
+      const auto pairs = packed<T>(z, codes, context->saved_data["scale"].toDouble());
+      std::vector<T> vectors[3][2], sums(pairs.rows * pairs.padded_d);
+      const auto fill = [&](auto& task) {
+        task.selection = static_cast<int32_t>(context->saved_data["selection"].toInt()), task.count = static_cast<int>(powers.size());
+        task.factor[0] = static_cast<T>(context->saved_data["clean"].toDouble()), task.factor[1] = static_cast<T>(context->saved_data["adversarial"].toDouble());
+        task.gradient = sums.data();
+        for (size_t p = 0; p < powers.size(); ++p) {
+          task.powers[p] = powers[p];
+          task.own[p] = (vectors[0][p] = padded<T>(own[p])).data();
+          task.other[p] = (vectors[1][p] = padded<T>(other[p])).data();
+        }
+      };
+      if (bounded) {
+        kernels::LogMomentsGradient<T> task{};
+        fill(task);
+        task.reference = reference;
+        pairs.run(&kernels::SimilarityKernels<T>::log_moments_gradient, task);
+      } else {
+        kernels::RunningLogMomentsGradient<T> task{};
+        fill(task);
+        for (size_t p = 0; p < powers.size(); ++p) task.log_sums[p] = (vectors[2][p] = padded<T>(logs[p])).data();
+        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments_gradient, task);
       }
-      Packed<T>(z, codes, scale).run(&kernels::SimilarityKernels<T>::log_moments_gradient, task);
+      gradient = gradient_of(sums, pairs, z);
     });
     return {gradient, {}, {}, {}, {}, {}, {}};
   }
 };
+
+template <typename T>
+kernels::HardExponential<T> hard_exponential(double exponent, double epsilon, double reference, const std::vector<T>& relative) {
+  const bool uniform = std::all_of(relative.begin(), relative.end(), [](T x) { return x == 1; });
+  return {exponent, std::max<double>(epsilon, std::numeric_limits<T>::min()), reference, uniform, relative.data()};
+}
 
 struct HardMomentsFunction : torch::autograd::Function<HardMomentsFunction> {
   static variable_list forward(AutogradContext* context, const Tensor& z, const Tensor& codes, const Tensor& q, const Tensor& detached_q, const Tensor& shift, double scale,
@@ -162,10 +180,14 @@ struct HardMomentsFunction : torch::autograd::Function<HardMomentsFunction> {
     const Tensor relative = (reference - shift).exp();
     on_type(z, [&](auto zero) {
       using T = decltype(zero);
-      const auto relatives = padded<T>(relative), weights = padded<T>(q);
-      Packed<T>(z, codes, scale).run(&kernels::SimilarityKernels<T>::hard_moments,
-                                     kernels::HardMoments<T>{exponent, std::max<double>(epsilon, std::numeric_limits<T>::min()), reference, times_e, relatives.data(), weights.data(),
-                                                             sums.mutable_data_ptr<double>(), maximum.mutable_data_ptr<double>()});
+      const auto relatives = padded<T>(relative, 1), weights = padded<T>(q);
+      const auto pairs = packed<T>(z, codes, scale);
+      std::vector<double> total(pairs.rows);
+      std::vector<T> top(times_e ? 0 : pairs.rows, -std::numeric_limits<T>::infinity());
+      pairs.run(&kernels::SimilarityKernels<T>::hard_moments, kernels::HardMoments<T>{hard_exponential(exponent, epsilon, reference, relatives), times_e, false, 1, {weights.data()},
+                                                                                      total.data(), times_e ? nullptr : top.data()});
+      std::copy_n(total.data(), z.size(0), sums.mutable_data_ptr<double>());
+      for (int64_t i = 0; i < maximum.size(0); ++i) maximum.mutable_data_ptr<double>()[i] = scale * top[i];
     });
     context->set_materialize_grads(false);
     context->mark_non_differentiable({maximum});
@@ -180,15 +202,22 @@ struct HardMomentsFunction : torch::autograd::Function<HardMomentsFunction> {
     const Tensor &z = saved[0], &codes = saved[1], &q = saved[2], &relative = saved[3];
     if (!gradients[0].defined() && !gradients[1].defined()) return variable_list(9);
     const Tensor full = gradients[0].defined() ? gradients[0] : at::zeros_like(q), detached = gradients[1].defined() ? gradients[1] : at::zeros_like(q);
-    const Tensor gradient = at::empty({z.size(0), z.size(1)}, z.options()), q_gradient = at::empty_like(relative), detached_q_gradient = at::empty_like(relative);
+    const Tensor q_gradient = at::empty_like(relative), detached_q_gradient = at::empty_like(relative);
+    Tensor gradient;
     on_type(z, [&](auto zero) {
       using T = decltype(zero);
-      const auto relatives = padded<T>(relative), weights = padded<T>(q), own = padded<T>(full + detached), other = padded<T>(full), own_only = padded<T>(detached);
-      Packed<T>(z, codes, context->saved_data["scale"].toDouble())
-          .run(&kernels::SimilarityKernels<T>::hard_moments_gradient,
-               kernels::HardMomentsGradient<T>{context->saved_data["exponent"].toDouble(), std::max<double>(context->saved_data["epsilon"].toDouble(), std::numeric_limits<T>::min()),
-                                               context->saved_data["reference"].toDouble(), context->saved_data["times_e"].toBool(), relatives.data(), weights.data(), own.data(), other.data(),
-                                               own_only.data(), gradient.mutable_data_ptr<T>(), q_gradient.mutable_data_ptr<double>(), detached_q_gradient.mutable_data_ptr<double>()});
+      const auto relatives = padded<T>(relative, 1), weights = padded<T>(q), own = padded<T>(full + detached), other = padded<T>(full), own_only = padded<T>(detached);
+      const auto exponential = hard_exponential(context->saved_data["exponent"].toDouble(), context->saved_data["epsilon"].toDouble(), context->saved_data["reference"].toDouble(), relatives);
+      const bool times_e = context->saved_data["times_e"].toBool();
+      const auto pairs = packed<T>(z, codes, context->saved_data["scale"].toDouble());
+      std::vector<double> by_q(2 * pairs.rows);
+      pairs.run(&kernels::SimilarityKernels<T>::hard_moments, kernels::HardMoments<T>{exponential, times_e, true, 2, {other.data(), own_only.data()}, by_q.data(), nullptr});
+      std::vector<T> sums(pairs.rows * pairs.padded_d);
+      pairs.run(&kernels::SimilarityKernels<T>::hard_moments_gradient,
+                kernels::HardMomentsGradient<T>{exponential, 1, {{times_e, weights.data(), own.data(), other.data()}, {}}, sums.data()});
+      std::copy_n(by_q.data(), z.size(0), q_gradient.mutable_data_ptr<double>());
+      std::copy_n(by_q.data() + pairs.rows, z.size(0), detached_q_gradient.mutable_data_ptr<double>());
+      gradient = gradient_of(sums, pairs, z);
     });
     return {gradient, {}, q_gradient, detached_q_gradient, {}, {}, {}, {}, {}};
   }

@@ -8,27 +8,33 @@ namespace a_infonce::kernels::A_INFONCE_ISA {
 constexpr int micro_rows = 6;
 constexpr int micro_vectors = registers == 32 ? 4 : 2;
 template <typename T> constexpr int panel_columns = micro_vectors * lanes<T>;
-constexpr int micro_tiles = block_rows / micro_rows;
+constexpr int64_t weight_stride = block_rows + lane_multiple;  // no power of two: rows of a column fall into different sets of the cache
 constexpr double log2_e = 1.4426950408889634, ln_2 = 0.6931471805599453;
+static_assert(block_rows % micro_rows == 0 && block_rows % tile_columns == 0 && tile_columns % (4 * vector_bytes / 4) == 0);
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <typename T>
-void pack(const T* z, int64_t n, int64_t d, int64_t first, int64_t last, T* panels, T* rows) {
+void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {
   constexpr int width = panel_columns<T>;
   const int64_t padded_d = round_up(d, lane_multiple);
-  for (int64_t j0 = first * tile_columns; j0 < last * tile_columns; j0 += width) {
+  for (int64_t j0 = 0; j0 < block_rows; j0 += width) {
     T* panel = panels + j0 * d;
-    for (int j = 0; j < width; ++j)
-      for (int64_t k = 0; k < d; ++k) panel[k * width + j] = j0 + j < n ? z[(j0 + j) * d + k] : T(0);
+    if (j0 >= size) {
+      for (int64_t k = 0; k < d * width; ++k) panel[k] = 0;
+      continue;
+    }
+    for (int64_t k0 = 0; k0 < d; k0 += 16)  // by cache lines of z
+      for (int j = 0; j < width; ++j)
+        for (int64_t k = k0; k < smaller(d, k0 + 16); ++k) panel[k * width + j] = j0 + j < size ? z[(j0 + j) * d + k] : T(0);
   }
-  for (int64_t j = first * tile_columns; j < smaller(n, last * tile_columns); ++j)
-    for (int64_t k = 0; k < padded_d; ++k) rows[j * padded_d + k] = k < d ? z[j * d + k] : T(0);
+  for (int64_t j = 0; j < block_rows; ++j)
+    for (int64_t k = 0; k < padded_d; ++k) rows[j * padded_d + k] = j < size && k < d ? z[j * d + k] : T(0);
 }
 
-/// s [micro_rows, panel_columns] (row stride tile_columns) = a [d, micro_rows]^T b [d, panel_columns].
+/// s [micro_rows, panel_columns] (row stride `stride`) = a [micro_rows, d] (row stride a_stride) times b [d, panel_columns].
 template <typename T>
-inline void multiply(const T* __restrict a, const T* __restrict b, int64_t d, T* __restrict s) {
+inline void multiply(const T* __restrict a, int64_t a_stride, const T* __restrict b, int64_t d, T* __restrict s, int64_t stride) {
   Vector<T> c[micro_rows][micro_vectors] = {};
   for (int64_t k = 0; k < d; ++k) {
     Vector<T> x[micro_vectors];
@@ -36,7 +42,7 @@ inline void multiply(const T* __restrict a, const T* __restrict b, int64_t d, T*
     for (int v = 0; v < micro_vectors; ++v) x[v] = load(b + k * panel_columns<T> + v * lanes<T>);
 #pragma GCC unroll 8
     for (int r = 0; r < micro_rows; ++r) {
-      const Vector<T> y = splat(a[k * micro_rows + r]);
+      const Vector<T> y = splat(a[r * a_stride + k]);
 #pragma GCC unroll 8
       for (int v = 0; v < micro_vectors; ++v) c[r][v] = fma(y, x[v], c[r][v]);
     }
@@ -44,12 +50,13 @@ inline void multiply(const T* __restrict a, const T* __restrict b, int64_t d, T*
 #pragma GCC unroll 8
   for (int r = 0; r < micro_rows; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < micro_vectors; ++v) store(s + r * tile_columns + v * lanes<T>, c[r][v]);
+    for (int v = 0; v < micro_vectors; ++v) store(s + r * stride + v * lanes<T>, c[r][v]);
 }
 
-/// g [micro_rows, vectors] += w [micro_rows, count] (row stride tile_columns) z [count, vectors]; g and z have row stride `stride`.
-template <typename T, int vectors>
+/// g [micro_rows, vectors] += sum_j w(r, j) z_j over j in [0, count), w(r, j) = w[r * row + j * column]; g and z have row stride `stride`.
+template <typename T, int vectors, bool transposed>
 inline void accumulate(const T* __restrict w, const T* __restrict z, int64_t count, int64_t stride, T* __restrict g) {
+  constexpr int64_t row = transposed ? 1 : weight_stride, column = transposed ? weight_stride : 1;
   Vector<T> c[micro_rows][vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < micro_rows; ++r)
@@ -61,7 +68,7 @@ inline void accumulate(const T* __restrict w, const T* __restrict z, int64_t cou
     for (int v = 0; v < vectors; ++v) x[v] = load(z + j * stride + v * lanes<T>);
 #pragma GCC unroll 8
     for (int r = 0; r < micro_rows; ++r) {
-      const Vector<T> y = splat(w[r * tile_columns + j]);
+      const Vector<T> y = splat(w[r * row + j * column]);
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) c[r][v] = fma(y, x[v], c[r][v]);
     }
@@ -72,11 +79,24 @@ inline void accumulate(const T* __restrict w, const T* __restrict z, int64_t cou
     for (int v = 0; v < vectors; ++v) store(g + r * stride + v * lanes<T>, c[r][v]);
 }
 
-template <typename T>
-inline void accumulate_row(const T* w, const T* z, int64_t count, int64_t stride, T* g) {
+/// One panel of dimensions of a block's gradient, from the weights of a task; `diagonal`: from the pairs above the diagonal alone.
+template <typename T, int vectors, bool transposed>
+inline void accumulate_panel(const T* w, const T* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, T* g) {
+  for (int64_t i = 0; i < rows; i += micro_rows) {
+    if constexpr (transposed) accumulate<T, vectors, true>(w + i, z, diagonal ? smaller(columns, i + micro_rows) : columns, stride, g + i * stride);
+    else {
+      const int64_t first = diagonal ? i : 0;
+      accumulate<T, vectors, false>(w + i * weight_stride + first, z + first * stride, columns - first, stride, g + i * stride);
+    }
+  }
+}
+template <typename T, bool transposed>
+inline void accumulate_block(const T* w, const T* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, T* g) {
   int64_t k = 0;
-  for (; k + panel_columns<T> <= stride; k += panel_columns<T>) accumulate<T, micro_vectors>(w, z + k, count, stride, g + k);
-  for (; k < stride; k += lanes<T>) accumulate<T, 1>(w, z + k, count, stride, g + k);
+  for (; k + panel_columns<T> <= stride; k += panel_columns<T>) accumulate_panel<T, micro_vectors, transposed>(w, z + k, rows, columns, stride, diagonal, g + k);
+  if constexpr (micro_vectors > 2)
+    for (; k + 2 * lanes<T> <= stride; k += 2 * lanes<T>) accumulate_panel<T, 2, transposed>(w, z + k, rows, columns, stride, diagonal, g + k);
+  for (; k < stride; k += lanes<T>) accumulate_panel<T, 1, transposed>(w, z + k, rows, columns, stride, diagonal, g + k);
 }
 
 // What a range of rows or columns has in common, so that most tiles need no test per pair.
@@ -105,93 +125,106 @@ inline Pairs classify(const Range& rows, const Range& columns, int32_t selection
   return !cross ? Pairs::SameKind : !same ? Pairs::CrossKind : Pairs::BothKinds;
 }
 
-/// The test of one row against vectors of columns.
-template <typename T>
+/// The test of one row against vectors of columns: selected, no padding and, on the diagonal block, to the right of it (or, both ways, off it).
+template <typename T, bool both_ways = false>
 struct Test {
-  Mask<T> code, row, n, negative_same, negative_cross, positive_same, positive_cross;
+  Mask<T> code, row, negative_same, negative_cross, positive_same, positive_cross;
   const int32_t* codes;
   Test(const Matrix<T>& z, int32_t selection, int64_t i)
-      : code(Mask<T>{} + z.codes[i]), row(Mask<T>{} + static_cast<int32_t>(i)), n(Mask<T>{} + static_cast<int32_t>(z.n)),
-        negative_same(Mask<T>{} - !!(selection & NegativeSameKind)), negative_cross(Mask<T>{} - !!(selection & NegativeCrossKind)),
-        positive_same(Mask<T>{} - !!(selection & PositiveSameKind)), positive_cross(Mask<T>{} - !!(selection & PositiveCrossKind)), codes(z.codes) {}
+      : code(Mask<T>{} + z.codes[i]), row(Mask<T>{} + static_cast<int32_t>(i)), negative_same(Mask<T>{} - !!(selection & NegativeSameKind)),
+        negative_cross(Mask<T>{} - !!(selection & NegativeCrossKind)), positive_same(Mask<T>{} - !!(selection & PositiveSameKind)),
+        positive_cross(Mask<T>{} - !!(selection & PositiveCrossKind)), codes(z.codes) {}
   Mask<T> cross(int64_t j) const { return -((code ^ load_integers<T>(codes + j)) & 1); }
   Mask<T> selected(int64_t j) const {
-    const Mask<T> difference = code ^ load_integers<T>(codes + j), cross = -(difference & 1), positive = (difference >> 1) == 0;
+    const Mask<T> other = load_integers<T>(codes + j), difference = code ^ other, cross = -(difference & 1), positive = (difference >> 1) == 0;
     const Mask<T> column = Mask<T>{} + static_cast<int32_t>(j) + iota<T>();
     const Mask<T> wanted = positive ? (cross ? positive_cross : positive_same) : (cross ? negative_cross : negative_same);
-    return wanted & (column != row) & (column < n);
+    return wanted & (both_ways ? column != row : column > row) & (other >= 0);
   }
 };
 template <typename T>
 inline Vector<T> keep(Mask<T> mask, Vector<T> v) { return (Vector<T>)((Mask<T>)v & mask); }
 
-/// Visits the tiles of one block of rows: `visitor.row(r, i, s, j0, pairs)` gets the raw products of row i = first + r with columns j0 .. j0 + tile_columns
-/// and, where Gradient, leaves there the weights w_ij of gradient_i = sum_j w_ij z_j. `visitor.tile()` follows every tile of columns.
-template <bool Gradient, typename T, typename Visitor>
-inline void visit(const Matrix<T>& z, int32_t selection, int64_t block, T* workspace, Visitor& visitor, T* gradient = nullptr) {
-  const int64_t first = block * block_rows, rows = smaller(block_rows, z.n - first);
-  T* a = workspace;
-  T* s = a + block_rows * z.d;
-  T* g = s + block_rows * tile_columns;
-  for (int m = 0; m < micro_tiles; ++m)
-    for (int64_t k = 0; k < z.d; ++k)
-      for (int r = 0; r < micro_rows; ++r) {
-        const int64_t i = m * micro_rows + r;
-        a[(m * z.d + k) * micro_rows + r] = i < rows ? z.rows[(first + i) * z.padded_d + k] : T(0);
-      }
-  for (int64_t x = 0; x < block_rows * tile_columns; ++x) s[x] = 0;
-  if constexpr (Gradient)
-    for (int64_t x = 0; x < block_rows * z.padded_d; ++x) g[x] = 0;
-  Range ranges[micro_tiles];
-  const int used = static_cast<int>((rows + micro_rows - 1) / micro_rows);
-  for (int m = 0; m < used; ++m) ranges[m] = range_of(z.codes + first + m * micro_rows, smaller(micro_rows, rows - m * micro_rows));
+constexpr int tile_vectors(int lanes) { return static_cast<int>(tile_columns) / lanes; }
 
-  for (int64_t j0 = 0; j0 < z.n; j0 += tile_columns) {
-    const int64_t columns = smaller(tile_columns, z.n - j0);
-    const Range column_range = range_of(z.codes + j0, columns);
-    Pairs pairs[micro_tiles];
-    for (int m = 0; m < used; ++m) {
-      pairs[m] = classify(ranges[m], column_range, selection, columns < tile_columns);
-      if (pairs[m] == Pairs::None) continue;
-      T* tile = s + m * micro_rows * tile_columns;
-      for (int64_t j = 0; j < tile_columns; j += panel_columns<T>) multiply(a + m * micro_rows * z.d, z.panels + (j0 + j) * z.d, z.d, tile + j);
-      for (int64_t i = m * micro_rows; i < smaller(rows, (m + 1) * micro_rows); ++i) visitor.row(i, first + i, s + i * tile_columns, j0, pairs[m]);
+/// Visits the tiles of micro_rows x tile_columns of a task, those of the upper triangle on the diagonal. `visitor.tile(i, rows, j, s, stride, pairs)` gets the
+/// raw products of rows i .. i + rows with columns j .. j + tile_columns, and may leave weights there: s is part of `weights`, or of a scratch tile without them.
+/// Rows and columns are numbered over the whole matrix; I <= J.
+template <typename T, typename Visitor>
+inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, T* weights, Visitor& visitor) {
+  const int64_t rows = z.sizes[I], columns = z.sizes[J];
+  T scratch[micro_rows * tile_columns];
+  constexpr int strips = static_cast<int>(block_rows) / micro_rows;
+  Range ranges[strips];
+  for (int64_t i = 0; i < rows; i += micro_rows) ranges[i / micro_rows] = range_of(z.codes + I * block_rows + i, smaller(micro_rows, rows - i));
+  for (int64_t j = 0; j < columns; j += tile_columns) {
+    const Range range = range_of(z.codes + J * block_rows + j, smaller(tile_columns, columns - j));
+    for (int64_t i = 0; i < rows && (I != J || i < j + tile_columns); i += micro_rows) {
+      const bool diagonal = I == J && i + micro_rows > j;
+      const Pairs pairs = classify(ranges[i / micro_rows], range, selection, diagonal || columns - j < tile_columns);
+      T* s = weights ? weights + i * weight_stride + j : scratch;
+      const int64_t stride = weights ? weight_stride : tile_columns;
+      if (pairs == Pairs::None) {
+        if (weights) visitor.clear(i, j);
+        continue;
+      }
+      for (int64_t p = 0; p < tile_columns; p += panel_columns<T>)
+        multiply(z.rows + (I * block_rows + i) * z.padded_d, z.padded_d, z.panels + (J * block_rows + j + p) * z.d, z.d, s + p, stride);
+      visitor.tile(I * block_rows + i, smaller(micro_rows, rows - i), J * block_rows + j, s, stride, diagonal ? Pairs::Tested : pairs);
     }
-    visitor.tile();
-    if constexpr (Gradient)
-      for (int m = 0; m < used; ++m)
-        if (pairs[m] != Pairs::None)
-          accumulate_row(s + m * micro_rows * tile_columns, z.rows + j0 * z.padded_d, columns, z.padded_d, g + m * micro_rows * z.padded_d);
+    visitor.columns(J * block_rows + j);
   }
-  if constexpr (Gradient)
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t k = 0; k < z.d; ++k) gradient[(first + i) * z.d + k] = static_cast<T>(z.scale) * g[i * z.padded_d + k];
 }
 
-/// Sums of T in vectors over a few tiles, then in double.
+/// Sums over the pairs of a task for both of its ends: floats over a tile and over its columns, then double.
 template <typename T, int count>
 struct Sums {
-  Vector<T> partial[block_rows][count] = {};
-  double total[block_rows][count] = {};
-  int tiles = 0;
-  void tile() {
-    if (++tiles == 16) flush();
+  int64_t first;                         // row
+  Vector<T> rows[block_rows][count] = {};
+  Vector<T> columns[tile_columns / lanes<T>][count] = {};
+  double* total[count];
+  Ends ends;
+  /// After a tile of columns.
+  void flush(int64_t j) {
+    if (ends & Second)
+      for (int64_t v = 0; v < tile_columns / lanes<T>; ++v)
+        for (int p = 0; p < count; ++p)
+          for (int l = 0; l < lanes<T>; ++l) total[p][j + v * lanes<T> + l] += static_cast<double>(columns[v][p][l]);
+    for (auto& vector : columns)
+      for (Vector<T>& sum : vector) sum = Vector<T>{};
   }
-  void flush() {
-    tiles = 0;
-    for (int i = 0; i < block_rows; ++i)
-      for (int p = 0; p < count; ++p) total[i][p] += sum<T>(partial[i][p]), partial[i][p] = Vector<T>{};
+  void finish(int64_t size) {
+    if (ends & First)
+      for (int64_t i = 0; i < size; ++i)
+        for (int p = 0; p < count; ++p) total[p][first + i] += sum<T>(rows[i][p]);
+  }
+};
+
+/// The weights of a task towards its two ends, and the products with the rows.
+template <typename T>
+struct Weights {
+  T* first;   // towards I: [block_rows, weight_stride]
+  T* second;  // towards J; the same matrix while the weights agree
+  explicit Weights(T* workspace) : first(workspace), second(workspace + block_rows * weight_stride) {}
+  void clear(int64_t i, int64_t j) {
+    for (int r = 0; r < micro_rows; ++r)
+      for (int64_t c = 0; c < tile_columns; ++c) first[(i + r) * weight_stride + j + c] = second[(i + r) * weight_stride + j + c] = 0;
+  }
+  void apply(const Matrix<T>& z, int64_t I, int64_t J, Ends ends, bool agree, T* gradient) const {
+    const int64_t width = block_rows * z.padded_d;
+    if (ends & First) accumulate_block<T, false>(first, z.rows + J * width, z.sizes[I], z.sizes[J], z.padded_d, I == J, gradient + I * width);
+    if (ends & Second) accumulate_block<T, true>(agree ? first : second, z.rows + I * width, z.sizes[J], z.sizes[I], z.padded_d, I == J, gradient + J * width);
   }
 };
 
 // ---- log moments ------------------------------------------------------------------------------------------------------------------------
 
 template <typename T, int count>
-struct Exponentials {  // e_p = e^{p (s - bound)}, from the raw product
+struct Exponentials {  // e_p = e^{p (s - reference)}, from the raw product
   Vector<T> slope[2], offset[2];
   bool square;
-  Exponentials(double scale, const double* powers, double bound) : square(count == 2 && powers[1] == 2 * powers[0]) {
-    for (int p = 0; p < count; ++p) slope[p] = splat(static_cast<T>(powers[p] * scale * log2_e)), offset[p] = splat(static_cast<T>(-powers[p] * bound * log2_e));
+  Exponentials(double scale, const double* powers, double reference) : square(count == 2 && powers[1] == 2 * powers[0]) {
+    for (int p = 0; p < count; ++p) slope[p] = splat(static_cast<T>(powers[p] * scale * log2_e)), offset[p] = splat(static_cast<T>(-powers[p] * reference * log2_e));
   }
   void operator()(Vector<T> product, Vector<T>* e) const {
     e[0] = exp2(fma(product, slope[0], offset[0]));
@@ -199,49 +232,154 @@ struct Exponentials {  // e_p = e^{p (s - bound)}, from the raw product
   }
 };
 
-template <typename T, int count>
-struct BoundedLogMoments {
+template <typename T, int count, bool attract>
+struct MomentsVisitor {
   const Matrix<T>& z;
   const LogMoments<T>& task;
   Exponentials<T, count> exponentials;
   Sums<T, count> sums;
-  void row(int64_t r, int64_t i, T* s, int64_t j0, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(r, i, s, j0) : visit<false>(r, i, s, j0); }
+  Weights<T> weights;
+  void clear(int64_t i, int64_t j) { weights.clear(i, j); }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
-  void visit(int64_t r, int64_t i, T* s, int64_t j0) {
-    const Test<T> test(z, task.selection, i);
-    Vector<T> total[count] = {};
+  void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
+    constexpr int vectors = tile_columns / lanes<T>;
+    Vector<T> column[vectors][count] = {};
+    for (int64_t r = 0; r < rows; ++r) {
+      const Test<T> test(z, task.selection, i + r);
+      Vector<T> total[count] = {};
 #pragma GCC unroll 4
-    for (int j = 0; j < tile_columns; j += lanes<T>) {
-      Vector<T> e[count];
-      exponentials(load(s + j), e);
-      for (int p = 0; p < count; ++p) total[p] += tested ? keep<T>(test.selected(j0 + j), e[p]) : e[p];
+      for (int v = 0; v < vectors; ++v) {
+        Vector<T> e[count];
+        exponentials(load(s + r * stride + v * lanes<T>), e);
+        for (int p = 0; p < count; ++p) {
+          if constexpr (tested) e[p] = keep<T>(test.selected(j + v * lanes<T>), e[p]);
+          total[p] += e[p], column[v][p] += e[p];
+        }
+        if constexpr (attract) store(s + r * stride + v * lanes<T>, e[0]);
+      }
+      for (int p = 0; p < count; ++p) sums.rows[i + r - sums.first][p] += total[p];
     }
-    for (int p = 0; p < count; ++p) sums.partial[r][p] += total[p];
+    for (int v = 0; v < vectors; ++v)
+      for (int p = 0; p < count; ++p) sums.columns[v][p] += column[v][p];
   }
-  void tile() { sums.tile(); }
-  void finish(int64_t first) {
-    sums.flush();
-    for (int64_t i = 0; i < smaller(block_rows, z.n - first); ++i)
-      for (int p = 0; p < count; ++p) task.log_sums[p * z.n + first + i] = task.powers[p] * task.bound + __builtin_log(sums.total[i][p]);
-  }
+  void columns(int64_t j) { sums.flush(j); }
 };
+template <typename T, int count, bool attract>
+void log_moments_of(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  MomentsVisitor<T, count, attract> visitor{z, task, {z.scale, task.powers, task.reference}, {I * block_rows, {}, {}, {}, ends}, Weights<T>(workspace)};
+  for (int p = 0; p < count; ++p) visitor.sums.total[p] = task.sums + p * z.blocks * block_rows;
+  visit(z, task.selection, I, J, attract ? workspace : nullptr, visitor);
+  visitor.sums.finish(z.sizes[I]);
+  if constexpr (attract) visitor.weights.apply(z, I, J, ends, true, task.attraction);
+}
+template <typename T>
+void log_moments(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  (task.attraction ? log_moments_of<T, 1, true> : task.count == 1 ? log_moments_of<T, 1, false> : log_moments_of<T, 2, false>)(z, task, I, J, ends, workspace);
+}
 
 template <typename T, int count>
-struct RunningLogMoments {
+struct WeightsVisitor {
   const Matrix<T>& z;
-  const LogMoments<T>& task;
+  const LogMomentsGradient<T>& task;
+  Exponentials<T, count> exponentials;
+  Weights<T> weights;
+  bool agree;  // the weights towards both ends
+  void clear(int64_t i, int64_t j) { weights.clear(i, j); }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) {
+    if (pairs == Pairs::Tested || (pairs != Pairs::SameKind && (task.factor[0] != 1 || task.factor[1] != 1))) return visit<true, false>(i, rows, j, s, stride);
+    agree ? visit<false, true>(i, rows, j, s, stride) : visit<false, false>(i, rows, j, s, stride);
+  }
+  template <bool tested, bool agree>
+  void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
+    const int64_t second = weights.second - weights.first;
+    const Vector<T> clean = splat(task.factor[0]), adversarial = splat(task.factor[1]);
+    for (int64_t r = 0; r < rows; ++r) {
+      const Test<T> test(z, task.selection, i + r);
+      const bool kind = z.codes[i + r] & 1;
+      const Vector<T> mine = kind ? adversarial : clean, theirs = kind ? clean : adversarial;  // factors across kinds
+      Vector<T> own[count], other[count];
+      for (int p = 0; p < count; ++p) own[p] = splat(task.own[p][i + r]), other[p] = splat(task.other[p][i + r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
+        const int64_t c = j + v * lanes<T>;
+        T* at = s + r * stride + v * lanes<T>;
+        Vector<T> e[count], first{}, second_weights{};
+        exponentials(load(at), e);
+        for (int p = 0; p < count; ++p) {
+          first = fma(e[p], own[p] + load(task.other[p] + c), first);
+          if constexpr (!agree) second_weights = fma(e[p], load(task.own[p] + c) + other[p], second_weights);
+        }
+        if constexpr (tested) {
+          const Mask<T> selected = test.selected(c), cross = test.cross(c);
+          first = keep<T>(selected, select(cross, first * mine, first));
+          second_weights = keep<T>(selected, select(cross, second_weights * theirs, second_weights));
+        }
+        store(at, first);
+        if constexpr (!agree) store(at + second, second_weights);
+      }
+    }
+  }
+  void columns(int64_t) {}
+};
+/// Whether own and other of these rows are the same numbers, so that a pair weighs the same at both ends.
+template <typename T>
+inline bool same_coefficients(const T* own, const T* other, int64_t first, int64_t size) {
+  for (int64_t i = first; i < first + size; ++i)
+    if (own[i] != other[i]) return false;
+  return true;
+}
+template <typename T, int count>
+void log_moments_gradient_of(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  // One matrix of weights does for both ends if the tiles are all of one kind or kinds do not matter.
+  bool agree = ends == BothEnds;
+  for (int p = 0; p < count; ++p)
+    agree = agree && same_coefficients(task.own[p], task.other[p], I * block_rows, z.sizes[I]) && same_coefficients(task.own[p], task.other[p], J * block_rows, z.sizes[J]);
+  if (task.factor[0] != 1 || task.factor[1] != 1) {
+    const Range rows = range_of(z.codes + I * block_rows, z.sizes[I]), columns = range_of(z.codes + J * block_rows, z.sizes[J]);
+    agree = agree && rows.clean == columns.clean && rows.adversarial == columns.adversarial && rows.clean != rows.adversarial;
+  }
+  WeightsVisitor<T, count> visitor{z, task, {z.scale, task.powers, task.reference}, Weights<T>(workspace), agree};
+  visit(z, task.selection, I, J, workspace, visitor);
+  visitor.weights.apply(z, I, J, ends, agree, task.gradient);
+}
+template <typename T>
+void log_moments_gradient(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  (task.count == 1 ? log_moments_gradient_of<T, 1> : log_moments_gradient_of<T, 2>)(z, task, I, J, ends, workspace);
+}
+
+// ---- log moments at any temperature: a block of rows against everything -----------------------------------------------------------------
+
+/// Strips of micro_rows x block_rows products of one block of rows with each block of columns, one after the other.
+template <typename T, typename Visitor>
+inline void visit_strips(const Matrix<T>& z, int64_t I, T* weights, Visitor& visitor) {
+  for (int64_t J = 0; J < z.blocks; ++J) {
+    for (int64_t i = 0; i < z.sizes[I]; i += micro_rows) {
+      for (int64_t j = 0; j < round_up(z.sizes[J], tile_columns); j += panel_columns<T>)
+        multiply(z.rows + (I * block_rows + i) * z.padded_d, z.padded_d, z.panels + (J * block_rows + j) * z.d, z.d, weights + i * weight_stride + j, weight_stride);
+      for (int64_t r = i; r < smaller(z.sizes[I], i + micro_rows); ++r)
+        visitor.row(r, I * block_rows + r, weights + r * weight_stride, J * block_rows, round_up(z.sizes[J], tile_columns));
+    }
+    visitor.block(J);
+  }
+}
+
+template <typename T, int count>
+struct RunningVisitor {
+  const Matrix<T>& z;
+  const RunningLogMoments<T>& task;
   T maxima[block_rows];
   double total[block_rows][count] = {};
   static constexpr T lowest = T(-1e30);
-  RunningLogMoments(const Matrix<T>& z, const LogMoments<T>& task) : z(z), task(task) {
+  RunningVisitor(const Matrix<T>& z, const RunningLogMoments<T>& task) : z(z), task(task) {
     for (T& m : maxima) m = lowest;
   }
-  void row(int64_t r, int64_t i, T* s, int64_t j0, Pairs) {
-    const Test<T> test(z, task.selection, i);
+  void row(int64_t r, int64_t i, T* s, int64_t j0, int64_t columns) {
+    const Test<T, true> test(z, task.selection, i);
     const Vector<T> slope = splat(static_cast<T>(z.scale * log2_e));
-    Mask<T> selected[tile_columns / lanes<T>];
+    Mask<T> selected[block_rows / lanes<T>];
     Vector<T> top = splat(lowest);
-    for (int j = 0; j < tile_columns; j += lanes<T>) {
+    for (int64_t j = 0; j < columns; j += lanes<T>) {
       const Mask<T> mask = selected[j / lanes<T>] = test.selected(j0 + j);
       const Vector<T> y = load(s + j) * slope;
       store(s + j, y);
@@ -254,204 +392,244 @@ struct RunningLogMoments {
     }
     for (int p = 0; p < count; ++p) {
       Vector<T> e{};
-      for (int j = 0; j < tile_columns; j += lanes<T>)
+      for (int64_t j = 0; j < columns; j += lanes<T>)
         e += keep<T>(selected[j / lanes<T>], exp2((load(s + j) - maxima[r]) * static_cast<T>(task.powers[p])));
       total[r][p] += sum<T>(e);
     }
   }
-  void tile() {}
-  void finish(int64_t first) {
-    for (int64_t i = 0; i < smaller(block_rows, z.n - first); ++i)
-      for (int p = 0; p < count; ++p)
-        task.log_sums[p * z.n + first + i] = total[i][p] == 0 ? -__builtin_inf() : ln_2 * task.powers[p] * maxima[i] + __builtin_log(total[i][p]);
-  }
+  void block(int64_t) {}
 };
-
 template <typename T, int count>
-void log_moments_of(const Matrix<T>& z, const LogMoments<T>& task, int64_t block, T* workspace) {
-  if (task.bounded) {
-    BoundedLogMoments<T, count> visitor{z, task, {z.scale, task.powers, task.bound}, {}};
-    visit<false>(z, task.selection, block, workspace, visitor);
-    visitor.finish(block * block_rows);
-  } else {
-    RunningLogMoments<T, count> visitor(z, task);
-    visit<false>(z, task.selection, block, workspace, visitor);
-    visitor.finish(block * block_rows);
-  }
+void running_log_moments_of(const Matrix<T>& z, const RunningLogMoments<T>& task, int64_t I, T* workspace) {
+  RunningVisitor<T, count> visitor(z, task);
+  visit_strips(z, I, workspace, visitor);
+  for (int64_t i = 0; i < z.sizes[I]; ++i)
+    for (int p = 0; p < count; ++p)
+      task.log_sums[(p * z.blocks + I) * block_rows + i] =
+          visitor.total[i][p] == 0 ? -__builtin_inf() : ln_2 * task.powers[p] * visitor.maxima[i] + __builtin_log(visitor.total[i][p]);
 }
 template <typename T>
-void log_moments(const Matrix<T>& z, const LogMoments<T>& task, int64_t block, T* workspace) {
-  (task.count == 1 ? log_moments_of<T, 1> : log_moments_of<T, 2>)(z, task, block, workspace);
+void running_log_moments(const Matrix<T>& z, const RunningLogMoments<T>& task, int64_t I, T* workspace) {
+  (task.count == 1 ? running_log_moments_of<T, 1> : running_log_moments_of<T, 2>)(z, task, I, workspace);
 }
 
-template <typename T, int count, bool bounded>
-struct LogMomentsWeights {
+template <typename T, int count>
+struct RunningWeights {
   const Matrix<T>& z;
-  const LogMomentsGradient<T>& task;
-  Exponentials<T, count> exponentials;
-  void row(int64_t, int64_t i, T* s, int64_t j0, Pairs pairs) {
+  const RunningLogMomentsGradient<T>& task;
+  int64_t I;
+  T* weights;
+  void row(int64_t, int64_t i, T* s, int64_t j0, int64_t columns) {
+    const Test<T, true> test(z, task.selection, i);
     const T factor = task.factor[z.codes[i] & 1];
-    if (pairs == Pairs::Tested || (pairs == Pairs::BothKinds && factor != 1)) return visit<true>(i, s, j0, factor);
-    visit<false>(i, s, j0, pairs == Pairs::CrossKind ? factor : T(1));
-  }
-  template <bool tested>
-  void visit(int64_t i, T* s, int64_t j0, T factor) {
-    const Test<T> test(z, task.selection, i);
-    Vector<T> own[count];
-    for (int p = 0; p < count; ++p) own[p] = splat(task.own[p][i]);
-#pragma GCC unroll 4
-    for (int j = 0; j < tile_columns; j += lanes<T>) {
+    for (int64_t j = 0; j < columns; j += lanes<T>) {
       Vector<T> w{};
-      if constexpr (bounded) {
-        Vector<T> e[count];
-        exponentials(load(s + j), e);
-        for (int p = 0; p < count; ++p) w = fma(e[p], own[p] + load(task.other[p] + j0 + j), w);
-      } else {
-        for (int p = 0; p < count; ++p) {
-          const Vector<T> y = load(s + j) * exponentials.slope[p];
-          w = fma(own[p], exp2(y - splat(static_cast<T>(log2_e)) * task.log_sums[p][i]), w);
-          w = fma(load(task.other[p] + j0 + j), exp2(y - splat(static_cast<T>(log2_e)) * load(task.log_sums[p] + j0 + j)), w);
-        }
+      for (int p = 0; p < count; ++p) {
+        const Vector<T> y = load(s + j) * static_cast<T>(task.powers[p] * z.scale * log2_e);
+        w = fma(splat(task.own[p][i]), exp2(y - splat(static_cast<T>(log2_e) * task.log_sums[p][i])), w);
+        w = fma(load(task.other[p] + j0 + j), exp2(y - splat(static_cast<T>(log2_e)) * load(task.log_sums[p] + j0 + j)), w);
       }
-      if constexpr (tested) w = keep<T>(test.selected(j0 + j), select(test.cross(j0 + j), w * factor, w));
-      else w *= factor;
-      store(s + j, w);
+      store(s + j, keep<T>(test.selected(j0 + j), select(test.cross(j0 + j), w * factor, w)));
     }
   }
-  void tile() {}
-};
-template <typename T, int count>
-void log_moments_gradient_of(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t block, T* workspace) {
-  if (task.bounded) {
-    LogMomentsWeights<T, count, true> visitor{z, task, {z.scale, task.powers, task.bound}};
-    visit<true>(z, task.selection, block, workspace, visitor, task.gradient);
-  } else {
-    LogMomentsWeights<T, count, false> visitor{z, task, {z.scale, task.powers, 0}};
-    visit<true>(z, task.selection, block, workspace, visitor, task.gradient);
+  void block(int64_t J) {
+    const int64_t width = block_rows * z.padded_d;
+    accumulate_block<T, false>(weights, z.rows + J * width, z.sizes[I], z.sizes[J], z.padded_d, false, task.gradient + I * width);
   }
-}
+};
 template <typename T>
-void log_moments_gradient(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t block, T* workspace) {
-  (task.count == 1 ? log_moments_gradient_of<T, 1> : log_moments_gradient_of<T, 2>)(z, task, block, workspace);
+void running_log_moments_gradient(const Matrix<T>& z, const RunningLogMomentsGradient<T>& task, int64_t I, T* workspace) {
+  const auto run = [&](auto visitor) { visit_strips(z, I, workspace, visitor); };
+  task.count == 1 ? run(RunningWeights<T, 1>{z, task, I, workspace}) : run(RunningWeights<T, 2>{z, task, I, workspace});
 }
 
 // ---- hard negatives of the released code ------------------------------------------------------------------------------------------------
 
-template <typename T, bool linear, bool times_e>
+template <typename T, bool linear>
 struct Phi {  // linear: exponent 1
   Vector<T> exponent, epsilon;
-  Vector<T> value(Vector<T> e) const {
+  explicit Phi(const HardExponential<T>& e) : exponent(splat(static_cast<T>(e.exponent))), epsilon(splat(static_cast<T>(e.epsilon))) {}
+  Vector<T> value(Vector<T> e, bool times_e) const {
     const Vector<T> x = e + epsilon, power = linear ? x : exp2(exponent * log2(x));
     return times_e ? power * e : power;
   }
-  Vector<T> derivative(Vector<T> e) const {  // e phi'(e)
+  Vector<T> derivative(Vector<T> e, bool times_e) const {  // e phi'(e)
     const Vector<T> x = e + epsilon;
     if constexpr (linear) return times_e ? e * (e + x) : e;
     const Vector<T> power = exp2(exponent * log2(x)), ratio = exponent * e / x;
     return times_e ? e * power * (ratio + T(1)) : power * ratio;
   }
 };
+constexpr double one = 1;
+template <bool b> struct Constant { static constexpr bool value = b; };
+/// body(linear, uniform) as types.
+template <typename T, typename Body>
+inline void on_kind(const HardExponential<T>& e, Body body) {
+  if (e.exponent == 1) e.uniform ? body(Constant<true>{}, Constant<true>{}) : body(Constant<true>{}, Constant<false>{});
+  else e.uniform ? body(Constant<false>{}, Constant<true>{}) : body(Constant<false>{}, Constant<false>{});
+}
 
-template <typename T, bool linear, bool times_e>
+template <typename T, bool linear, bool uniform, int count>
 struct HardSums {
   const Matrix<T>& z;
   const HardMoments<T>& task;
   Exponentials<T, 1> exponentials;
-  Phi<T, linear, times_e> phi;
-  Sums<T, 1> sums;
-  T maxima[block_rows];
-  void row(int64_t r, int64_t i, T* s, int64_t j0, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(r, i, s, j0) : visit<false>(r, i, s, j0); }
+  Phi<T, linear> phi;
+  Sums<T, count> sums;
+  Vector<T> top_rows[block_rows], top_columns[tile_columns / lanes<T>];
+  static Vector<T> lowest() { return splat(-static_cast<T>(__builtin_inf())); }
+  void clear(int64_t, int64_t) {}
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
-  void visit(int64_t r, int64_t i, T* s, int64_t j0) {
-    const Test<T> test(z, Negatives, i);
-    Vector<T> total{}, top = splat(maxima[r]);
-    for (int j = 0; j < tile_columns; j += lanes<T>) {
-      Vector<T> e;
-      exponentials(load(s + j), &e);
-      Vector<T> value = phi.value(e * task.relative[i]) * load(task.weights + j0 + j), product = load(s + j);
-      if constexpr (tested) {
-        const Mask<T> mask = test.selected(j0 + j);
-        value = keep<T>(mask, value), product = select(mask, product, top);
+  void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
+    constexpr int vectors = tile_columns / lanes<T>;
+    const T* relative = task.exponential.relative;
+    Vector<T> column[vectors][count] = {};
+    for (int64_t r = 0; r < rows; ++r) {
+      const Test<T> test(z, Negatives, i + r);
+      Vector<T> total[count] = {}, weight[count];
+      const Vector<T> mine = splat(relative[i + r]);
+      for (int k = 0; k < count; ++k) weight[k] = splat(task.weights[k][i + r]);
+      for (int v = 0; v < vectors; ++v) {
+        const int64_t c = j + v * lanes<T>;
+        Vector<T> product = load(s + r * stride + v * lanes<T>), e;
+        exponentials(product, &e);
+        Vector<T> here, there;  // what row i sums, and row j
+        if constexpr (uniform) here = there = phi.value(e, task.times_e);
+        else {
+          const Vector<T> theirs = load(relative + c);
+          here = phi.value(e * (task.transposed ? theirs : mine), task.times_e), there = phi.value(e * (task.transposed ? mine : theirs), task.times_e);
+        }
+        if constexpr (tested) {
+          const Mask<T> mask = test.selected(c);
+          here = keep<T>(mask, here), there = keep<T>(mask, there), product = select(mask, product, lowest());
+        }
+        for (int k = 0; k < count; ++k) total[k] = fma(here, load(task.weights[k] + c), total[k]), column[v][k] = fma(there, weight[k], column[v][k]);
+        if (task.maximum) top_rows[i + r - sums.first] = maximum(top_rows[i + r - sums.first], product), top_columns[v] = maximum(top_columns[v], product);
       }
-      total += value;
-      if constexpr (!times_e) top = maximum(top, product);
+      for (int k = 0; k < count; ++k) sums.rows[i + r - sums.first][k] += total[k];
     }
-    sums.partial[r][0] += total;
-    maxima[r] = largest<T>(top);
+    for (int v = 0; v < vectors; ++v)
+      for (int k = 0; k < count; ++k) sums.columns[v][k] += column[v][k];
   }
-  void tile() { sums.tile(); }
+  void columns(int64_t j) {
+    sums.flush(j);
+    for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
+      T* at = task.maximum + j + v * lanes<T>;
+      if (task.maximum && (sums.ends & Second)) store(at, maximum(load(at), top_columns[v]));
+      top_columns[v] = lowest();
+    }
+  }
 };
-template <typename T, bool linear, bool times_e>
-void hard_moments_of(const Matrix<T>& z, const HardMoments<T>& task, int64_t block, T* workspace) {
-  constexpr double one = 1;
-  HardSums<T, linear, times_e> visitor{z, task, {z.scale, &one, task.reference}, {splat(static_cast<T>(task.exponent)), splat(static_cast<T>(task.epsilon))}, {}, {}};
-  for (T& m : visitor.maxima) m = -static_cast<T>(__builtin_inf());
-  visit<false>(z, Negatives, block, workspace, visitor);
-  visitor.sums.flush();
-  const int64_t first = block * block_rows;
-  for (int64_t i = 0; i < smaller(block_rows, z.n - first); ++i) {
-    task.sums[first + i] = visitor.sums.total[i][0];
-    if constexpr (!times_e) task.maximum[first + i] = z.scale * visitor.maxima[i];
+template <typename T, bool linear, bool uniform, int count>
+void hard_moments_of(const Matrix<T>& z, const HardMoments<T>& task, int64_t I, int64_t J, Ends ends) {
+  HardSums<T, linear, uniform, count> visitor{z, task, {z.scale, &one, task.exponential.reference}, Phi<T, linear>(task.exponential), {I * block_rows, {}, {}, {}, ends}, {}, {}};
+  for (int k = 0; k < count; ++k) visitor.sums.total[k] = task.sums + k * z.blocks * block_rows;
+  for (auto& v : visitor.top_rows) v = visitor.lowest();
+  for (auto& v : visitor.top_columns) v = visitor.lowest();
+  visit(z, Negatives, I, J, static_cast<T*>(nullptr), visitor);
+  visitor.sums.finish(z.sizes[I]);
+  if (!task.maximum || !(ends & First)) return;
+  for (int64_t i = 0; i < z.sizes[I]; ++i) {
+    T& m = task.maximum[I * block_rows + i];
+    const T top = largest<T>(visitor.top_rows[i]);
+    m = top > m ? top : m;
   }
 }
+template <typename T>
+void hard_moments(const Matrix<T>& z, const HardMoments<T>& task, int64_t I, int64_t J, Ends ends, T*) {
+  const auto run = [&](auto linear, auto uniform) {
+    (task.count == 1 ? hard_moments_of<T, linear.value, uniform.value, 1> : hard_moments_of<T, linear.value, uniform.value, 2>)(z, task, I, J, ends);
+  };
+  on_kind(task.exponential, run);
+}
 
-template <typename T, bool linear, bool times_e>
+template <typename T, bool linear, bool uniform, int count>
 struct HardWeights {
   const Matrix<T>& z;
   const HardMomentsGradient<T>& task;
   Exponentials<T, 1> exponentials;
-  Phi<T, linear, times_e> phi;
-  Sums<T, 2> sums;
-  void row(int64_t r, int64_t i, T* s, int64_t j0, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(r, i, s, j0) : visit<false>(r, i, s, j0); }
+  Phi<T, linear> phi;
+  Weights<T> weights;
+  void clear(int64_t i, int64_t j) { weights.clear(i, j); }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
-  void visit(int64_t r, int64_t i, T* s, int64_t j0) {
-    const Test<T> test(z, Negatives, i);
-    Vector<T> full{}, detached{};
-    for (int j = 0; j < tile_columns; j += lanes<T>) {
-      Vector<T> e;
-      exponentials(load(s + j), &e);
-      const Vector<T> mine = e * task.relative[i], theirs = e * load(task.relative + j0 + j);
-      const Vector<T> other = load(task.other + j0 + j);
-      Vector<T> w = phi.derivative(mine) * load(task.weights + j0 + j) * task.own[i] + phi.derivative(theirs) * other * task.weights[i];
-      Vector<T> value = phi.value(theirs);
-      if constexpr (tested) {
-        const Mask<T> mask = test.selected(j0 + j);
-        w = keep<T>(mask, w), value = keep<T>(mask, value);
+  void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
+    const int64_t second = weights.second - weights.first;
+    const T* relative = task.exponential.relative;
+    for (int64_t r = 0; r < rows; ++r) {
+      const Test<T> test(z, Negatives, i + r);
+      Vector<T> q[count], own[count], other[count];
+      for (int t = 0; t < count; ++t) q[t] = splat(task.terms[t].weights[i + r]), own[t] = splat(task.terms[t].own[i + r]), other[t] = splat(task.terms[t].other[i + r]);
+      for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
+        const int64_t c = j + v * lanes<T>;
+        T* at = s + r * stride + v * lanes<T>;
+        Vector<T> e, here{}, there{};
+        exponentials(load(at), &e);
+        for (int t = 0; t < count; ++t) {
+          const auto& term = task.terms[t];
+          const Vector<T> mine = phi.derivative(uniform ? e : e * relative[i + r], term.times_e);
+          const Vector<T> theirs = uniform ? mine : phi.derivative(e * load(relative + c), term.times_e);
+          const Vector<T> to_row = mine * load(term.weights + c), to_column = theirs * q[t];  // q D of the row's sum, and of the column's
+          here += to_row * own[t] + to_column * load(term.other + c);
+          there += to_column * load(term.own + c) + to_row * other[t];
+        }
+        if constexpr (tested) {
+          const Mask<T> mask = test.selected(c);
+          here = keep<T>(mask, here), there = keep<T>(mask, there);
+        }
+        store(at, here), store(at + second, there);
       }
-      full = fma(value, other, full);
-      detached = fma(value, load(task.detached + j0 + j), detached);
-      store(s + j, w);
     }
-    sums.partial[r][0] += full, sums.partial[r][1] += detached;
   }
-  void tile() { sums.tile(); }
+  void columns(int64_t) {}
 };
-template <typename T, bool linear, bool times_e>
-void hard_moments_gradient_of(const Matrix<T>& z, const HardMomentsGradient<T>& task, int64_t block, T* workspace) {
-  constexpr double one = 1;
-  HardWeights<T, linear, times_e> visitor{z, task, {z.scale, &one, task.reference}, {splat(static_cast<T>(task.exponent)), splat(static_cast<T>(task.epsilon))}, {}};
-  visit<true>(z, Negatives, block, workspace, visitor, task.gradient);
-  visitor.sums.flush();
-  const int64_t first = block * block_rows;
-  for (int64_t i = 0; i < smaller(block_rows, z.n - first); ++i) {
-    task.weights_gradient[first + i] = visitor.sums.total[i][0];
-    task.detached_weights_gradient[first + i] = visitor.sums.total[i][1];
-  }
+template <typename T>
+void hard_moments_gradient(const Matrix<T>& z, const HardMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  const Weights<T> weights(workspace);
+  const auto run = [&](auto linear, auto uniform) {
+    const auto of = [&](auto visitor) { visit(z, Negatives, I, J, workspace, visitor); };
+    const Exponentials<T, 1> exponentials(z.scale, &one, task.exponential.reference);
+    const Phi<T, linear.value> phi(task.exponential);
+    if (task.count == 1) of(HardWeights<T, linear.value, uniform.value, 1>{z, task, exponentials, phi, weights});
+    else of(HardWeights<T, linear.value, uniform.value, 2>{z, task, exponentials, phi, weights});
+  };
+  on_kind(task.exponential, run);
+  weights.apply(z, I, J, ends, false, task.gradient);
+}
+
+// ---- rows by themselves ------------------------------------------------------------------------------------------------------------------
+
+inline Doubles load_doubles(const double* p) { return load(p); }
+inline Doubles load_doubles(const float* p) {
+  typedef float Half __attribute__((vector_size(vector_bytes / 2), aligned(4), may_alias));
+  typedef float Aligned __attribute__((vector_size(vector_bytes / 2)));
+  return __builtin_convertvector(static_cast<Aligned>(*reinterpret_cast<const Half*>(p)), Doubles);
 }
 template <typename T>
-void hard_moments(const Matrix<T>& z, const HardMoments<T>& task, int64_t block, T* workspace) {
-  (task.exponent == 1 ? (task.times_e ? hard_moments_of<T, true, true> : hard_moments_of<T, true, false>)
-                      : (task.times_e ? hard_moments_of<T, false, true> : hard_moments_of<T, false, false>))(z, task, block, workspace);
+double dot(const T* x, const T* y, int64_t d) {
+  constexpr int width = lanes<double>;
+  Doubles total[4] = {};
+  int64_t k = 0;
+  for (; k + 4 * width <= d; k += 4 * width)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) total[v] = fma(load_doubles(x + k + v * width), load_doubles(y + k + v * width), total[v]);
+  double result = sum<double>((total[0] + total[1]) + (total[2] + total[3]));
+  for (; k < d; ++k) result += static_cast<double>(x[k]) * y[k];
+  return result;
 }
 template <typename T>
-void hard_moments_gradient(const Matrix<T>& z, const HardMomentsGradient<T>& task, int64_t block, T* workspace) {
-  (task.exponent == 1 ? (task.times_e ? hard_moments_gradient_of<T, true, true> : hard_moments_gradient_of<T, true, false>)
-                      : (task.times_e ? hard_moments_gradient_of<T, false, true> : hard_moments_gradient_of<T, false, false>))(z, task, block, workspace);
+void add(double a, const T* x, int64_t d, double* y) {
+  int64_t k = 0;
+  for (; k + lanes<double> <= d; k += lanes<double>) store(y + k, fma(splat(a), load_doubles(x + k), load(y + k)));
+  for (; k < d; ++k) y[k] += a * x[k];
 }
 
 extern const SimilarityKernels<float> similarity_float;
-const SimilarityKernels<float> similarity_float{pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>};
+const SimilarityKernels<float> similarity_float{pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>,
+                                                running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>};
 extern const SimilarityKernels<double> similarity_double;
-const SimilarityKernels<double> similarity_double{pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>};
+const SimilarityKernels<double> similarity_double{pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>,
+                                                  running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>};
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA

@@ -1,0 +1,38 @@
+// The O(n) algebra of the forms: from the similarities within one image and its rows' sums to the loss and its derivatives, in float64.
+#pragma once
+#include <cstdint>
+#include <vector>
+#include "objective/options.h"
+
+namespace a_infonce::objective {
+
+/// What a form weighs, by (anchor's view, positive's view), row-major [views, views]: the terms l through both ends of a pair (full) and through the anchor's own
+/// end (detached), divided by whatever the form divides by; and log p of the paper's positives.
+struct Weights {
+  std::vector<double> full, detached, log_positive;
+  bool any_full, any_detached;
+};
+Weights weights_of(const Options& options, int64_t rows);
+
+/// One image's share. Matrices are [views, views] with unused diagonals, derivatives are added up.
+struct Derivatives {
+  double* full;      // d loss / d s_vw through both ends
+  double* detached;  // through the end of v
+};
+
+/// Forms without the released hard negatives. log_sums: one or two moments a row, log sum_{negatives} e^{p s}, for each view of the image; derivatives by them go
+/// to d_full and d_detached of the same layout [views * moments].
+double plain_terms(const Options& options, const Weights& weights, int64_t rows, const double* s, const double* log_sums, Derivatives ds, double* d_full, double* d_detached);
+
+/// The released hard negatives: E = e^{s - shift}, sums_i = sum_j imp_ij En_ij / m_j in units of E. Derivatives by the sums: d_full and d_detached [views].
+double hard_terms(const Options& options, const Weights& weights, int64_t rows, const double* s, const double* shift, const double* sums, Derivatives ds, double* d_full,
+                  double* d_detached);
+
+/// The powers of the moments that plain_terms takes: 1; or beta and 1 + beta with the paper's hard negatives.
+std::vector<double> powers_of(const Options& options);
+
+/// Where E = exp(S) (form rocl), everything is kept in units of e^{1/t}: no overflow at any temperature. log of that unit: 0 for advcl, -1/t for rocl.
+inline double log_unit(const Options& options) { return options.form == Form::RoCL ? -1 / options.temperature : 0; }
+constexpr double importance_epsilon = 1e-9;
+
+}  // namespace a_infonce::objective
