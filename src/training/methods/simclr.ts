@@ -10,11 +10,14 @@ export const simclrConfig = shared.extend({ method: z.literal('simclr'), objecti
   .refine(({ batchSize }) => batchSize >= 2, { path: ['batchSize'], error: 'expected at least 2' });
 export type SimclrConfig = z.infer<typeof simclrConfig>;
 
+/** What the step takes, but for labels. */
+export const twoViews = ({ views, objective }: Pick<SimclrConfig, 'views' | 'objective'>) => ({
+  views: () => ({ view1: views, view2: views }),
+  options: () => ({ objective, scale: objective.scale ?? 1 }),
+});
+
 export const simclr: Method<SimclrConfig> = {
   step: 'simclr',
   smallestBatch: () => 2,
-  begin: ({ config: { views, objective } }) => ({
-    views: () => ({ view1: views, view2: views }),
-    options: () => ({ objective, scale: objective.scale ?? 1 }),
-  }),
+  begin: ({ config }) => twoViews(config),
 };

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { shared } from '../schema.js';
 import type { Method } from './method.js';
-import { scaledObjective } from './simclr.js';
+import { scaledObjective, twoViews } from './simclr.js';
 
 export const supconConfig = shared.extend({ method: z.literal('supcon'), objective: scaledObjective })
   .refine(({ batchSize }) => batchSize >= 2, { path: ['batchSize'], error: 'expected at least 2' });
@@ -11,9 +11,5 @@ export type SupconConfig = z.infer<typeof supconConfig>;
 export const supcon: Method<SupconConfig> = {
   step: 'simclr',
   smallestBatch: () => 2,
-  begin: ({ config: { views, objective }, data }) => ({
-    views: () => ({ view1: views, view2: views }),
-    inputs: (rows) => ({ labels: data.train.gatherLabels(rows) }),
-    options: () => ({ objective, scale: objective.scale ?? 1 }),
-  }),
+  begin: ({ config, data }) => ({ ...twoViews(config), inputs: (rows) => ({ labels: data.train.gatherLabels(rows) }) }),
 };
