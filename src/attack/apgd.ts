@@ -65,9 +65,5 @@ export function resolveApgdOptions(options: ApgdOptions | undefined): ResolvedAp
  * ```
  */
 export async function apgd(model: AttackModel, images: Tensor, labels: Tensor, options?: ApgdOptions): Promise<Tensor> {
-  return runApgd(model, images, labels, resolveApgdOptions(options), options);
+  return runLabelled(model, images, labels, { attack: 'apgd', ...resolveApgdOptions(options) }, options);
 }
-
-/** @internal */
-export const runApgd = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedApgdOptions, watch?: Watch, samples?: Tensor): Promise<Tensor> =>
-  runLabelled(model, images, labels, { attack: 'apgd', ...options }, watch, samples);

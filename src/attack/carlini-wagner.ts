@@ -69,9 +69,5 @@ export function resolveCarliniWagnerOptions(options: CarliniWagnerOptions | unde
  * ```
  */
 export async function carliniWagner(model: AttackModel, images: Tensor, labels: Tensor, options?: CarliniWagnerOptions): Promise<Tensor> {
-  return runCarliniWagner(model, images, labels, resolveCarliniWagnerOptions(options), options);
+  return runLabelled(model, images, labels, { attack: 'carlini-wagner', ...resolveCarliniWagnerOptions(options) }, options);
 }
-
-/** @internal */
-export const runCarliniWagner = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedCarliniWagnerOptions, watch?: Watch): Promise<Tensor> =>
-  runLabelled(model, images, labels, { attack: 'carlini-wagner', ...options }, watch);

@@ -67,9 +67,5 @@ export function resolveFabOptions(options: FabOptions | undefined): ResolvedFabO
  * ```
  */
 export async function fab(model: AttackModel, images: Tensor, labels: Tensor, options?: FabOptions): Promise<Tensor> {
-  return runFab(model, images, labels, resolveFabOptions(options), options);
+  return runLabelled(model, images, labels, { attack: 'fab', ...resolveFabOptions(options) }, options);
 }
-
-/** @internal */
-export const runFab = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedFabOptions, watch?: Watch, samples?: Tensor): Promise<Tensor> =>
-  runLabelled(model, images, labels, { attack: 'fab', ...options }, watch, samples);

@@ -1,13 +1,13 @@
 /** The attacks that evaluations and the command line know by name. */
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type ResolvedApgdOptions, resolveApgdOptions, runApgd } from './apgd.js';
-import { type AttackModel, type BallOptions, type Watch, checkFunction, resolveBall } from './attack.js';
-import { type ResolvedCarliniWagnerOptions, resolveCarliniWagnerOptions, runCarliniWagner } from './carlini-wagner.js';
-import { type ResolvedFabOptions, resolveFabOptions, runFab } from './fab.js';
+import { type ResolvedApgdOptions, resolveApgdOptions } from './apgd.js';
+import { type AttackModel, type BallOptions, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
+import { type ResolvedCarliniWagnerOptions, resolveCarliniWagnerOptions } from './carlini-wagner.js';
+import { type ResolvedFabOptions, resolveFabOptions } from './fab.js';
 import { resolveFgsmOptions, resolveMimOptions } from './fgsm.js';
 import { type ResolvedPgdOptions, resolvePgdOptions, runPgd } from './pgd.js';
-import { type ResolvedSquareOptions, resolveSquareOptions, runSquare } from './square.js';
+import { type ResolvedSquareOptions, resolveSquareOptions } from './square.js';
 
 /**
  * `'pgd<steps>'` (`'pgd20'`), `'fgsm'`, `'mim<steps>'`: {@link pgd}, {@link fgsm} and {@link mim}. `'apgd-ce'`, `'apgd-dlr'`, `'apgd-t'`: {@link apgd} with
@@ -96,10 +96,9 @@ export function namedAttack(name: unknown, given: NamedAttackOptions, argument: 
     settings: { attack, ...settings },
     run: (model, images, labels, samples, watch) => runPgd(model, images, labels, settings, watch, samples),
   });
-  const auto = (loss: ResolvedApgdOptions['loss']): NamedAttack => {
-    const settings = resolveApgdOptions({ ...ball, loss, restarts, seed });
-    return { settings: { attack: 'apgd', ...settings }, run: (model, images, labels, samples, watch) => runApgd(model, images, labels, settings, watch, samples) };
-  };
+  const labelled = (settings: Extract<AttackSettings, { attack: 'apgd' | 'fab' | 'square' }>): NamedAttack =>
+    ({ settings, run: (model, images, labels, samples, watch) => runLabelled(model, images, labels, settings, watch, samples) });
+  const auto = (loss: ResolvedApgdOptions['loss']): NamedAttack => labelled({ attack: 'apgd', ...resolveApgdOptions({ ...ball, loss, restarts, seed }) });
   const [, kind, steps] = /^(pgd|mim)([1-9]\d{0,4})$/.exec(name) ?? [];
   if (kind === 'pgd') return descent(kind, resolvePgdOptions({ ...ball, steps: Number(steps), stepSize, randomStart, restarts, seed }));
   if (kind === 'mim') return descent(kind, resolveMimOptions({ ...ball, steps: Number(steps) }));
@@ -108,18 +107,12 @@ export function namedAttack(name: unknown, given: NamedAttackOptions, argument: 
     case 'apgd-ce': return auto('ce');
     case 'apgd-dlr': return auto('dlr');
     case 'apgd-t': return auto('dlr-targeted');
-    case 'fab-t': {
-      const settings = resolveFabOptions({ ...ball, restarts, seed });
-      return { settings: { attack: 'fab', ...settings }, run: (model, images, labels, samples, watch) => runFab(model, images, labels, settings, watch, samples) };
-    }
-    case 'square': {
-      const settings = resolveSquareOptions({ ...ball, restarts, seed, rescaleSchedule: false });
-      return { settings: { attack: 'square', ...settings }, run: (model, images, labels, samples, watch) => runSquare(model, images, labels, settings, watch, samples) };
-    }
+    case 'fab-t': return labelled({ attack: 'fab', ...resolveFabOptions({ ...ball, restarts, seed }) });
+    case 'square': return labelled({ attack: 'square', ...resolveSquareOptions({ ...ball, restarts, seed, rescaleSchedule: false }) });
     case 'cw': {
       if (norm !== 'l2') throw new ArgumentRangeError('options.norm', "'l2' for the attack 'cw'", describe(norm ?? 'linf'));
       const settings = resolveCarliniWagnerOptions({ epsilon: resolveBall(ball).epsilon, batchSize });
-      return { settings: { attack: 'cw', norm, ...settings }, run: (model, images, labels, _, watch) => runCarliniWagner(model, images, labels, settings, watch) };
+      return { settings: { attack: 'cw', norm, ...settings }, run: (model, images, labels, _, watch) => runLabelled(model, images, labels, { attack: 'carlini-wagner', ...settings }, watch) };
     }
     default: throw new ArgumentRangeError(argument, [...others.map((each) => `'${each}'`), ATTACK_NAMES].join(', '), describe(name));
   }

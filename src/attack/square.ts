@@ -65,9 +65,5 @@ export function resolveSquareOptions(options: SquareOptions | undefined): Resolv
  * ```
  */
 export async function square(model: AttackModel, images: Tensor, labels: Tensor, options?: SquareOptions): Promise<Tensor> {
-  return runSquare(model, images, labels, resolveSquareOptions(options), options);
+  return runLabelled(model, images, labels, { attack: 'square', ...resolveSquareOptions(options) }, options);
 }
-
-/** @internal */
-export const runSquare = (model: AttackModel, images: Tensor, labels: Tensor, options: ResolvedSquareOptions, watch?: Watch, samples?: Tensor): Promise<Tensor> =>
-  runLabelled(model, images, labels, { attack: 'square', ...options }, watch, samples);

@@ -1,8 +1,8 @@
 /** Is a robust accuracy to be believed? Checks for what makes evaluations wrong. */
-import { type AttackModel, type BallOptions, checkFunction, checkImages, predict, resolveBall } from '../attack/attack.js';
+import { type AttackModel, type BallOptions, checkFunction, checkImages, predict, resolveBall, runLabelled } from '../attack/attack.js';
 import { hasGradient, resolvePgdOptions, runPgd } from '../attack/pgd.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf } from '../attack/samples.js';
-import { resolveSquareOptions, runSquare } from '../attack/square.js';
+import { resolveSquareOptions } from '../attack/square.js';
 import { ArgumentRangeError, NonFiniteError, check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';
@@ -320,7 +320,7 @@ class Bench implements Disposable {
   async #blackBox(): Promise<Outcome> {
     const { norm, epsilon, steps, queries, batchSize, seed } = this.settings, white = await this.#strike(epsilon, steps);
     const options = resolveSquareOptions({ norm, epsilon, queries, batchSize, seed });
-    const black = await this.#fooled(await runSquare(this.model, this.#images, this.#labels, options, { signal: this.given.signal }, rowsOf(this.#right)));
+    const black = await this.#fooled(await runLabelled(this.model, this.#images, this.#labels, { attack: 'square', ...options }, { signal: this.given.signal }, rowsOf(this.#right)));
     const numbers = { right: white.length, fooledByAttack: count(white), fooledBySquare: count(black), bySquareAlone: black.filter((each, i) => each && !white[i]).length };
     if (beats(black, white))
       return bad(`Square Attack, which sees no gradients, fools ${count(black)} images, the gradient attack ${count(white)}: the gradients are masked. Believe neither number.`, numbers);

@@ -7,11 +7,9 @@ import {
   type AttackModel, type AutoAttackOptions, type AutoAttackProgress, type AutoAttackReport, type EvaluationData, type Model, type Tensor,
 } from 'a-infonce';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runApgd } from '../../src/attack/apgd.js';
+import { runLabelled } from '../../src/attack/attack.js';
 import { runAutoAttack } from '../../src/attack/autoAttack.js';
-import { runFab } from '../../src/attack/fab.js';
 import { namedAttack, type NamedAttack } from '../../src/attack/named.js';
-import { runSquare } from '../../src/attack/square.js';
 import { difference, functionNet, int64, largest, loadNet, mislabelled, rows } from './fixtures.js';
 
 const { aten } = ops;
@@ -31,17 +29,9 @@ const epsilon = 0.02;
 /** AutoAttack with fewer steps, for what does not depend on their number. */
 const short = (model: AttackModel, from: EvaluationData, options: AutoAttackOptions) => runAutoAttack(model, from, options, (name, given): NamedAttack => {
   const { settings } = namedAttack(name, given, 'name');
-  if (settings.attack === 'apgd') {
-    const fewer = { ...settings, steps: 4 };
-    return { settings: fewer, run: (net, x, y, samples, watch) => runApgd(net, x, y, fewer, watch, samples) };
-  }
-  if (settings.attack === 'fab') {
-    const fewer = { ...settings, steps: 3 };
-    return { settings: fewer, run: (net, x, y, samples, watch) => runFab(net, x, y, fewer, watch, samples) };
-  }
-  if (settings.attack !== 'square') throw new Error(name);
-  const fewer = { ...settings, queries: 30 };
-  return { settings: fewer, run: (net, x, y, samples, watch) => runSquare(net, x, y, fewer, watch, samples) };
+  const fewer = settings.attack === 'apgd' ? { ...settings, steps: 4 } : settings.attack === 'fab' ? { ...settings, steps: 3 } : settings.attack === 'square' ? { ...settings, queries: 30 } : undefined;
+  if (fewer === undefined) throw new Error(name);
+  return { settings: fewer, run: (net, x, y, samples, watch) => runLabelled(net, x, y, fewer, watch, samples) };
 });
 
 describe('autoAttack', () => {

@@ -80,7 +80,7 @@ export const evaluate = define<Options>({
         kept.push(name);
       },
     }).catch((error: unknown) => {
-      if (error instanceof Interrupted && kept.length > 0) error.message = `stopped. ${kept.join(', ')}: measured, in ${join(run!.folder, 'results.jsonl')}`;
+      if (error instanceof Interrupted && kept.length > 0) error.message = `stopped. Measured, and kept in ${join(run!.folder, 'results.jsonl')}: ${kept.join(', ')}`;
       throw error;
     });
     context.output.result({ model: path, data: data.name, scores, ...(checked && { check: checked }) }, [
