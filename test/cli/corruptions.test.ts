@@ -1,11 +1,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Classifier, Encoder, evaluateCorruptions, proceduralDataset, readResults, type CorruptionReport } from 'a-infonce';
-import { run } from '../../src/cli/run.js';
+import { call } from './call.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -17,19 +15,12 @@ beforeEach(async () => {
 });
 afterEach(() => { rmSync(folder, { recursive: true, force: true }); });
 
-async function call(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const code = await run(args, { stdout, stderr });
-  stdout.end();
-  stderr.end();
-  return { code, out: await text(stdout), err: await text(stderr) };
-}
 const some = ['--types', 'fog,contrast', '--severities', '1,4', '--limit', '20'];
 
 test('corruptions measures, keeps the numbers with the run, and measures none of them twice', async () => {
   const first = await call('corruptions', folder, ...some, '--json');
-  expect([first.code, first.err]).toEqual([0, '']);
-  const report = JSON.parse(first.out) as CorruptionReport;
+  expect([first.code, first.stderr]).toEqual([0, '']);
+  const report = JSON.parse(first.stdout) as CorruptionReport;
   using data = proceduralDataset({ train: 10, test: 30 });
   using classifier = await Classifier.load(folder);
   const expected = await evaluateCorruptions(classifier, data.test, { types: ['fog', 'contrast'], severities: [1, 4], limit: 20 });
@@ -43,9 +34,9 @@ test('corruptions measures, keeps the numbers with the run, and measures none of
 
   const again = await call('corruptions', folder, ...some, '--severities', '1,4,5');
   expect([again.code, (await readResults(folder)).length]).toEqual([0, 6]);
-  expect(again.out.split('\n').slice(0, 3).map((line) => line.split(/ {2,}/).map((cell) => cell.trim()))[0]).toEqual(['corruption', 'severity 1', 'severity 4', 'severity 5', 'mean']);
-  expect(again.out).toMatch(/^fog .* %$/m);
-  expect(again.out).toContain('20 images of each.');
+  expect(again.stdout.split('\n').slice(0, 3).map((line) => line.split(/ {2,}/).map((cell) => cell.trim()))[0]).toEqual(['corruption', 'severity 1', 'severity 4', 'severity 5', 'mean']);
+  expect(again.stdout).toMatch(/^fog .* %$/m);
+  expect(again.stdout).toContain('20 images of each.');
   await call('corruptions', folder, ...some, '--again');
   expect((await readResults(folder)).length).toBe(10);
   using encoder = Encoder.create({ width: 4, seed: 1 });
@@ -56,12 +47,12 @@ test('corruptions measures, keeps the numbers with the run, and measures none of
 });
 
 test('generated frost is said to be a substitute, and a mean goes without it', async () => {
-  const { out } = await call('corruptions', folder, '--types', 'fog,frost', '--severities', '2', '--limit', '20');
+  const { stdout: out } = await call('corruptions', folder, '--types', 'fog,frost', '--severities', '2', '--limit', '20');
   const [, fog] = /^fog .* ([\d.]+ %)$/m.exec(out)!;
   expect(out).toMatch(new RegExp(`^mean without frost +${fog}$`, 'm'));
   expect(out).toContain("Generated frost is a procedural texture in place of the authors' photographs");
   const without = await call('corruptions', folder, ...some);
-  expect(without.out).not.toMatch(/frost/);
+  expect(without.stdout).not.toMatch(/frost/);
 });
 
 test.each([
@@ -72,6 +63,6 @@ test.each([
   [['--limit', '0'], 2, /--limit/],
 ])('corruptions %j says what is wrong', async (args, code, message) => {
   const result = await call('corruptions', folder, ...args);
-  expect([result.code, result.out]).toEqual([code, '']);
-  expect(result.err).toMatch(message);
+  expect([result.code, result.stdout]).toEqual([code, '']);
+  expect(result.stderr).toMatch(message);
 });

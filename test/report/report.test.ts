@@ -1,16 +1,15 @@
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Writable } from 'node:stream';
 import { parseHTML } from 'linkedom';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ArgumentRangeError, ArgumentTypeError, FileError, memory, presets, pretrain, readAnalysis, readResults, recordResult, report, type Result } from 'a-infonce';
-import { run } from '../../src/cli/run.js';
 import { html } from '../../src/report/html.js';
 import { ball, flatten, halfInterval, value } from '../../src/report/numbers.js';
 import { contradictions, curvesOf, rowsOf, subjectsOf } from '../../src/report/results.js';
 import { readRun, type RunFiles } from '../../src/report/read.js';
+import { call as cli } from '../cli/call.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'report-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -19,12 +18,6 @@ const hostile = join(folder, HOSTILE.replace('/', '∕')), plain = join(folder, 
 const pgd = (epsilon: number, steps: number) => ({ attack: 'pgd', norm: 'linf', epsilon, stepSize: epsilon / 4, steps, restarts: 1, randomStart: true, clampStart: true, seed: 0 });
 const result = (name: string, correct: number, total: number, settings: Record<string, unknown>, more: Partial<Result> = {}): Omit<Result, 'time'> =>
   ({ model: 'classifier.safetensors', mode: 'slf', data: 'procedural', name, accuracy: correct / total, correct, total, settings, ...more });
-
-async function cli(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
-  const text = { stdout: '', stderr: '' };
-  const kept = (name: 'stdout' | 'stderr') => new Writable({ write: (chunk: Buffer, _, done) => { text[name] += String(chunk); done(); } });
-  return { code: await run(args, { stdout: kept('stdout'), stderr: kept('stderr') }), ...text };
-}
 
 let page: string, document: Document;
 interface Document {
