@@ -6,6 +6,7 @@
 #include "dtype.h"
 #include "error.h"
 #include "objective/algebra.h"
+#include "objective/fused.h"
 #include "ops/similarity.h"
 
 namespace a_infonce {
@@ -70,26 +71,6 @@ void check(const Tensor& features, const Options& options) {
   }
 }
 
-objective::Rows rows_of(const Tensor& features, const Options& options) {
-  const Tensor exact = features.to(at::kDouble);
-  if (!options.normalize.value_or(options.form != Form::AdvCL)) return {exact, features};
-  const Tensor length = exact.norm(2, 1, true);
-  // RoCL's own constant; elsewhere a row of zeros stays one.
-  const Tensor normalized = exact / (options.form == Form::RoCL ? length + 1e-8 : length.clamp_min(1e-12));
-  return {normalized, normalized.to(features.scalar_type())};
-}
-
-Tensor loss_of(const Tensor& features, const Options& options) {
-  const objective::Rows rows = rows_of(features, options);
-  if (options.form == Form::Paper) return objective::paper(rows, options);
-  if (options.form == Form::RoCL) return objective::rocl(rows, options);
-  if (!options.normalize.value_or(false)) {
-    const double error = (rows.exact.detach().norm(2, 1) - 1).abs().max().item<double>();
-    require(error <= 1e-3, "features", "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)", "a row " + number(error) + " off");
-  }
-  return objective::advcl(rows, options);
-}
-
 }  // namespace
 
 void objective::check_weights(const Options& options) {
@@ -102,8 +83,8 @@ void objective::check_weights(const Options& options) {
 
 Tensor a_infonce(const Tensor& features, const Options& options) {
   check(features, options);
-  ops::require_finite_rows(features.detach(), "features");
-  const Tensor loss = loss_of(features, options);
+  if (options.labels) ops::require_finite_rows(features.detach(), "features");
+  const Tensor loss = options.labels ? objective::supervised(objective::rows_of(features, options), options) : objective::fused(features, options);
   if (!std::isfinite(loss.item<double>())) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
   return loss.to(features.scalar_type());
 }

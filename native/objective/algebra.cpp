@@ -13,6 +13,15 @@ using at::Tensor;
 
 Tensor normalized(const Tensor& rows) { return rows / rows.norm(2, 1, true).clamp_min(1e-12); }
 
+Rows rows_of(const Tensor& features, const Options& options) {
+  const Tensor exact = features.to(at::kDouble);
+  if (!options.normalize.value_or(options.form != Form::AdvCL)) return {exact, features};
+  const Tensor length = exact.norm(2, 1, true);
+  // RoCL's own constant; elsewhere a row of zeros stays one.
+  const Tensor normalized = exact / (options.form == Form::RoCL ? length + 1e-8 : length.clamp_min(1e-12));
+  return {normalized, normalized.to(features.scalar_type())};
+}
+
 Tensor row_codes(int64_t batch, int64_t views, int64_t adversarial_view, const std::optional<Tensor>& groups) {
   const Tensor codes = 2 * (groups ? *groups : at::arange(batch, at::kInt)).repeat({views});
   if (adversarial_view >= 0) codes.narrow(0, adversarial_view * batch, batch).add_(1);
@@ -26,9 +35,6 @@ Tensor off_diagonal(const Tensor& x) {
   shape[shape.size() - 1] = views - 1;
   return x.flatten(-2).slice(-1, 1).unflatten(-1, {views - 1, views + 1}).slice(-1, 0, views).reshape(shape);
 }
-
-Tensor by_image(const Tensor& rows, int64_t views) { return rows.view({views, -1}).t(); }
-Tensor by_row(const Tensor& images) { return images.t().reshape({-1}); }
 
 Tensor cross_entropy(const Tensor& x, const Tensor& rest, double log_c) {
   const int64_t positives = x.size(-1);

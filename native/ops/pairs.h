@@ -110,10 +110,11 @@ struct Pairs {
   void run(Kernel<Task> kernel, const Task& task) const {
     run(kernel, task, [](int64_t, int64_t) { return kernels::BothEnds; });
   }
+  /// (table.*kernel)(matrix, task, block, ...) on the first blocks.
   template <typename Task>
-  void run_rows(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task) const {
+  void run_rows(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task, int64_t first_blocks) const {
     const auto z = matrix();
-    for_blocks(blocks, [&](int64_t block) { (table.*kernel)(z, task, block, workspace<T>()); });
+    for_blocks(first_blocks, [&](int64_t block) { (table.*kernel)(z, task, block, workspace<T>()); });
   }
 };
 

@@ -97,14 +97,14 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
       const auto pairs = packed<T>(z, codes, scale);
       const int count = static_cast<int>(powers.size());
       std::vector<double> sums(count * pairs.rows);
-      kernels::LogMoments<T> task{static_cast<int32_t>(selection), count, {}, reference, sums.data(), nullptr};
+      kernels::LogMoments<T> task{static_cast<int32_t>(selection), count, {}, reference, sums.data(), nullptr, 0};
       std::copy(powers.begin(), powers.end(), task.powers);
       pairs.run(&kernels::SimilarityKernels<T>::log_moments, task);
       bounded = in_range<T>(sums.data(), count * pairs.rows, n);
       if (!bounded) {
         kernels::RunningLogMoments<T> running{static_cast<int32_t>(selection), count, {}, sums.data()};
         std::copy(powers.begin(), powers.end(), running.powers);
-        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments, running);
+        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments, running, pairs.blocks);
       }
       double* out = log_sums.mutable_data_ptr<double>();
       for (int p = 0; p < count; ++p)
@@ -158,7 +158,7 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
         kernels::RunningLogMomentsGradient<T> task{};
         fill(task);
         for (size_t p = 0; p < powers.size(); ++p) task.log_sums[p] = (vectors[2][p] = padded<T>(logs[p])).data();
-        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments_gradient, task);
+        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments_gradient, task, pairs.blocks);
       }
       gradient = gradient_of(sums, pairs, z);
     });

@@ -42,6 +42,7 @@ struct LogMoments {
   double reference;
   double* sums;    // [count, R]
   T* attraction;   // [R, padded_d] or null
+  int64_t attracted;  // blocks that have an attraction: the first ones
 };
 
 /// gradient_i += sum_j f_ij sum_p (own_p(i) + other_p(j)) e^{p (s_ij - reference)} z_j, f_ij = 1 within a kind, factor[kind of i] across.

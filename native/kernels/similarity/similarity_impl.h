@@ -271,7 +271,8 @@ void log_moments_of(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, in
   for (int p = 0; p < count; ++p) visitor.sums.total[p] = task.sums + p * z.blocks * block_rows;
   visit(z, task.selection, I, J, attract ? workspace : nullptr, visitor);
   visitor.sums.finish(z.sizes[I]);
-  if constexpr (attract) visitor.weights.apply(z, I, J, ends, true, task.attraction);
+  const auto attracted = static_cast<Ends>(ends & ((I < task.attracted ? First : 0) | (J < task.attracted ? Second : 0)));
+  if constexpr (attract) visitor.weights.apply(z, I, J, attracted, true, task.attraction);
 }
 template <typename T>
 void log_moments(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {

@@ -1,4 +1,4 @@
-// A-InfoNCE as the paper writes it (arXiv 2207.08374, equations 4 to 10): asymmetric gradients between clean and adversarial rows, hard negatives per row.
+// A-InfoNCE as the paper writes it (arXiv 2207.08374, equations 4 to 10) with labels: composed of the moments' operators.
 #include <ATen/ops/_unique2.h>
 #include <ATen/ops/index_add.h>
 #include <ATen/ops/full.h>
@@ -36,28 +36,7 @@ Tensor log_negatives(const Tensor& z, const Tensor& codes, const Tensor& count, 
   return debiased(log_sums[1] - log_sums[0] + log_count, log_count, log_positive, options);
 }
 
-/// Positives: the other views of the same image.
-Tensor unsupervised(const Rows& rows, const Options& options) {
-  const auto& [zd, z] = rows;
-  const int64_t views = options.views, batch = z.size(0) / views, adversarial = options.adversarial_view.value_or(-1);
-  const double positives = static_cast<double>(views - 1);
-  const auto cross = [&](int64_t row, int64_t column) { return (row == adversarial) != (column == adversarial); };
-  const Tensor s = std::get<0>(ops::view_similarity(zd, views, 1 / options.temperature, adversarial, factors_of(options)));
-  Tensor x = off_diagonal(s);
-  const Tensor log_positive = x.logsumexp(-1) - std::log(positives);
-  if (options.positive_weight != 1) {
-    const Tensor log_weights = at::zeros({views, views}, s.options().requires_grad(false));
-    if (adversarial >= 0) {
-      log_weights.select(0, adversarial).fill_(std::log(options.positive_weight));
-      log_weights.select(1, adversarial).fill_(std::log(options.positive_weight));
-    }
-    x = x + off_diagonal(log_weights);
-  }
-  const Tensor count = at::full({1}, static_cast<double>((batch - 1) * views), x.options().requires_grad(false));
-  const Tensor rest = log_negatives(z, row_codes(batch, views, adversarial), count, by_row(log_positive), options);
-  const Tensor terms = cross_entropy(x, by_image(rest, views), options.hard_negative ? -std::log(positives) : 0);
-  return weighted_sum(terms, [&](int64_t row, int64_t column) { return cross(row, column) ? options.weight : 1; }) / (positives * z.size(0));
-}
+}  // namespace
 
 /// Positives: every other row of the same label. The mean is over the rows that have one.
 Tensor supervised(const Rows& rows, const Options& options) {
@@ -99,9 +78,5 @@ Tensor supervised(const Rows& rows, const Options& options) {
   const Tensor terms = (total_weight * log_denominator - constant - scale * (same + options.weight * cross)) / count.clamp_min(1);
   return terms.index_select(0, used).mean();
 }
-
-}  // namespace
-
-Tensor paper(const Rows& rows, const Options& options) { return options.labels ? supervised(rows, options) : unsupervised(rows, options); }
 
 }  // namespace a_infonce::objective
