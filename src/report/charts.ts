@@ -2,7 +2,6 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 import { Html, html, type Part } from './html.js';
-import { grouped } from './numbers.js';
 
 const { document } = parseHTML('<html></html>');
 
@@ -45,16 +44,15 @@ function short(svg: string): string {
   return svg.replace(/ (?:d|transform|x|y|x1|x2|y1|y2|width|height|cx|cy)="[^"]*"/g, (attribute) => attribute.replace(/(\.\d\d)\d+/g, '$1'));
 }
 
-/** No more digits than it needs: an axis over a single value would have `0.200000`, longer than its margin. */
-const tick = (at: number): string => (Math.abs(at) >= 1e4 && Math.abs(at) < 1e9 ? grouped(Math.round(at)) : String(Number(at.toPrecision(7))));
-
 /** One line a series; dots too where there are few points. */
 export function lineChart(caption: Part, label: string, series: readonly Series[], { x, y, xDomain, yDomain, percent = false, logX = false }: Axes): Html {
+  // The one tick of an axis over a single value would have six decimals, more than its margin holds.
+  const single = (axis: 0 | 1) => new Set(series.flatMap(({ points }) => points.map((point) => point[axis]))).size === 1 && { tickFormat: (at: number) => String(Number(at.toPrecision(6))) };
   const few = series.every(({ points }) => points.length <= 30);
   return figure(caption, label, {
     width: 400, height: 245, marginLeft: 50, marginBottom: 38,
-    x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX ? { type: 'log' as const, tickFormat: '~s' } : { tickFormat: tick }) },
-    y: { label: y, labelArrow: 'none', grid: true, nice: true, tickFormat: tick, ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
+    x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX ? { type: 'log' as const, tickFormat: '~s' } : single(0)) },
+    y: { label: y, labelArrow: 'none', grid: true, nice: true, ...single(1), ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
     marks: [
       ...series.map(({ points, style, dash }) => Plot.line(points, { x: '0', y: '1', stroke: colourOf(style), strokeWidth: 1.8, strokeDasharray: dashOf(dash), ...(few && { marker: 'dot' as const }) })),
     ],

@@ -341,7 +341,7 @@ it('charts have words for titles, and ticks no longer than their margin', async 
   const { document: made } = parseHTML(readFileSync(await report([at], { out: join(folder, 'constant.html') }), 'utf8')) as unknown as { document: Document };
   const figures = made.querySelectorAll('#training figure');
   expect(figures.map((each) => each.querySelectorAll('figcaption')[0]!.textContent)).toEqual(['alpha of the inferior positives', 'cross-entropy of the pseudo-labels (unweighted)', 'some thing']);
-  expect(figures.map((each) => each.querySelectorAll('[aria-label="y-axis tick label"] text').map((text) => text.textContent))).toEqual([['0.2'], ['12,345'], ['1']]);
+  expect(figures.map((each) => each.querySelectorAll('[aria-label="y-axis tick label"] text').map((text) => text.textContent))).toEqual([['0.2'], ['12345'], ['1']]);
 });
 
 it('what was found doubtful when it was measured stands beside the numbers', async () => {
