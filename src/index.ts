@@ -60,4 +60,4 @@ export { finetune, type FinetuneEvent, type FinetuneMode, type FinetuneOptions, 
 export { presets, resolveConfig, type FinetuneConfigs, type Overrides, type PresetName, type PretrainConfig } from './training/presets.js';
 export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule, type WarmupCosineSchedule } from './training/schedule.js';
 export { Optimizer, type OptimizerOptions } from './training/optimizer.js';
-export { aInfoNCE, type AInfoNCEOptions, type HardNegativeOptions, type InferiorPositiveOptions } from './objective/aInfoNCE.js';
+export { aInfoNCE, FixedViews, type AInfoNCEOptions, type HardNegativeOptions, type InferiorPositiveOptions } from './objective/aInfoNCE.js';

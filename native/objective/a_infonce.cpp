@@ -25,22 +25,24 @@ std::string number(double x) {
 
 void require(bool ok, const char* argument, const char* expected, const std::string& received) { require_range(ok, argument, expected, received); }
 
-void check(const Tensor& features, const Options& options) {
-  if (features.scalar_type() != at::kFloat && features.scalar_type() != at::kDouble)
-    throw Error(ErrorKind::ArgumentType, "features", "a float32 or float64 tensor", dtype_name(features.scalar_type()));
-  if (!features.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "features", "a tensor on the CPU", features.device().str());
-  const std::string shape = "shape " + shape_text(features.sizes());
-  require(features.dim() == 2 && features.size(0) > 0 && features.size(1) > 0, "features", "shape [views * batch, dim], neither of them 0", shape);
+void check_rows(const Tensor& x, const char* name) {
+  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kDouble)
+    throw Error(ErrorKind::ArgumentType, name, "a float32 or float64 tensor", dtype_name(x.scalar_type()));
+  if (!x.device().is_cpu()) throw Error(ErrorKind::ArgumentType, name, "a tensor on the CPU", x.device().str());
+  require(x.dim() == 2 && x.size(0) > 0 && x.size(1) > 0, name, "shape [views * batch, dim], neither of them 0", "shape " + shape_text(x.sizes()));
+}
+
+void check_options(int64_t rows, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
   require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
-  require(features.size(0) % views == 0, "features", "rows that divide by options.views", shape + " and " + std::to_string(views) + " views");
+  require(rows % views == 0, "features", "rows that divide by options.views", std::to_string(rows) + " rows and " + std::to_string(views) + " views");
   objective::check_weights(options);
   if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
   require(std::isfinite(options.weight) && options.weight >= 0, "options.inferiorPositive.weight", "a finite number of at least 0", number(options.weight));
   require(std::isfinite(options.positive_weight) && options.positive_weight > 0, "options.inferiorPositive.positiveWeight", "a finite number above 0",
           number(options.positive_weight));
   if (options.hard_negative && !options.labels)
-    require(features.size(0) > views, "options.hardNegative", "a batch of at least two images (negatives)", "a batch of one");
+    require(rows > views, "options.hardNegative", "a batch of at least two images (negatives)", "a batch of one");
   if (options.adversarial_view)
     require(*options.adversarial_view >= 0 && *options.adversarial_view < views, "options.adversarialView", "a view", std::to_string(*options.adversarial_view));
   if (options.labels) {
@@ -48,8 +50,8 @@ void check(const Tensor& features, const Options& options) {
     require(options.form == Form::Paper, "options.labels", "none in the released forms (form 'paper' takes them)", "labels");
     if (labels.scalar_type() != at::kInt && labels.scalar_type() != at::kLong)
       throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor (pass { dtype: 'int64' } to tensor())", dtype_name(labels.scalar_type()));
-    require(labels.dim() == 1 && labels.size(0) == features.size(0) / views, "options.labels", "one label an image",
-            std::to_string(labels.numel()) + " labels for " + std::to_string(features.size(0) / views) + " images");
+    require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", "one label an image",
+            std::to_string(labels.numel()) + " labels for " + std::to_string(rows / views) + " images");
   }
   if (options.form == Form::Paper) {
     if (options.alpha) require(options.adversarial_view.has_value(), "options.adversarialView", "a view (options.inferiorPositive needs one)", "undefined");
@@ -71,6 +73,11 @@ void check(const Tensor& features, const Options& options) {
   }
 }
 
+const Tensor& finite(const Tensor& loss) {
+  if (!std::isfinite(loss.item<double>())) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
+  return loss;
+}
+
 }  // namespace
 
 void objective::check_weights(const Options& options) {
@@ -82,12 +89,51 @@ void objective::check_weights(const Options& options) {
 }
 
 Tensor a_infonce(const Tensor& features, const Options& options) {
-  check(features, options);
+  check_rows(features, "features");
+  check_options(features.size(0), options);
   if (options.labels) ops::require_finite_rows(features.detach(), "features");
   const Tensor loss = options.labels ? objective::supervised(objective::rows_of(features, options), options) : objective::fused(features, options);
-  if (!std::isfinite(loss.item<double>())) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
-  return loss.to(features.scalar_type());
+  return finite(loss).to(features.scalar_type());
 }
+
+namespace {
+void check_clean(const Tensor& clean, const Options& options) {
+  check_rows(clean, "clean");
+  require(options.views >= 2 && clean.size(0) % (options.views - 1) == 0, "clean", "rows of options.views - 1 views, of as many images each",
+          std::to_string(clean.size(0)) + " rows for " + std::to_string(options.views - 1) + " views");
+  check_options(clean.size(0) / (options.views - 1) * options.views, options);
+  require(!options.labels, "options.labels", "none with fixed views", "labels");
+  require(!options.hard_negative || options.form == Form::Paper, "options.hardNegative", "none in the released forms with fixed views, whose attacks have none", "an object");
+}
+}  // namespace
+
+Tensor clean_sums(const Tensor& clean, const Options& options) {
+  check_clean(clean, options);
+  ops::require_finite_rows(clean.detach(), "clean");
+  return objective::fused_clean_sums(clean, options);
+}
+
+Tensor adversarial_loss(const Tensor& adversaries, const Tensor& clean, const Tensor& sums, const Options& options) {
+  check_clean(clean, options);
+  check_rows(adversaries, "adversaries");
+  require_range(adversaries.size(0) * (options.views - 1) == clean.size(0) && adversaries.size(1) == clean.size(1), "adversaries", "one view beside clean rows of shape " + shape_text(clean.sizes()),
+          "shape " + shape_text(adversaries.sizes()));
+  if (adversaries.scalar_type() != clean.scalar_type())
+    throw Error(ErrorKind::ArgumentType, "adversaries", dtype_name(clean.scalar_type()) + ", as the clean rows are", dtype_name(adversaries.scalar_type()));
+  require(sums.scalar_type() == at::kDouble && sums.dim() == 2 && sums.size(1) == clean.size(0), "sums", "float64 [moments, clean rows] from clean_sums", "shape " + shape_text(sums.sizes()));
+  return finite(objective::fused_adversaries(adversaries, clean, sums, options)).to(adversaries.scalar_type());
+}
+
+namespace {
+Options options_of(int64_t views, const std::string& form, double temperature, std::optional<int64_t> adversarial_view, std::optional<double> alpha, double weight, double positive_weight,
+                   std::optional<double> beta, double tau_plus, std::optional<bool> normalize) {
+  Options options{views, adversarial_view, temperature, alpha, weight, positive_weight, {}, {}, normalize, Form::Paper};
+  if (beta) options.hard_negative = {*beta, tau_plus};
+  require(form == "paper" || form == "advcl" || form == "rocl", "options.form", "'paper', 'advcl' or 'rocl'", "'" + form + "'");
+  options.form = form == "paper" ? Form::Paper : form == "advcl" ? Form::AdvCL : Form::RoCL;
+  return options;
+}
+}  // namespace
 
 TORCH_LIBRARY_FRAGMENT(a_infonce, m) {
   m.def(
@@ -95,11 +141,21 @@ TORCH_LIBRARY_FRAGMENT(a_infonce, m) {
       "float positive_weight=1, float? beta=None, float tau_plus=0, Tensor? labels=None, bool? normalize=None) -> Tensor",
       [](const Tensor& features, int64_t views, std::string form, double temperature, std::optional<int64_t> adversarial_view, std::optional<double> alpha, double weight,
          double positive_weight, std::optional<double> beta, double tau_plus, const std::optional<Tensor>& labels, std::optional<bool> normalize) {
-        Options options{views, adversarial_view, temperature, alpha, weight, positive_weight, {}, labels, normalize, Form::Paper};
-        if (beta) options.hard_negative = {*beta, tau_plus};
-        require(form == "paper" || form == "advcl" || form == "rocl", "options.form", "'paper', 'advcl' or 'rocl'", "'" + form + "'");
-        options.form = form == "paper" ? Form::Paper : form == "advcl" ? Form::AdvCL : Form::RoCL;
+        Options options = options_of(views, form, temperature, adversarial_view, alpha, weight, positive_weight, beta, tau_plus, normalize);
+        options.labels = labels;
         return a_infonce(features, options);
+      });
+  m.def(
+      "clean_sums(Tensor clean, int views, *, str form='paper', float temperature=0.5, float? beta=None, float tau_plus=0, bool? normalize=None) -> Tensor",
+      [](const Tensor& clean, int64_t views, std::string form, double temperature, std::optional<double> beta, double tau_plus, std::optional<bool> normalize) {
+        return clean_sums(clean, options_of(views, form, temperature, {}, {}, 1, 1, beta, tau_plus, normalize));
+      });
+  m.def(
+      "adversarial_loss(Tensor adversaries, Tensor clean, Tensor sums, int views, *, str form='paper', float temperature=0.5, int? adversarial_view=None, float? alpha=None, "
+      "float weight=1, float positive_weight=1, float? beta=None, float tau_plus=0, bool? normalize=None) -> Tensor",
+      [](const Tensor& adversaries, const Tensor& clean, const Tensor& sums, int64_t views, std::string form, double temperature, std::optional<int64_t> adversarial_view,
+         std::optional<double> alpha, double weight, double positive_weight, std::optional<double> beta, double tau_plus, std::optional<bool> normalize) {
+        return adversarial_loss(adversaries, clean, sums, options_of(views, form, temperature, adversarial_view, alpha, weight, positive_weight, beta, tau_plus, normalize));
       });
 }
 

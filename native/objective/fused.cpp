@@ -374,7 +374,7 @@ Tensor fused_adversaries(const Tensor& adversaries, const Tensor& clean, const T
   return apply(adversaries, clean.detach(), sums.detach(), options);
 }
 
-Tensor clean_sums(const Tensor& clean, const Options& options) {
+Tensor fused_clean_sums(const Tensor& clean, const Options& options) {
   const at::NoGradGuard no_grad;
   const Rows rows = rows_of(clean, options);
   const int64_t views = options.views - 1;

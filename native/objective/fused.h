@@ -9,10 +9,10 @@ namespace a_infonce::objective {
 at::Tensor fused(const at::Tensor& features, const Options& options);
 
 /// The same number for [adversaries; clean rows] with the clean rows held fixed: the gradient is the adversaries' alone, and sums over pairs of clean rows are those
-/// that `clean_sums` has found. adversaries [batch, d]; clean [(views - 1) * batch, d]: the other views in order.
+/// that `fused_clean_sums` has found. adversaries [batch, d]; clean [(views - 1) * batch, d]: the other views in order.
 at::Tensor fused_adversaries(const at::Tensor& adversaries, const at::Tensor& clean, const at::Tensor& sums, const Options& options);
 
 /// float64 [moments, (views - 1) * batch]: log of each clean row's sums over the clean negatives.
-at::Tensor clean_sums(const at::Tensor& clean, const Options& options);
+at::Tensor fused_clean_sums(const at::Tensor& clean, const Options& options);
 
 }  // namespace a_infonce::objective

@@ -1,6 +1,7 @@
 /** The asymmetric InfoNCE objective, fused: forward and backward without an n x n matrix. */
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { ops } from '../tensor/ops.js';
+import { keep } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 
 /** Inferior positives: adversaries attract the clean rows less than the clean rows attract them. */
@@ -81,8 +82,66 @@ const FORMS = ['paper', 'advcl', 'rocl'] as const;
  */
 export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tensor {
   if (!(features instanceof Tensor)) throw new ArgumentTypeError('features', 'a Tensor', describe(features));
-  const { views = 2, adversarialView, temperature = 0.5, inferiorPositive, hardNegative, labels, normalize, form = 'paper' } = check.options(
-    'options', options, ['views', 'adversarialView', 'temperature', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form']);
+  const { views, labels, native } = checked(options, KEYS);
+  const classes = labels === undefined ? null : labelTensor(labels);
+  try {
+    return ops.a_infonce.loss(features, views, { ...native, labels: classes });
+  } finally {
+    if (classes !== labels) classes?.dispose();
+  }
+}
+
+/**
+ * {@link aInfoNCE} as a function of the adversarial view alone (the first where the options name none), the other views held fixed: what an attack climbs.
+ * The loss is the same number; its gradient is the adversaries'. Pairs of two clean rows are visited once, here, and not again in `loss`.
+ *
+ * @example
+ * ```ts
+ * using fixed = new FixedViews(randn([2 * 32, 128]), { views: 3, adversarialView: 2 });   // 32 images: views 0 and 1
+ * using adversaries = randn([32, 128], { requiresGrad: true });
+ * using loss = fixed.loss(adversaries);
+ * loss.backward();
+ * ```
+ */
+export class FixedViews implements Disposable {
+  readonly #clean: Tensor;
+  readonly #sums: Tensor;
+  readonly #options: Checked;
+
+  /**
+   * @param clean [(views - 1) * batch, dim], view-major without the adversarial view; float32 or float64; what requires a gradient gets none
+   * @param options as for {@link aInfoNCE}, without `labels`; `hardNegative` in form `'paper'` only
+   * @throws ArgumentTypeError, ArgumentRangeError, NonFiniteError as {@link aInfoNCE}
+   */
+  constructor(clean: Tensor, options: Omit<AInfoNCEOptions, 'labels'> = {}) {
+    if (!(clean instanceof Tensor)) throw new ArgumentTypeError('clean', 'a Tensor', describe(clean));
+    this.#options = checked(options, KEYS.filter((key) => key !== 'labels'));
+    const { views, native: { form, temperature, beta, tau_plus, normalize } } = this.#options;
+    this.#sums = keep(ops.a_infonce.clean_sums(clean, views, { form, temperature, beta, tau_plus, normalize }));
+    this.#clean = keep(clean.detach());
+  }
+
+  /** The loss of adversaries [batch, dim] in the clean rows' dtype: a scalar in that dtype, differentiable once. */
+  loss(adversaries: Tensor): Tensor {
+    if (!(adversaries instanceof Tensor)) throw new ArgumentTypeError('adversaries', 'a Tensor', describe(adversaries));
+    return ops.a_infonce.adversarial_loss(adversaries, this.#clean, this.#sums, this.#options.views, this.#options.native);
+  }
+
+  /** Gives up the sums; the clean rows stay the caller's. */
+  dispose(): void {
+    this.#clean.dispose();
+    this.#sums.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+const KEYS = ['views', 'adversarialView', 'temperature', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form'] as const;
+type Checked = ReturnType<typeof checked>;
+
+function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions)[]) {
+  const { views = 2, adversarialView, temperature = 0.5, inferiorPositive, hardNegative, labels, normalize, form = 'paper' } = check.options('options', options, keys);
   check.integer('options.views', views, { min: labels === undefined ? 2 : 1 });
   if (adversarialView !== undefined) check.integer('options.adversarialView', adversarialView, { min: 0, max: views - 1 });
   check.finite('options.temperature', temperature, { above: 0 });
@@ -95,15 +154,13 @@ export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tenso
   const { beta = 1, tauPlus = 0.12 } = check.options('options.hardNegative', hardNegative, ['beta', 'tauPlus']);
   check.finite('options.hardNegative.beta', beta, { min: 0 });
   check.finite('options.hardNegative.tauPlus', tauPlus, { min: 0, below: 1 });
-  const classes = labels === undefined ? null : labelTensor(labels);
-  try {
-    return ops.a_infonce.loss(features, views, {
+  return {
+    views, labels,
+    native: {
       form, temperature, adversarial_view: adversarialView ?? null, alpha: inferiorPositive === undefined ? null : alpha, weight, positive_weight: positiveWeight,
-      beta: hardNegative === undefined ? null : beta, tau_plus: tauPlus, labels: classes, normalize: normalize ?? null,
-    });
-  } finally {
-    if (classes !== labels) classes?.dispose();
-  }
+      beta: hardNegative === undefined ? null : beta, tau_plus: tauPlus, normalize: normalize ?? null,
+    },
+  };
 }
 
 function labelTensor(labels: Tensor | ArrayLike<number | bigint>): Tensor {

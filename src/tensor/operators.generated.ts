@@ -4597,9 +4597,11 @@ export interface AtenOperators extends ByOverload {
 
 /** The operators of this package: the kernels under the objective, the attacks and the augmentations. */
 export interface AInfonceOperators extends ByOverload {
+  adversarial_loss(adversaries: Tensor, clean: Tensor, sums: Tensor, views: Int, keywords?: { form?: string; temperature?: number; adversarial_view?: Int | null; alpha?: number | null; weight?: number; positive_weight?: number; beta?: number | null; tau_plus?: number; normalize?: boolean | null }): Tensor;
   augment(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
   augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
   augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
+  clean_sums(clean: Tensor, views: Int, keywords?: { form?: string; temperature?: number; beta?: number | null; tau_plus?: number; normalize?: boolean | null }): Tensor;
   corrupt(pixels: Tensor, samples: Tensor, keywords: { type: string; severity: Int; seed: Int }): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, alpha_max: number): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, keywords?: { alpha_max?: number }): Tensor;

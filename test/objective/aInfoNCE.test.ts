@@ -1,5 +1,5 @@
 import {
-  aInfoNCE, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
+  aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
   type AInfoNCEOptions, type InstructionSet,
 } from 'a-infonce';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
@@ -250,6 +250,47 @@ describe('one result', () => {
       expect([loss.dtype, loss.shape, loss.requiresGrad]).toEqual(['float64', [], false]);
       expect(loss.item()).toBe(aInfoNCE(ops.aten.contiguous(ops.aten.t(wide)), options).item());
     });
+  });
+});
+
+describe('fixed views', () => {
+  const batch = 70;
+  const split = (x: Float64Array, views: number, moving: number, dim: number) => {
+    const from = moving * batch * dim;
+    return [x.slice(from, from + batch * dim), Float64Array.from([...x.slice(0, from), ...x.slice(from + batch * dim)])] as const;
+  };
+  it.each([
+    ...named.filter(({ name }) => !/(advcl|rocl).*HN/.test(name)), { name: 'none adversarial', options: { views: 4 } }, { name: 'cold', options: { ...adversarial, temperature: 0.004 } },
+  ])('give the loss and the gradient of the view that moves: $name', ({ options }) => {
+    const views = options.views!;
+    const moving = options.form === 'advcl' ? 0 : options.form === 'rocl' ? (views === 3 ? 2 : 0) : (options.adversarialView ?? 0);
+    const x = normal([views * batch, 37]);
+    const [moved, fixed] = split(x, views, moving, 37);
+    for (const set of sets)
+      for (const [dtype, limit] of [['float64', 1e-13], ['float32', 1e-5]] as const) {
+        setInstructionSet(set);
+        const whole = evaluate(x, [views * batch, 37], options, dtype);
+        scope(() => {
+          using step = new FixedViews(tensor(fixed, { shape: [(views - 1) * batch, 37], dtype }), options);
+          for (const count of [1, 2]) {  // a second step is like the first
+            setThreads(count);
+            const part = evaluate(moved, [batch, 37], (rows) => step.loss(rows), dtype);
+            expect(relative(part.loss, whole.loss)).toBeLessThan(limit / 10);
+            expect(distance(part.gradient, split(whole.gradient, views, moving, 37)[0])).toBeLessThan(limit);
+          }
+        });
+      }
+    setInstructionSet('');
+  });
+  it('refuse what they cannot do', () => {
+    const attempt = (clean: number[], options: object, moved: number[] = [4, 3]) => () => scope(() => new FixedViews(randn(clean), options as AInfoNCEOptions).loss(randn(moved)));
+    expect(attempt([8, 3], { views: 4 })).toThrow(/^clean: .*options\.views - 1/);
+    expect(attempt([8, 3], { views: 3 }, [5, 3])).toThrow(/^adversaries: /);
+    expect(attempt([8, 3], { views: 3 }, [4, 2])).toThrow(/^adversaries: /);
+    expect(attempt([8, 3], { views: 3, form: 'rocl', hardNegative: {} })).toThrow(/^options\.hardNegative: /);
+    expect(attempt([8, 3], { views: 3, labels: [1, 1, 2, 2] })).toThrow(/^options\.labels: /);
+    expect(() => scope(() => new FixedViews(tensor([1, NaN], { shape: [2, 1] })))).toThrow(/^clean: .*row 1/);
+    expect(() => scope(() => new FixedViews(randn([2, 2])).loss(tensor([1, 2, NaN, 3], { shape: [2, 2] })))).toThrow(/^adversaries: .*row 1/);
   });
 });
 
