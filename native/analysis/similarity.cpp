@@ -41,8 +41,8 @@ at::Tensor embed(nn::Model& model, const at::Tensor& images, int64_t batch_size)
     check_cancelled();
     const at::Tensor batch = images.slice(0, start, start + batch_size);
     embeddings.push_back(nn::embedding(model, batch));
-    require_range(embeddings.back().dim() == 2 && embeddings.back().size(0) == batch.size(0), "model's output", "[" + std::to_string(batch.size(0)) + ", D]",
-                  shape_text(embeddings.back().sizes()));
+    const auto sizes = embeddings.back().sizes();
+    require_range(sizes.size() == 2 && sizes[0] == batch.size(0), "model's output", "[N, D] for N = " + std::to_string(batch.size(0)), shape_text(sizes));
   }
   const at::Tensor result = at::cat(embeddings);
   ops::require_finite_rows(result, "embeddings");

@@ -25,8 +25,8 @@ void check_batch(const nn::Network& network, const AdvclBatch& batch, bool label
   const auto heads = static_cast<int64_t>(network.heads.size());
   require_range(heads > 0, "network", "heads for the pseudo-labels", "none");
   require_range(labels.defined() && labels.scalar_type() == at::kLong && labels.dim() == 2 && labels.size(0) == heads && labels.size(1) == org.size(0), "labels",
-                "int64 [" + std::to_string(heads) + ", " + std::to_string(org.size(0)) + "]",
-                labels.defined() ? dtype_name(labels.scalar_type()) + (" " + shape_text(labels.sizes())) : "none");
+                "int64 " + shape_text({heads, org.size(0)}),
+                labels.defined() ? dtype_name(labels.scalar_type()) + " " + shape_text(labels.sizes()) : "none");
   for (int64_t head = 0; head < heads; ++head) {
     const auto [low, high] = at::aminmax(labels[head]);
     const int64_t classes = network.heads[head]->weight.size(0);
