@@ -52,6 +52,20 @@ describe('the linf step', () => {
 });
 
 describe('the l2 step', () => {
+  it.each(['float32', 'float64'] as const)('takes steps and radii whose squares no number holds (%s)', (dtype) => scope(() => {
+    manualSeed(7);
+    const x = rand([3, 3, 8, 8], { dtype }), grad = randn([3, 3, 8, 8], { dtype });
+    const step = (epsilon: number, stepSize: number) => a_infonce.pgd_step_l2_(x.clone(), grad, x, epsilon, stepSize);
+    const corners = aten.to(aten.gt(grad, 0), { dtype });
+    for (const huge of [1e19, 1e39, 1e160, 1e308]) {
+      expect(equal(step(huge, huge), corners)).toBe(true);
+      expect(equal(step(0, huge), x)).toBe(true);
+      expect(aten.allclose(step(0.01, huge), step(0.01, 1e6), { rtol: 0, atol: 1e-7 })).toBe(true);
+      expect(aten.allclose(step(0.01, -huge), step(0.01, -1e6), { rtol: 0, atol: 1e-7 })).toBe(true);
+      const started = a_infonce.pgd_start_l2(x, numbers(3), huge, 1);
+      expect(aten.all(aten.ge(started, 0)).item() && aten.all(aten.le(started, 1)).item()).toBeTruthy();
+    }
+  }));
   it('is the eager sequence to rounding, and keeps a sample with a zero gradient', () => scope(() => {
     manualSeed(2);
     for (const order of orders) for (const size of [1, 5, 32]) {

@@ -120,9 +120,9 @@ describe('presets', () => {
       optimizer: sgd(1e-4), schedule: { kind: 'cosine', rate: 0.5, final: 1e-3, warmupEpochs: 10, warmupFrom: 0.01 },
       views: strong(0.2), objective: { form: 'paper', temperature: 0.1, scale: 0.1 / 0.07 }, finetuning: finetuning(0.1),
     }],
-    // facebookresearch/moco: colab/moco_cifar10_demo.ipynb, the Namespace that it prints.
+    // facebookresearch/moco: colab/moco_cifar10_demo.ipynb, the Namespace that it prints; convolutions as torchvision's ResNet draws them, on which it builds.
     ['moco-cifar10', {
-      method: 'moco', epochs: 200, batchSize: 512, groups: 8, queue: { size: 4096, momentum: 0.99 }, encoder: encoder('framework', 'normal'), projector: { hidden: [], output: 128, batchNorm: false },
+      method: 'moco', epochs: 200, batchSize: 512, groups: 8, queue: { size: 4096, momentum: 0.99 }, encoder: encoder('kaiming', 'normal'), projector: { hidden: [], output: 128, batchNorm: false },
       optimizer: sgd(5e-4), schedule: { kind: 'cosine', rate: 0.06, final: 0, warmupEpochs: 0, warmupFrom: 0 },
       views: strong(0.08), objective: { form: 'paper', temperature: 0.1 }, finetuning: finetuning(0.1),
     }],

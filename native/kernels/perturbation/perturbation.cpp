@@ -53,7 +53,7 @@ void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_
     for (int64_t k = i; k < n && k < i + 4; ++k) squared += normals[k - i] * normals[k - i];
   }
   const double share = random::to_uniform(random::block(seed, sample, radius_block(restart)).word[0]);
-  const double scale = squared > 0 ? share * epsilon * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
+  const double scale = squared > 0 ? share * clamp(epsilon, 0.0, LONGEST) * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
   for (int64_t i = 0; i < n; i += 4) {
     direction(i / 4, normals);
     for (int64_t k = i; k < n && k < i + 4; ++k) {

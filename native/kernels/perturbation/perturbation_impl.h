@@ -108,12 +108,15 @@ static inline double unit_of(const double* grad, int64_t n) {
   return value < 0x1p-500 ? 0x1p600 : value > 0x1p500 ? 0x1p-600 : 1;
 }
 
+/// Lengths beyond this act on pixels as this one does, and their squares would leave the range of the type.
+constexpr double LONGEST = 0x1p60;
+
 template <typename Scalar, StepOrder order>
 static inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size) {
   const double unit = unit_of(grad, n);
   const double squared = sum_in_lanes(n, [=](int64_t i) { const double g = grad[i] * unit; return g * g; });
   if (!(squared <= std::numeric_limits<double>::max())) return false;  // a gradient is infinite or NaN
-  const double rate = squared > 0 ? step_size / __builtin_sqrt(squared) : 0;
+  const double rate = squared > 0 ? clamp(step_size, -LONGEST, LONGEST) / __builtin_sqrt(squared) : 0;
   // The perturbation takes the place of x_adv on the way.
   for (int64_t i = 0; i < n; ++i) {
     double value = x_adv[i] + (grad[i] * unit) * rate;

@@ -134,7 +134,7 @@ export const supconPreset: SupconConfig = {
 /** The demonstration on CIFAR-10 of facebookresearch/moco (colab/moco_cifar10_demo.ipynb), asymmetric, 200 epochs, 8 groups. */
 export const mocoPreset: MocoConfig = {
   ...common(), preset: 'moco-cifar10', method: 'moco', epochs: 200, batchSize: 512, groups: 8, queue: { size: 4096, momentum: 0.99 },
-  encoder: encoder('framework', 'normal'), projector: { hidden: [], output: 128, batchNorm: false },
+  encoder: encoder('kaiming', 'normal'), projector: { hidden: [], output: 128, batchNorm: false },
   optimizer: sgd(5e-4), schedule: { kind: 'cosine', rate: 0.06, final: 0, warmupEpochs: 0, warmupFrom: 0 },
   views: views(0.08), objective: { form: 'paper', temperature: 0.1 },
 };
