@@ -20,7 +20,9 @@ export { proceduralDataset, PROCEDURAL_CLASSES, type ProceduralOptions } from '.
 export {
   augment, augmentSync, augmentChoices, highFrequency, PIPELINES, type AugmentOptions, type Pipeline, type PipelineName, type Range,
 } from './data/augment.js';
-export { predict, type AttackModel, type BallOptions, type PredictOptions, type StepProgress } from './attack/attack.js';
+export type { BallOptions } from './attack/attack.js';
+export { predict, type AttackModel, type PredictOptions } from './model/predict.js';
+export type { StepProgress } from './runtime/job.js';
 export { autoAttack, type AutoAttackOptions, type AutoAttackProgress, type AutoAttackReport, type AutoAttackStage, type AutoAttackStep } from './attack/autoAttack.js';
 export { attack, type AttackSettings, type NamedAttackOptions, type SingleAttack } from './attack/named.js';
 export { apgd, type ApgdOptions, type ResolvedApgdOptions } from './attack/apgd.js';

@@ -1,11 +1,11 @@
 /** What an encoder makes of images, other views of them and their adversaries: the quantities that the paper argues with. */
 import { z } from 'zod';
-import { checkFunction, predict, type AttackModel } from '../attack/attack.js';
 import { resolvePgdOptions, runPgd, type ResolvedPgdOptions } from '../attack/pgd.js';
 import { augment, type Pipeline, type PipelineName } from '../data/augment.js';
 import { Split } from '../data/dataset.js';
 import { Encoder } from '../model/encoder.js';
 import { Model } from '../model/model.js';
+import { predict, type AttackModel } from '../model/predict.js';
 import type { TensorHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
@@ -142,7 +142,7 @@ export async function analyze(encoder: Model, data: Split, options?: AnalyzeOpti
   const temperature = check.finite('options.temperature', given.temperature ?? 0.5, { above: 0 });
   const seed = check.integer('options.seed', given.seed ?? 0, { min: 0 });
   const attack = resolvePgdOptions({ norm, epsilon, stepSize, steps, batchSize: given.batchSize, seed: deriveSeed(seed, 'attack') });
-  checkFunction('options.onProgress', onProgress);
+  check.function('options.onProgress', onProgress);
   const projects = encoder instanceof Encoder && encoder.config.projector !== undefined;
   const space = check.oneOf('options.space', given.space ?? (projects ? 'projection' : 'features'), ['projection', 'features']);
   if (space === 'projection' && !projects) throw new ArgumentRangeError('options.space', "'features': the encoder has no projector", "'projection'");

@@ -1,8 +1,9 @@
 /** Auto-PGD. */
+import type { AttackModel } from '../model/predict.js';
 import { check } from '../runtime/errors.js';
-import type { JobOptions } from '../runtime/job.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
+import { type BallOptions, type Watch, resolveBall, runLabelled } from './attack.js';
 
 export interface ApgdOptions extends BallOptions, JobOptions {
   /**
@@ -33,7 +34,7 @@ const KNOWN = ['norm', 'epsilon', 'loss', 'steps', 'restarts', 'targets', 'rho',
 /** @internal */
 export function resolveApgdOptions(options: ApgdOptions | undefined): ResolvedApgdOptions {
   const given = check.options('options', options, KNOWN);
-  checkFunction('options.onProgress', given.onProgress);
+  check.function('options.onProgress', given.onProgress);
   return {
     ...resolveBall(given),
     loss: check.oneOf('options.loss', given.loss ?? 'ce', ['ce', 'dlr', 'dlr-targeted']),

@@ -3,15 +3,17 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { Model } from '../model/model.js';
+import { type AttackModel, predict } from '../model/predict.js';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import { ArgumentRangeError, FileError, check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { version } from '../runtime/version.js';
+import { checkImages, checkLabels } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, checkFunction, checkImages, checkLabels, predict, resolveBall } from './attack.js';
+import { type BallOptions, resolveBall } from './attack.js';
 import { doubts } from './doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf } from './samples.js';
@@ -142,7 +144,7 @@ export async function runAutoAttack(
 ): Promise<AutoAttackReport> {
   const { signal, onProgress, ...given } = check.options('options', options, KNOWN);
   checkData(data);
-  checkFunction('options.onProgress', onProgress);
+  check.function('options.onProgress', onProgress);
   const { norm, epsilon } = resolveBall(given);
   const settings = {
     version: check.oneOf('options.version', given.version ?? 'standard', ['standard']), norm, epsilon,

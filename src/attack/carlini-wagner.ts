@@ -1,8 +1,9 @@
 /** The L2 attack of Carlini & Wagner. */
+import type { AttackModel } from '../model/predict.js';
 import { check } from '../runtime/errors.js';
-import type { JobOptions } from '../runtime/job.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type StepProgress, type Watch, checkFunction, runLabelled } from './attack.js';
+import { type Watch, runLabelled } from './attack.js';
 
 export interface CarliniWagnerOptions extends JobOptions {
   /** Euclidean distance from the image beyond which an adversary does not count, in units of pixels in [0, 1]. Default null: every adversary counts. */
@@ -36,7 +37,7 @@ const KNOWN = [
 /** @internal */
 export function resolveCarliniWagnerOptions(options: CarliniWagnerOptions | undefined): ResolvedCarliniWagnerOptions {
   const given = check.options('options', options, KNOWN);
-  checkFunction('options.onProgress', given.onProgress);
+  check.function('options.onProgress', given.onProgress);
   return {
     epsilon: given.epsilon === undefined || given.epsilon === null ? null : check.finite('options.epsilon', given.epsilon, { min: 0 }),
     steps: check.integer('options.steps', given.steps ?? 1000, { min: 1, max: 1e6 }),

@@ -1,8 +1,8 @@
 /** What makes the results of attacks doubtful, seen before any of them. */
+import { type AttackModel, predict } from '../model/predict.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, predict } from './attack.js';
 import { hasGradient } from './pgd.js';
 import { type EvaluationData, agreeing, readSamples, rowsOf } from './samples.js';
 

@@ -1,8 +1,9 @@
 /** The targeted Fast Adaptive Boundary attack. */
+import type { AttackModel } from '../model/predict.js';
 import { check } from '../runtime/errors.js';
-import type { JobOptions } from '../runtime/job.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
+import { type BallOptions, type Watch, resolveBall, runLabelled } from './attack.js';
 
 export interface FabOptions extends BallOptions, JobOptions {
   /** Against each target. Default 100. */
@@ -34,7 +35,7 @@ const KNOWN = [
 /** @internal */
 export function resolveFabOptions(options: FabOptions | undefined): ResolvedFabOptions {
   const given = check.options('options', options, KNOWN);
-  checkFunction('options.onProgress', given.onProgress);
+  check.function('options.onProgress', given.onProgress);
   return {
     ...resolveBall(given),
     steps: check.integer('options.steps', given.steps ?? 100, { min: 1, max: 1e6 }),

@@ -1,8 +1,9 @@
 /** The two attacks that are projected gradient descent with other values: one long step, and steps with momentum. */
+import type { AttackModel } from '../model/predict.js';
 import { check } from '../runtime/errors.js';
-import type { JobOptions } from '../runtime/job.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import type { AttackModel, BallOptions, StepProgress } from './attack.js';
+import type { BallOptions } from './attack.js';
 import { type ResolvedPgdOptions, resolvePgdOptions, runPgd } from './pgd.js';
 
 export interface FgsmOptions extends BallOptions, JobOptions {

@@ -1,8 +1,9 @@
 /** The attacks that evaluations and the command line know by name. */
+import type { AttackModel } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type ResolvedApgdOptions, resolveApgdOptions } from './apgd.js';
-import { type AttackModel, type BallOptions, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
+import { type BallOptions, type Watch, resolveBall, runLabelled } from './attack.js';
 import { type ResolvedCarliniWagnerOptions, resolveCarliniWagnerOptions } from './carlini-wagner.js';
 import { type ResolvedFabOptions, resolveFabOptions } from './fab.js';
 import { resolveFgsmOptions, resolveMimOptions } from './fgsm.js';
@@ -55,7 +56,7 @@ export async function attack(
   model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: NamedAttackOptions & Watch,
 ): Promise<{ adversarial: Tensor; settings: AttackSettings }> {
   const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'seed', 'batchSize', 'signal', 'onProgress']);
-  checkFunction('options.onProgress', onProgress);
+  check.function('options.onProgress', onProgress);
   const { settings, run } = namedAttack(name, given, 'name');
   checkOptions([name], given);
   return { adversarial: await run(model, images, labels, undefined, { signal, onProgress }), settings };

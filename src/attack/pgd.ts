@@ -1,10 +1,12 @@
 /** Projected gradient descent on the images of a batch. */
+import type { AttackModel } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
-import type { JobOptions } from '../runtime/job.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
+import { checkImages, checkLabels } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type StepProgress, checkFunction, checkImages, checkLabels, resolveBall, runAttack } from './attack.js';
+import { resolveBall, runAttack } from './attack.js';
 
 export interface PgdOptions extends JobOptions {
   /** The ball: largest change of a pixel (`'linf'`, default) or Euclidean length of the change of an image (`'l2'`). */
@@ -63,7 +65,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdO
   const steps = check.integer('options.steps', given.steps ?? 20, { min: 0, max: 1e6 });
   if (stepSize === 0 && steps > 0 && epsilon > 0) // it would report the accuracy at the start as robust
     throw new ArgumentRangeError('options.stepSize', 'a number above 0 (a step of 0 attacks nothing)', '0');
-  checkFunction('options.onProgress', given.onProgress);
+  check.function('options.onProgress', given.onProgress);
   return {
     norm, epsilon, stepSize, steps,
     restarts: check.integer('options.restarts', given.restarts ?? 1, { min: 1, max: 1e6 }),

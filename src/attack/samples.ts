@@ -1,9 +1,9 @@
 /** Labelled images as attacks and evaluations read them. */
 import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { checkImages, checkLabels } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import { type Tensor, tensor } from '../tensor/tensor.js';
-import { checkImages, checkLabels } from './attack.js';
 
 /** The part of a data set that evaluation reads: samples that are the same whenever they are asked for. */
 export interface EvaluationData {

@@ -1,8 +1,9 @@
 /** Square Attack. */
+import type { AttackModel } from '../model/predict.js';
 import { check } from '../runtime/errors.js';
-import type { JobOptions } from '../runtime/job.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type AttackModel, type BallOptions, type StepProgress, type Watch, checkFunction, resolveBall, runLabelled } from './attack.js';
+import { type BallOptions, type Watch, resolveBall, runLabelled } from './attack.js';
 
 export interface SquareOptions extends BallOptions, JobOptions {
   /** Proposals for each sample, after the start. Default 5000. */
@@ -34,7 +35,7 @@ const KNOWN = [
 /** @internal */
 export function resolveSquareOptions(options: SquareOptions | undefined): ResolvedSquareOptions {
   const given = check.options('options', options, KNOWN);
-  checkFunction('options.onProgress', given.onProgress);
+  check.function('options.onProgress', given.onProgress);
   return {
     ...resolveBall(given),
     queries: check.integer('options.queries', given.queries ?? 5000, { min: 1, max: 1e7 }),

@@ -1,10 +1,10 @@
 /** Common corruptions of images, generated natively: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness" (ICLR 2019). */
 import { availableParallelism } from 'node:os';
-import { checkImages } from '../attack/attack.js';
 import type { TensorHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
+import { checkImages } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';

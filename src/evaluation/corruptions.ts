@@ -1,8 +1,8 @@
 /** Accuracy of a classifier on common corruptions. */
-import { type AttackModel, checkFunction } from '../attack/attack.js';
 import { CORRUPTIONS, SEVERITIES, checkCorruptible, corruptBytes, type CorruptionName, type Severity } from '../data/corrupt.js';
 import { EXTRA_CORRUPTIONS, openCorruptions, publishedFile, type CorruptedSet, type PublishedCorruption } from '../data/corruptions.js';
 import { Split, toFloat } from '../data/dataset.js';
+import type { AttackModel } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { fileSha256 } from '../runtime/files.js';
 import type { JobOptions } from '../runtime/job.js';
@@ -100,8 +100,8 @@ export async function evaluateCorruptions(model: AttackModel, data: Split, optio
   checkList('options.severities', severities, (at, severity) => check.integer(at, severity, { min: 1, max: SEVERITIES.length }));
   check.integer('options.seed', seed, { min: 0 });
   if (!Array.isArray(done)) throw new ArgumentTypeError('options.done', 'an array of scores', describe(done));
-  checkFunction('options.onScore', onScore);
-  checkFunction('options.onProgress', onProgress);
+  check.function('options.onScore', onScore);
+  check.function('options.onProgress', onProgress);
   const limit = Math.min(data.length, given.limit === undefined ? Infinity : check.integer('options.limit', given.limit, { min: 1 }));
   if (source === 'generated') checkCorruptible('data', data.pixels);
   const published = source === 'generated' ? undefined : await openPublished(source, data, types);

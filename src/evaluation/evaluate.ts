@@ -1,9 +1,9 @@
 /** Clean and robust accuracy over a data set. */
-import { type AttackModel, checkFunction, predict } from '../attack/attack.js';
 import { type AutoAttackReport, autoAttack } from '../attack/autoAttack.js';
 import { doubts } from '../attack/doubts.js';
 import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, namedAttack } from '../attack/named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf } from '../attack/samples.js';
+import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { ops } from '../tensor/ops.js';
@@ -80,9 +80,9 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
 ): Promise<{ [Name in Names[number]]: Score }> {
   const given = check.options('options', options, KNOWN);
   checkData(data);
-  checkFunction('options.onProgress', given.onProgress);
+  check.function('options.onProgress', given.onProgress);
   const limit = Math.min(data.length, given.limit === undefined ? Infinity : check.integer('options.limit', given.limit, { min: 1 }));
-  checkFunction('options.onScore', given.onScore);
+  check.function('options.onScore', given.onScore);
   const { attacks = ['clean', 'pgd20'], pgd, state, signal, onScore, onProgress } = given;
   check.options('options.pgd', pgd, ['epsilon', 'stepSize', 'randomStart']);
   const batchSize = check.integer('options.batchSize', given.batchSize ?? 256, { min: 1 });

@@ -46,7 +46,7 @@ export interface Result {
   total: number;
   /** The attack's or corruption's every value: plain JSON. */
   settings: Record<string, unknown>;
-  /** Why the number may be wrong, as AutoAttack found: see {@link autoAttack}. */
+  /** Why the number may be wrong, a sentence each, as its measurer found: see {@link Score}. */
   warnings?: string[] | undefined;
 }
 

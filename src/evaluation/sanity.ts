@@ -1,10 +1,12 @@
 /** Is a robust accuracy to be believed? Checks for what makes evaluations wrong. */
-import { type AttackModel, type BallOptions, checkFunction, checkImages, predict, resolveBall, runLabelled } from '../attack/attack.js';
+import { type BallOptions, resolveBall, runLabelled } from '../attack/attack.js';
 import { hasGradient, resolvePgdOptions, runPgd } from '../attack/pgd.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf } from '../attack/samples.js';
 import { resolveSquareOptions } from '../attack/square.js';
+import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, NonFiniteError, check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
+import { checkImages } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -95,8 +97,8 @@ const ORDER = [
  */
 export async function checkEvaluation(model: AttackModel, data: EvaluationData, options?: CheckEvaluationOptions): Promise<EvaluationDiagnosis> {
   const given = check.options('options', options, KNOWN);
-  checkFunction('options.onProgress', given.onProgress);
-  checkFunction('options.attack', given.attack);
+  check.function('options.onProgress', given.onProgress);
+  check.function('options.attack', given.attack);
   const ball = resolveBall(given);
   const settings = {
     ...ball,

@@ -34,7 +34,7 @@ export interface EncoderConfig {
   heads: readonly number[];
 }
 
-/** The BatchNorm branch that learned from adversaries, `'pgd'`, where there is one; else the first. */
+/** The BatchNorm branch that learned from adversaries, `'pgd'`, where there is one; else the first. @internal */
 export const robustBranch = ({ branches }: EncoderConfig): string => (branches.includes('pgd') ? 'pgd' : branches[0]!);
 
 /** Options of {@link Encoder.create}. */

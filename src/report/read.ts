@@ -72,11 +72,11 @@ export async function readRun(given: string, onWarning: (message: string) => voi
   };
 }
 
-/** Which of the folders so many levels down are runs, as a sentence; empty when none is. */
+/** Which of the folders so many levels down are runs, as a sentence; empty when none is. A hint: what cannot be read is passed over. */
 async function runsIn(folder: string, depth: number): Promise<string> {
   let folders = [folder];
   for (let level = 0; level < depth; level++)
-    folders = (await Promise.all(folders.map(async (each) => (await readdir(each, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => join(each, name))))).flat();
+    folders = (await Promise.all(folders.map(async (each) => (await readdir(each, { withFileTypes: true }).catch(() => [])).filter((entry) => entry.isDirectory()).map(({ name }) => join(each, name))))).flat();
   const runs = (await Promise.all(folders.map(async (each) => ((await stat(join(each, 'config.json')).catch(() => undefined)) ? [each] : [])))).flat().sort();
   return runs.length === 0 ? '' : ` Its runs: ${runs.slice(0, 5).join(', ')}${runs.length > 5 ? `, and ${runs.length - 5} more` : ''}`;
 }

@@ -116,6 +116,9 @@ export const check = {
       throw new (typeof value === 'string' ? ArgumentRangeError : ArgumentTypeError)(argument, `one of ${choices.map((c) => `'${c}'`).join(', ')}`, describe(value));
     return value;
   },
+  function(argument: string, value: unknown): void {
+    if (value !== undefined && typeof value !== 'function') throw new ArgumentTypeError(argument, 'a function', describe(value));
+  },
   signal(argument: string, value: unknown): AbortSignal | undefined {
     if (value !== undefined && !(value instanceof AbortSignal)) throw new ArgumentTypeError(argument, 'an AbortSignal', describe(value));
     return value;

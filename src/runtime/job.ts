@@ -7,6 +7,12 @@ export interface JobOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** Progress of a long call: `done` of `total` steps. */
+export interface StepProgress {
+  done: number;
+  total: number;
+}
+
 /** Ties a native job to an AbortSignal. `start` is called at once, unless the signal is aborted already. */
 export async function job<T>(start: () => NativeJob<T>, signal?: AbortSignal): Promise<T> {
   check.signal('options.signal', signal);

@@ -1,17 +1,15 @@
 /** Pseudo-labels: the classes that k-means finds among the features of an encoder, which AdvCL's second adversary is made against. */
-import { checkFunction } from '../attack/attack.js';
 import type { Dataset } from '../data/dataset.js';
 import { Encoder } from '../model/encoder.js';
 import { TorchScriptModel } from '../model/torchscript.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
-import { ops } from '../tensor/ops.js';
-import { keep, scope } from '../tensor/scope.js';
+import { keep } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { CLUSTERS } from './names.js';
+import { classSizes, type PseudoLabels } from './pseudo-labels.js';
 import { deriveSeed } from './seeds.js';
-import type { PseudoLabels } from './pseudo-labels.js';
 
 export interface ClusterOptions extends JobOptions {
   /** Numbers of clusters, each at least 1 and at most the number of images. Default those of AdvCL, `[2, 10, 50, 100, 500]`. */
@@ -98,7 +96,7 @@ export async function cluster(source: Encoder | TorchScriptModel | Tensor, data:
   check.finite('options.tolerance', tolerance, { min: 0 });
   check.integer('options.seed', seed, { min: 0 });
   if (encoder !== undefined) check.string('options.encoder', encoder);
-  checkFunction('options.onProgress', onProgress);
+  check.function('options.onProgress', onProgress);
   if (branch !== undefined) {
     if (source instanceof Encoder) check.oneOf('options.branch', branch, source.config.branches);
     else throw new ArgumentRangeError('options.branch', 'none: only an Encoder has branches', describe(branch));
@@ -123,7 +121,7 @@ export async function cluster(source: Encoder | TorchScriptModel | Tensor, data:
       }, onProgress && (({ restart, iteration, inertia }) => onProgress({ type: 'cluster', k, restart: restart!, restarts, iteration: iteration!, inertia: inertia! }))), signal);
       const own = keep(Tensor.wrap(found.labels));
       labels.set(k, own);
-      scores.set(k, { inertia: found.inertia, iterations: found.history.length, history: found.history, sizes: scope(() => Array.from(ops.aten.bincount(own, null, k).toTypedArray(), Number)), centers: keep(Tensor.wrap(found.centers)) });
+      scores.set(k, { inertia: found.inertia, iterations: found.history.length, history: found.history, sizes: classSizes(own, k), centers: keep(Tensor.wrap(found.centers)) });
     }
   } catch (error) {
     dispose();

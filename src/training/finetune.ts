@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { checkFunction } from '../attack/attack.js';
 import { augment } from '../data/augment.js';
 import type { Dataset, Split } from '../data/dataset.js';
 import { sha256 } from '../data/hash.js';
@@ -141,7 +140,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
   if (typeof preset === 'string') check.oneOf('preset', preset, Object.keys(presets) as PresetName[]);
   else if (typeof preset?.finetuning !== 'object') throw new ArgumentTypeError('preset', 'the name of a preset or the configuration of a run', describe(preset));
   check.integer('seed', seed, { min: 0 });
-  checkFunction('onEvent', onEvent);
+  check.function('onEvent', onEvent);
   if (labelFraction !== undefined) check.finite('labelFraction', labelFraction, { above: 0, max: 1 });
   if (validation !== undefined && !(check.finite('validation', validation, { above: 0 }) < 1)) check.integer('validation', validation);
   if (out !== undefined) check.string('out', out);
@@ -162,7 +161,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
     encoder, data, signal, out, resume, overwrite, every, keepCheckpoints, tell: onEvent ?? (() => {}),
     config: {
       mode, preset: source.preset, seed, branch, labelFraction, validation, config,
-      data: { name, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) },
+      data: { name, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) },
       encoder: scope(() => sha256(...encoder.state().values())),
     },
   });

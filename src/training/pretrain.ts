@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { augment } from '../data/augment.js';
 import type { Dataset } from '../data/dataset.js';
-import { sha256 } from '../data/hash.js';
 import { openDataset } from '../data/open.js';
 import { Encoder } from '../model/encoder.js';
 import { writeSafetensors } from '../model/safetensors.js';
@@ -317,7 +316,7 @@ class Run {
       if (value !== null && value !== procedural?.[key as keyof typeof procedural])
         throw new ArgumentRangeError(`data.procedural.${key}`, procedural ? `${procedural[key as keyof typeof procedural]}, as the open data set has` : `none: the data are ${this.data.name}`, String(value));
     this.method = methods[asked.method];
-    const config: SharedConfig = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: sha256(train.pixels) } };
+    const config: SharedConfig = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) } };
     this.config = (await this.method.resolve?.(config, recorded) ?? config) as PretrainConfig;
     // Where a file lies is no part of what a run is: its SHA-256 is.
     if (recorded) requireRecorded(folder.path, recorded, this.config);

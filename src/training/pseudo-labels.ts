@@ -4,7 +4,8 @@ import { extname } from 'node:path';
 import { readNpy } from '../data/npy.js';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import { check, FileError } from '../runtime/errors.js';
-import { keep } from '../tensor/scope.js';
+import { ops } from '../tensor/ops.js';
+import { keep, scope } from '../tensor/scope.js';
 import { type Tensor, tensor } from '../tensor/tensor.js';
 
 /** One class for every training image, by the number of classes. */
@@ -33,6 +34,9 @@ export interface ReadPseudoLabelsOptions {
   /** The number of classes, for a file with one list of labels that does not say it. Default: the largest label plus 1. */
   k?: number | undefined;
 }
+
+/** How many of the labels are each of `k` classes. @internal */
+export const classSizes = (labels: Tensor, k: number): number[] => scope(() => Array.from(ops.aten.bincount(labels, null, k).toTypedArray(), Number));
 
 const SOURCE = 'a_infonce.pseudo_labels';
 

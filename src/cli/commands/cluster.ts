@@ -78,7 +78,7 @@ export const cluster = define<Options>({
       });
       bars.cluster?.stop();
       await writePseudoLabels(out, found);
-      const scores = [...found.scores].map(([k, { inertia, iterations, sizes }]) => ({ k, inertia, iterations, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
+      const scores = [...found.scores].map(([k, { inertia, iterations, sizes }]) => ({ k, inertia, iterations, ...extremes(sizes) }));
       output.result({ out, data: data.name, images: found.images, clusters: scores }, [
         ...table([['clusters', 'inertia', 'passes', 'smallest', 'largest'],
           ...scores.map((each) => [String(each.k), each.inertia.toPrecision(6), String(each.iterations), String(each.smallest), String(each.largest)])]),
@@ -92,15 +92,18 @@ export const cluster = define<Options>({
   },
 });
 
+const extremes = (sizes: number[]) => ({ smallest: Math.min(...sizes), largest: Math.max(...sizes) });
+
 async function checkLabels(context: Context, options: Options, path: string, encoder: string | undefined): Promise<void> {
   if (encoder !== undefined) throw new UsageError('--check looks at a file of labels: it takes no encoder');
   if (options.k !== undefined && options.k.length !== 1) throw new UsageError('--k with --check is the number of classes of the one list in the file');
-  const { ops, readPseudoLabels, scope, writePseudoLabels } = await import('../../index.js');
+  const { readPseudoLabels, writePseudoLabels } = await import('../../index.js');
+  const { classSizes } = await import('../../training/pseudo-labels.js');
   if (options.out !== undefined) await checkPlace(options.out, [path], DEFAULT_OUT);
   using data = await openPart(context, options);
   const sha256 = data.train.sha256({ labels: false });
   using found: PseudoLabels = await readPseudoLabels(path, { images: data.train.length, sha256, k: options.k?.[0] });
-  const rows = [...found.labels].map(([k, labels]) => ({ k, sizes: scope(() => Array.from(ops.aten.bincount(labels, null, k).toTypedArray(), Number)) })).map(({ k, sizes }) => ({ k, smallest: Math.min(...sizes), largest: Math.max(...sizes) }));
+  const rows = [...found.labels].map(([k, labels]) => ({ k, ...extremes(classSizes(labels, k)) }));
   if (options.out !== undefined) await writePseudoLabels(options.out, { ...found, source: { ...found.source, data: data.name, sha256 } });
   context.output.result({ file: path, out: options.out, data: data.name, images: found.images, clusters: rows }, [
     ...table([['classes', 'smallest', 'largest'], ...rows.map(({ k, smallest, largest }) => [String(k), String(smallest), String(largest)])]),

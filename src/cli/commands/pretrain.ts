@@ -7,8 +7,9 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
-import { checkPreset, countOption, setting } from '../options.js';
+import { countOption, setting } from '../options.js';
 import { counted, duration, table } from '../output.js';
+import { checkPreset } from '../presets.js';
 import { Progress } from '../progress.js';
 import { typed } from '../run-folder.js';
 
