@@ -36,6 +36,7 @@ void check_options(int64_t rows, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
   require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
   require(rows % views == 0, "features", "rows that divide by options.views", std::to_string(rows) + " rows and " + std::to_string(views) + " views");
+  require(!options.bf16 || !options.labels, "options.precision", "'full' with labels", "'bf16'");
   objective::check_weights(options);
   if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
   require(std::isfinite(options.weight) && options.weight >= 0, "options.inferiorPositive.weight", "a finite number of at least 0", number(options.weight));
@@ -126,8 +127,10 @@ Tensor adversarial_loss(const Tensor& adversaries, const Tensor& clean, const Te
 
 namespace {
 Options options_of(int64_t views, const std::string& form, double temperature, std::optional<int64_t> adversarial_view, std::optional<double> alpha, double weight, double positive_weight,
-                   std::optional<double> beta, double tau_plus, std::optional<bool> normalize) {
+                   std::optional<double> beta, double tau_plus, std::optional<bool> normalize, const std::string& precision) {
   Options options{views, adversarial_view, temperature, alpha, weight, positive_weight, {}, {}, normalize, Form::Paper};
+  require(precision == "full" || precision == "bf16", "options.precision", "'full' or 'bf16'", "'" + precision + "'");
+  options.bf16 = precision == "bf16";
   if (beta) options.hard_negative = {*beta, tau_plus};
   require(form == "paper" || form == "advcl" || form == "rocl", "options.form", "'paper', 'advcl' or 'rocl'", "'" + form + "'");
   options.form = form == "paper" ? Form::Paper : form == "advcl" ? Form::AdvCL : Form::RoCL;
@@ -138,24 +141,25 @@ Options options_of(int64_t views, const std::string& form, double temperature, s
 TORCH_LIBRARY_FRAGMENT(a_infonce, m) {
   m.def(
       "loss(Tensor features, int views, *, str form='paper', float temperature=0.5, int? adversarial_view=None, float? alpha=None, float weight=1, "
-      "float positive_weight=1, float? beta=None, float tau_plus=0, Tensor? labels=None, bool? normalize=None) -> Tensor",
+      "float positive_weight=1, float? beta=None, float tau_plus=0, Tensor? labels=None, bool? normalize=None, str precision='full') -> Tensor",
       [](const Tensor& features, int64_t views, std::string form, double temperature, std::optional<int64_t> adversarial_view, std::optional<double> alpha, double weight,
-         double positive_weight, std::optional<double> beta, double tau_plus, const std::optional<Tensor>& labels, std::optional<bool> normalize) {
-        Options options = options_of(views, form, temperature, adversarial_view, alpha, weight, positive_weight, beta, tau_plus, normalize);
+         double positive_weight, std::optional<double> beta, double tau_plus, const std::optional<Tensor>& labels, std::optional<bool> normalize, std::string precision) {
+        Options options = options_of(views, form, temperature, adversarial_view, alpha, weight, positive_weight, beta, tau_plus, normalize, precision);
         options.labels = labels;
         return a_infonce(features, options);
       });
   m.def(
       "clean_sums(Tensor clean, int views, *, str form='paper', float temperature=0.5, float? beta=None, float tau_plus=0, bool? normalize=None) -> Tensor",
       [](const Tensor& clean, int64_t views, std::string form, double temperature, std::optional<double> beta, double tau_plus, std::optional<bool> normalize) {
-        return clean_sums(clean, options_of(views, form, temperature, {}, {}, 1, 1, beta, tau_plus, normalize));
+        return clean_sums(clean, options_of(views, form, temperature, {}, {}, 1, 1, beta, tau_plus, normalize, "full"));
       });
   m.def(
       "adversarial_loss(Tensor adversaries, Tensor clean, Tensor sums, int views, *, str form='paper', float temperature=0.5, int? adversarial_view=None, float? alpha=None, "
-      "float weight=1, float positive_weight=1, float? beta=None, float tau_plus=0, bool? normalize=None) -> Tensor",
+      "float weight=1, float positive_weight=1, float? beta=None, float tau_plus=0, bool? normalize=None, str precision='full') -> Tensor",
       [](const Tensor& adversaries, const Tensor& clean, const Tensor& sums, int64_t views, std::string form, double temperature, std::optional<int64_t> adversarial_view,
-         std::optional<double> alpha, double weight, double positive_weight, std::optional<double> beta, double tau_plus, std::optional<bool> normalize) {
-        return adversarial_loss(adversaries, clean, sums, options_of(views, form, temperature, adversarial_view, alpha, weight, positive_weight, beta, tau_plus, normalize));
+         std::optional<double> alpha, double weight, double positive_weight, std::optional<double> beta, double tau_plus, std::optional<bool> normalize,
+         std::string precision) {
+        return adversarial_loss(adversaries, clean, sums, options_of(views, form, temperature, adversarial_view, alpha, weight, positive_weight, beta, tau_plus, normalize, precision));
       });
 }
 

@@ -43,7 +43,7 @@ class Fused final : public Evaluation {
   std::vector<double> similarity, by_full, by_detached;  // [batch, views, views]
   std::vector<double> powers;
   double bound = 0, reference = 0;
-  bool bounded = true, attracted = false;
+  bool bounded = true, attracted = false, bf16 = false;
   std::vector<T> own[2], other[2], logs[2], sums_gradient;
   std::vector<T> relative, weight, ones;  // of the released hard negatives
 
@@ -61,7 +61,13 @@ class Fused final : public Evaluation {
     ops::for_blocks((batch + chunk_images - 1) / chunk_images, [&](int64_t chunk) { body(chunk, chunk * chunk_images, std::min(batch, (chunk + 1) * chunk_images)); });
   }
 
-  void normalize_and_pack(const std::vector<const T*>& features, const std::vector<Tensor>& tensors) {
+  void use_bf16(bool wanted) {
+    pairs.table = &kernels::similarity<T>(), bf16 = false;
+    if constexpr (sizeof(T) == 4)
+      if (const auto* table = wanted ? kernels::similarity_bf16() : nullptr) pairs.table = table, bf16 = true;
+  }
+
+  void normalize_and_pack(const std::vector<const T*>& features) {
     const bool normalize = options.normalize.value_or(options.form != Form::AdvCL);
     std::vector<double> squares(pairs.blocks);
     ops::for_blocks(pairs.blocks, [&](int64_t block) {
@@ -73,7 +79,7 @@ class Fused final : public Evaluation {
         while (!(at >= start[view] && at < start[view] + batch)) ++view;
         const int64_t image = at - start[view], index = view * batch + image;
         const T* x = features_of(features, view, image);
-        const double square = pairs.table.dot(x, x, d), size = length[index] = std::sqrt(square);
+        const double square = pairs.table->dot(x, x, d), size = length[index] = std::sqrt(square);
         // RoCL's own constant; elsewhere a row of zeros stays one.
         const double factor = inverse[index] = !normalize ? 1 : 1 / (options.form == Form::RoCL ? size + 1e-8 : std::max(size, 1e-12));
         for (int64_t k = 0; k < d; ++k) z[r * d + k] = static_cast<T>(x[k] * factor);
@@ -85,6 +91,8 @@ class Fused final : public Evaluation {
       pairs.pack(block, z);
     });
     bound = scale * (1 + 1e-6) * *std::max_element(squares.begin(), squares.end());  // rows were rounded
+  }
+  void check_rows(const std::vector<Tensor>& tensors) const {
     if (std::isfinite(bound)) return;
     for (const Tensor& tensor : tensors) ops::require_finite_rows(tensor, tensors.size() == 1 ? "features" : &tensor == &tensors[0] ? "adversaries" : "clean");
     throw Error(ErrorKind::NonFinite, "features: the square of a row overflows");
@@ -107,7 +115,7 @@ class Fused final : public Evaluation {
         for (int64_t v = 0; v < views; ++v)
           for (int64_t w = v; w < views; ++w)
             similarity[(b * views + v) * views + w] = similarity[(b * views + w) * views + v] =
-                scale * inverse[v * batch + b] * inverse[w * batch + b] * pairs.table.dot(features_of(features, v, b), features_of(features, w, b), d);
+                scale * inverse[v * batch + b] * inverse[w * batch + b] * pairs.table->dot(features_of(features, v, b), features_of(features, w, b), d);
     });
   }
 
@@ -116,7 +124,7 @@ class Fused final : public Evaluation {
   int gradient_ends(int64_t I, int64_t J) const { return (I < moving ? kernels::First : 0) | (J < moving ? kernels::Second : 0); }
 
   /// sums [moments, rows] of the pairs visited, on top of those of the clean rows; log sums where they leave the range (`bounded` false).
-  std::vector<double> moments(bool differentiable, const double* clean) {
+  std::vector<double> moments(const std::vector<const T*>& features, bool differentiable, const double* clean) {
     const int count = static_cast<int>(powers.size());
     std::vector<double> sums(count * pairs.rows);
     reference = ops::reference_of<T>(bound, powers);
@@ -131,6 +139,7 @@ class Fused final : public Evaluation {
     pairs.run(&Kernels::log_moments, task, [this](int64_t I, int64_t J) { return sum_ends(I, J); });
     bounded = ops::in_range<T>(sums.data(), count * pairs.rows, n);
     if (bounded) return sums;
+    if (bf16) use_bf16(false), normalize_and_pack(features);
     attracted = false;
     sums_gradient.clear();
     kernels::RunningLogMoments<T> running{kernels::Negatives, count, {}, sums.data()};
@@ -139,8 +148,8 @@ class Fused final : public Evaluation {
     return sums;
   }
 
-  void plain(bool differentiable, const double* clean) {
-    const auto sums = moments(differentiable, clean);
+  void plain(const std::vector<const T*>& features, bool differentiable, const double* clean) {
+    const auto sums = moments(features, differentiable, clean);
     const int64_t count = static_cast<int64_t>(powers.size()), cells = views * views;
     if (differentiable) {
       by_full.assign(batch * cells, 0), by_detached.assign(batch * cells, 0);
@@ -284,10 +293,12 @@ class Fused final : public Evaluation {
     for (int64_t v = 0; v < views; ++v)
       start[v] = !alone ? v * batch : v == mover ? 0 : moving * kernels::block_rows + (v - (v > mover)) * batch;
     const auto features = data_of(tensors);
-    normalize_and_pack(features, tensors);
+    use_bf16(options.bf16);
+    normalize_and_pack(features);
+    check_rows(tensors);
     check_lengths();
     similarities(features);
-    hard() ? hard_negatives(differentiable) : plain(differentiable, clean);
+    hard() ? hard_negatives(differentiable) : plain(features, differentiable, clean);
   }
   static std::vector<const T*> data_of(const std::vector<Tensor>& tensors) {
     std::vector<const T*> data;
@@ -314,7 +325,7 @@ class Fused final : public Evaluation {
             const bool cross = (v == adversarial) != (w == adversarial);
             const double end = cross ? 2 * (v == adversarial ? 1 - alpha : alpha) : 1;
             const int64_t there = (b * views + v) * views + w, back = (b * views + w) * views + v;
-            pairs.table.add(scale * inverse[w * batch + b] * (end * (by_full[there] + by_full[back]) + by_detached[there]), features_of(features, w, b), d, g.data());
+            pairs.table->add(scale * inverse[w * batch + b] * (end * (by_full[there] + by_full[back]) + by_detached[there]), features_of(features, w, b), d, g.data());
           }
           const int64_t index = v * batch + b;
           const double inv = inverse[index], size = length[index];

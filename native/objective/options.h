@@ -24,6 +24,7 @@ struct Options {
   std::optional<at::Tensor> labels;         // [batch] int32 or int64: supervised positives; Paper only
   std::optional<bool> normalize;            // default: Paper true, AdvCL false (rows come normalised), RoCL always
   Form form = Form::Paper;
+  bool bf16 = false;                        // products of bfloat16 numbers where the processor has them; float32 features without labels
 };
 
 }  // namespace a_infonce::objective

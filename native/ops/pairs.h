@@ -75,7 +75,7 @@ struct Buffer {
 /// may choose another meanwhile. Rows come in segments, each of which begins with a block of its own.
 template <typename T>
 struct Pairs {
-  const kernels::SimilarityKernels<T>& table = kernels::similarity<T>();
+  const kernels::SimilarityKernels<T>* table = &kernels::similarity<T>();
   int64_t d, padded_d, blocks = 0, rows;  // rows = blocks * block_rows
   std::vector<int32_t> codes, sizes;
   Buffer<T> panels, row_data;
@@ -92,29 +92,29 @@ struct Pairs {
   /// z: the contiguous rows of a block.
   void pack(int64_t block, const T* z) const {
     const int64_t first = block * kernels::block_rows;
-    table.pack(z, sizes[block], d, panels + first * d, row_data + first * padded_d);
+    table->pack(z, sizes[block], d, panels + first * d, row_data + first * padded_d);
   }
   kernels::Matrix<T> matrix() const { return {blocks, d, padded_d, panels, row_data, codes.data(), sizes.data(), scale}; }
 
   template <typename Task>
   using Kernel = void (*kernels::SimilarityKernels<T>::*)(const kernels::Matrix<T>&, const Task&, int64_t, int64_t, kernels::Ends, T*);
-  /// (table.*kernel)(matrix, task, I, J, ends, ...) on every pair of blocks; ends_of(I, J) names the ends, 0 for a pair to leave out.
+  /// (table->*kernel)(matrix, task, I, J, ends, ...) on every pair of blocks; ends_of(I, J) names the ends, 0 for a pair to leave out.
   template <typename Task, typename EndsOf>
   void run(Kernel<Task> kernel, const Task& task, const EndsOf& ends_of) const {
     const auto z = matrix();
     for_block_pairs(blocks, [&](int64_t I, int64_t J) {
-      if (const auto ends = static_cast<kernels::Ends>(ends_of(I, J))) (table.*kernel)(z, task, I, J, ends, workspace<T>());
+      if (const auto ends = static_cast<kernels::Ends>(ends_of(I, J))) (table->*kernel)(z, task, I, J, ends, workspace<T>());
     });
   }
   template <typename Task>
   void run(Kernel<Task> kernel, const Task& task) const {
     run(kernel, task, [](int64_t, int64_t) { return kernels::BothEnds; });
   }
-  /// (table.*kernel)(matrix, task, block, ...) on the first blocks.
+  /// (table->*kernel)(matrix, task, block, ...) on the first blocks.
   template <typename Task>
   void run_rows(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task, int64_t first_blocks) const {
     const auto z = matrix();
-    for_blocks(first_blocks, [&](int64_t block) { (table.*kernel)(z, task, block, workspace<T>()); });
+    for_blocks(first_blocks, [&](int64_t block) { (table->*kernel)(z, task, block, workspace<T>()); });
   }
 };
 

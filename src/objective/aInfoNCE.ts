@@ -40,9 +40,16 @@ export interface AInfoNCEOptions {
   normalize?: boolean;
   /** `'paper'` (default) follows the paper; `'advcl'` and `'rocl'` follow the two lineages of its released code, digit for digit. */
   form?: 'paper' | 'advcl' | 'rocl';
+  /**
+   * `'bf16'`: products of similarities and gradients over pairs of different images take bfloat16 factors (8 bits of mantissa); their sums, the exponentials and
+   * everything within an image stay as they are. For float32 features without labels, on processors with AVX512_BF16 (`runtimeInfo().instructionSet` says
+   * `'avx512_bf16'`); elsewhere, in float64 and at temperatures that leave the range of one exponential, it is `'full'`, the default.
+   */
+  precision?: 'full' | 'bf16';
 }
 
 const FORMS = ['paper', 'advcl', 'rocl'] as const;
+const PRECISIONS = ['full', 'bf16'] as const;
 
 /**
  * The asymmetric InfoNCE loss of "Adversarial Contrastive Learning via Asymmetric InfoNCE" (arXiv 2207.08374), forward and backward fused: no
@@ -137,16 +144,17 @@ export class FixedViews implements Disposable {
   }
 }
 
-const KEYS = ['views', 'adversarialView', 'temperature', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form'] as const;
+const KEYS = ['views', 'adversarialView', 'temperature', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form', 'precision'] as const;
 type Checked = ReturnType<typeof checked>;
 
 function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions)[]) {
-  const { views = 2, adversarialView, temperature = 0.5, inferiorPositive, hardNegative, labels, normalize, form = 'paper' } = check.options('options', options, keys);
+  const { views = 2, adversarialView, temperature = 0.5, inferiorPositive, hardNegative, labels, normalize, form = 'paper', precision = 'full' } = check.options('options', options, keys);
   check.integer('options.views', views, { min: labels === undefined ? 2 : 1 });
   if (adversarialView !== undefined) check.integer('options.adversarialView', adversarialView, { min: 0, max: views - 1 });
   check.finite('options.temperature', temperature, { above: 0 });
   if (normalize !== undefined) check.boolean('options.normalize', normalize);
   check.oneOf('options.form', form, FORMS);
+  check.oneOf('options.precision', precision, PRECISIONS);
   const { alpha = 0.2, weight = 1, positiveWeight = 1 } = check.options('options.inferiorPositive', inferiorPositive, ['alpha', 'weight', 'positiveWeight']);
   check.finite('options.inferiorPositive.alpha', alpha, { min: 0, max: 1 });
   check.finite('options.inferiorPositive.weight', weight, { min: 0 });
@@ -158,7 +166,7 @@ function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions
     views, labels,
     native: {
       form, temperature, adversarial_view: adversarialView ?? null, alpha: inferiorPositive === undefined ? null : alpha, weight, positive_weight: positiveWeight,
-      beta: hardNegative === undefined ? null : beta, tau_plus: tauPlus, normalize: normalize ?? null,
+      beta: hardNegative === undefined ? null : beta, tau_plus: tauPlus, normalize: normalize ?? null, precision,
     },
   };
 }

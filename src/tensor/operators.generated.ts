@@ -4597,7 +4597,7 @@ export interface AtenOperators extends ByOverload {
 
 /** The operators of this package: the kernels under the objective, the attacks and the augmentations. */
 export interface AInfonceOperators extends ByOverload {
-  adversarial_loss(adversaries: Tensor, clean: Tensor, sums: Tensor, views: Int, keywords?: { form?: string; temperature?: number; adversarial_view?: Int | null; alpha?: number | null; weight?: number; positive_weight?: number; beta?: number | null; tau_plus?: number; normalize?: boolean | null }): Tensor;
+  adversarial_loss(adversaries: Tensor, clean: Tensor, sums: Tensor, views: Int, keywords?: { form?: string; temperature?: number; adversarial_view?: Int | null; alpha?: number | null; weight?: number; positive_weight?: number; beta?: number | null; tau_plus?: number; normalize?: boolean | null; precision?: string }): Tensor;
   augment(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
   augment_apply(pixels: Tensor, indices: Tensor, choices: Tensor, keywords: { size: Int; color_first: boolean }): Tensor;
   augment_choices(pixels: Tensor, indices: Tensor, keywords: { seed: Int; epoch: Int; view: Int; size: Int; scale: readonly number[]; ratio: readonly number[]; padding: Int; flip: number; jitter: readonly number[]; jitter_probability: number; gray: number; color_first: boolean }): Tensor;
@@ -4611,7 +4611,7 @@ export interface AInfonceOperators extends ByOverload {
   log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
   log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, keywords?: { adversarial_factor?: number }): [Tensor, Tensor];
   log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, keywords?: { clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
-  loss(features: Tensor, views: Int, keywords?: { form?: string; temperature?: number; adversarial_view?: Int | null; alpha?: number | null; weight?: number; positive_weight?: number; beta?: number | null; tau_plus?: number; labels?: Tensor | null; normalize?: boolean | null }): Tensor;
+  loss(features: Tensor, views: Int, keywords?: { form?: string; temperature?: number; adversarial_view?: Int | null; alpha?: number | null; weight?: number; positive_weight?: number; beta?: number | null; tau_plus?: number; labels?: Tensor | null; normalize?: boolean | null; precision?: string }): Tensor;
   pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, clamp: boolean): Tensor;
   pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, restart: Int, keywords?: { clamp?: boolean }): Tensor;
   pgd_start_l2(x: Tensor, samples: Tensor, epsilon: number, seed: Int, keywords?: { restart?: Int; clamp?: boolean }): Tensor;

@@ -2,7 +2,7 @@ import {
   aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
   type AInfoNCEOptions, type InstructionSet,
 } from 'a-infonce';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { distance, evaluate, goldenCases, normal, relative, unitRows } from './fixtures.js';
 import { densePaper } from './reference.js';
 
@@ -53,7 +53,7 @@ it('labels may be numbers, bigints or a Tensor', () => {
 });
 
 describe('form paper against the dense formula', () => {
-  const shapes = [[2, 1], [3, 2], [5, 3], [7, 127], [13, 129], [3, 300], [67, 20]] as const;
+  const shapes = [[2, 1], [3, 2], [5, 3], [7, 127], [13, 129], [3, 300], [67, 20], [130, 9], [200, 65]] as const; // the last ones have 3 and 4 blocks of rows
   it.each(shapes)('batch %i, dim %i: any size', (batch, dim) => {
     const x = normal([3 * batch, dim]);
     for (const { options } of named.slice(0, 4)) {
@@ -236,6 +236,18 @@ describe('one result', () => {
         expect(distance(narrow.gradient, wide.gradient), `${temperature} ${JSON.stringify(options)}`).toBeLessThan(temperature < 0.01 ? 5e-3 : 1e-3);
       }
   });
+  it.each(sets)('float32 follows float64 from 0.01 to 10, in 2 to 4096 dimensions: %s', (set) => {
+    setInstructionSet(set);
+    for (const [batch, dim] of [[1, 2], [2, 3], [90, 2], [40, 129], [5, 4096]] as const)
+      for (const temperature of [0.01, 0.018, 0.03, 0.1, 1, 10])
+        for (const options of [{}, { form: 'advcl', normalize: true }, { form: 'rocl' }] as AInfoNCEOptions[]) {
+          const [x, size, at] = [normal([2 * batch, dim]), [2 * batch, dim], { ...options, temperature }];
+          const [wide, narrow] = [evaluate(x, size, at), evaluate(x, size, at, 'float32')];
+          expect(Math.abs(narrow.loss - wide.loss), `${batch} ${dim} ${JSON.stringify(at)}`).toBeLessThan(1e-5 * Math.max(1, wide.loss));
+          if (batch > 1) expect(distance(narrow.gradient, wide.gradient), `${batch} ${dim} ${JSON.stringify(at)}`).toBeLessThan(temperature < 0.1 ? 1e-4 : 1e-5); // one image has no negatives
+        }
+    setInstructionSet('');
+  });
   it('leaves no tensors behind', () => {
     using features = randn([60, 8], { requiresGrad: true });
     const before = memory().tensors;
@@ -294,6 +306,44 @@ describe('fixed views', () => {
   });
 });
 
+describe('products in bf16', () => {
+  const narrow = { precision: 'bf16' } as const;
+  afterEach(() => setInstructionSet(''));
+  describe.runIf(sets.includes('avx512_bf16'))('where the processor has them', () => {
+    it.each(goldenCases())('stay close to $name', ({ options, shape, features, loss, gradient }) => {
+      const result = evaluate(features, shape, { ...options, ...narrow }, 'float32');
+      expect(relative(result.loss, loss)).toBeLessThan(2e-3);
+      expect(distance(result.gradient, gradient)).toBeLessThan(3.5e-3);
+    });
+    it.each(named)('$name: any size, the same bits at any thread count, and not those of full precision', ({ options }) => {
+      for (const [batch, dim] of [[83, 37], [3, 1], [130, 128]] as const) {
+        const shape = [options.views! * batch, dim];
+        const x = normal(shape);
+        const full = evaluate(x, shape, options, 'float32');
+        const one = evaluate(x, shape, { ...options, ...narrow }, 'float32');
+        setThreads(2);
+        expect(evaluate(x, shape, { ...options, ...narrow }, 'float32')).toEqual(one);
+        setThreads(1);
+        if (dim === 1) continue; // in one dimension a unit row cannot move
+        expect(distance(one.gradient, full.gradient)).toBeLessThan(4e-3);
+        expect(distance(one.gradient, full.gradient)).toBeGreaterThan(1e-6);
+      }
+    });
+    it('give way to full ones where one exponential cannot hold the range', () => {
+      const x = normal([60, 16]);
+      for (const temperature of [0.004, 0.001])
+        expect(evaluate(x, [60, 16], { temperature, ...narrow }, 'float32')).toEqual(evaluate(x, [60, 16], { temperature }, 'float32'));
+    });
+  });
+  it('are full ones elsewhere and in float64', () => {
+    const x = normal([60, 16]);
+    setInstructionSet(sets.filter((set) => set !== 'avx512_bf16').at(-1)!);
+    expect(evaluate(x, [60, 16], narrow, 'float32')).toEqual(evaluate(x, [60, 16], {}, 'float32'));
+    setInstructionSet('');
+    expect(evaluate(x, [60, 16], narrow)).toEqual(evaluate(x, [60, 16], {}));
+  });
+});
+
 describe('bad input', () => {
   const rejects = (make: () => unknown, error: new (...args: never[]) => Error, argument: RegExp) => {
     let thrown: unknown;
@@ -319,6 +369,7 @@ describe('bad input', () => {
     [{ form: 'rocl', views: 2, adversarialView: 1 }, /^options\.adversarialView/], [{ form: 'rocl', labels: [1, 2, 3, 4, 5, 6] }, /^options\.labels/],
     [{ labels: [1, 2] }, /^options\.labels:.*2 labels for 6 images/], [{ views: 1, labels: Array.from({ length: 12 }, (_, i) => i) }, /^options\.labels:.*no row with a positive/],
     [{ views: 1, labels: Array(12).fill(3), hardNegative: {} }, /^options\.hardNegative/], [{ labels: [1.5, 1, 1, 1, 1, 1] }, /^options\.labels\[0\]/],
+    [{ precision: 'half' }, /^options\.precision/], [{ precision: 'bf16', labels: [1, 1, 2, 2, 3, 3] }, /^options\.precision/],
   ] as [object, RegExp][])('%j', (options, argument) => rejects(loss(options), ArgumentRangeError, argument));
   it('of another type or shape', () => {
     rejects(() => aInfoNCE([1, 2] as never), ArgumentTypeError, /^features/);

@@ -24,6 +24,7 @@ InstructionSet parse(const std::string& text, const char* argument) {
 
 const char* name(InstructionSet set) {
   switch (set) {
+    case InstructionSet::Avx512Bf16: return "avx512_bf16";
     case InstructionSet::Avx512: return "avx512";
     case InstructionSet::Avx2: return "avx2";
     default: return "portable";
@@ -37,8 +38,10 @@ std::vector<InstructionSet> available() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     sets.push_back(InstructionSet::Avx2);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+        __builtin_cpu_supports("avx512vl")) {
       sets.push_back(InstructionSet::Avx512);
+      if (__builtin_cpu_supports("avx512bf16")) sets.push_back(InstructionSet::Avx512Bf16);
+    }
   }
 #endif
   return sets;

@@ -5,9 +5,9 @@
 
 namespace a_infonce::kernels {
 
-enum class InstructionSet { Portable, Avx2, Avx512 };
+enum class InstructionSet { Portable, Avx2, Avx512, Avx512Bf16 };
 
-/// "portable", "avx2" or "avx512".
+/// "portable", "avx2", "avx512" or "avx512_bf16" (which differs from "avx512" where products in bfloat16 are asked for).
 const char* name(InstructionSet set);
 
 /// What this processor and its operating system can run, weakest first; always begins with Portable.
@@ -23,6 +23,7 @@ void force(const std::string& name);
 template <typename Function>
 Function* dispatch(Function* portable, Function* avx2, Function* avx512) {
   switch (current()) {
+    case InstructionSet::Avx512Bf16:
     case InstructionSet::Avx512: return avx512;
     case InstructionSet::Avx2: return avx2;
     default: return portable;

@@ -12,9 +12,11 @@ A_INFONCE_DECLARE(portable)
 #if defined(__x86_64__)
 A_INFONCE_DECLARE(avx2)
 A_INFONCE_DECLARE(avx512)
+A_INFONCE_DECLARE(avx512_bf16)
 #else
 namespace avx2 = portable;
 namespace avx512 = portable;
+namespace avx512_bf16 = portable;
 #endif
 
 template <>
@@ -25,5 +27,7 @@ template <>
 const SimilarityKernels<double>& similarity<double>() {
   return *dispatch(&portable::similarity_double, &avx2::similarity_double, &avx512::similarity_double);
 }
+
+const SimilarityKernels<float>* similarity_bf16() { return current() == InstructionSet::Avx512Bf16 ? &avx512_bf16::similarity_float : nullptr; }
 
 }  // namespace a_infonce::kernels

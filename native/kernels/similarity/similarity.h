@@ -134,4 +134,7 @@ struct SimilarityKernels {
 template <typename T>
 const SimilarityKernels<T>& similarity();
 
+/// Those whose products are of bfloat16 numbers with float32 sums; null where the instruction set in use has none. The running ones are missing.
+const SimilarityKernels<float>* similarity_bf16();
+
 }  // namespace a_infonce::kernels

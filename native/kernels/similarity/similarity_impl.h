@@ -1,103 +1,13 @@
 // The kernels of similarity.h, compiled once an instruction set. See cpu/vector.h for why nothing of std:: is used here.
-#include "kernels/cpu/vector.h"
-#include "kernels/similarity/similarity.h"
+#ifdef A_INFONCE_BF16
+#include "kernels/similarity/products_bf16.h"
+#else
+#include "kernels/similarity/products.h"
+#endif
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
-// Micro tile: micro_rows x (micro_vectors vectors) of accumulators, chosen to fill the registers.
-constexpr int micro_rows = 6;
-constexpr int micro_vectors = registers == 32 ? 4 : 2;
-template <typename T> constexpr int panel_columns = micro_vectors * lanes<T>;
-constexpr int64_t weight_stride = block_rows + lane_multiple;  // no power of two: rows of a column fall into different sets of the cache
 constexpr double log2_e = 1.4426950408889634, ln_2 = 0.6931471805599453;
-static_assert(block_rows % micro_rows == 0 && block_rows % tile_columns == 0 && tile_columns % (4 * vector_bytes / 4) == 0);
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-template <typename T>
-void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {
-  constexpr int width = panel_columns<T>;
-  const int64_t padded_d = round_up(d, lane_multiple);
-  for (int64_t j0 = 0; j0 < block_rows; j0 += width) {
-    T* panel = panels + j0 * d;
-    if (j0 >= size) {
-      for (int64_t k = 0; k < d * width; ++k) panel[k] = 0;
-      continue;
-    }
-    for (int64_t k0 = 0; k0 < d; k0 += 16)  // by cache lines of z
-      for (int j = 0; j < width; ++j)
-        for (int64_t k = k0; k < smaller(d, k0 + 16); ++k) panel[k * width + j] = j0 + j < size ? z[(j0 + j) * d + k] : T(0);
-  }
-  for (int64_t j = 0; j < block_rows; ++j)
-    for (int64_t k = 0; k < padded_d; ++k) rows[j * padded_d + k] = j < size && k < d ? z[j * d + k] : T(0);
-}
-
-/// s [micro_rows, panel_columns] (row stride `stride`) = a [micro_rows, d] (row stride a_stride) times b [d, panel_columns].
-template <typename T>
-inline void multiply(const T* __restrict a, int64_t a_stride, const T* __restrict b, int64_t d, T* __restrict s, int64_t stride) {
-  Vector<T> c[micro_rows][micro_vectors] = {};
-  for (int64_t k = 0; k < d; ++k) {
-    Vector<T> x[micro_vectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < micro_vectors; ++v) x[v] = load(b + k * panel_columns<T> + v * lanes<T>);
-#pragma GCC unroll 8
-    for (int r = 0; r < micro_rows; ++r) {
-      const Vector<T> y = splat(a[r * a_stride + k]);
-#pragma GCC unroll 8
-      for (int v = 0; v < micro_vectors; ++v) c[r][v] = fma(y, x[v], c[r][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < micro_vectors; ++v) store(s + r * stride + v * lanes<T>, c[r][v]);
-}
-
-/// g [micro_rows, vectors] += sum_j w(r, j) z_j over j in [0, count), w(r, j) = w[r * row + j * column]; g and z have row stride `stride`.
-template <typename T, int vectors, bool transposed>
-inline void accumulate(const T* __restrict w, const T* __restrict z, int64_t count, int64_t stride, T* __restrict g) {
-  constexpr int64_t row = transposed ? 1 : weight_stride, column = transposed ? weight_stride : 1;
-  Vector<T> c[micro_rows][vectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) c[r][v] = load(g + r * stride + v * lanes<T>);
-  for (int64_t j = 0; j < count; ++j) {
-    Vector<T> x[vectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) x[v] = load(z + j * stride + v * lanes<T>);
-#pragma GCC unroll 8
-    for (int r = 0; r < micro_rows; ++r) {
-      const Vector<T> y = splat(w[r * row + j * column]);
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) c[r][v] = fma(y, x[v], c[r][v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) store(g + r * stride + v * lanes<T>, c[r][v]);
-}
-
-/// One panel of dimensions of a block's gradient, from the weights of a task; `diagonal`: from the pairs above the diagonal alone.
-template <typename T, int vectors, bool transposed>
-inline void accumulate_panel(const T* w, const T* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, T* g) {
-  for (int64_t i = 0; i < rows; i += micro_rows) {
-    if constexpr (transposed) accumulate<T, vectors, true>(w + i, z, diagonal ? smaller(columns, i + micro_rows) : columns, stride, g + i * stride);
-    else {
-      const int64_t first = diagonal ? i : 0;
-      accumulate<T, vectors, false>(w + i * weight_stride + first, z + first * stride, columns - first, stride, g + i * stride);
-    }
-  }
-}
-template <typename T, bool transposed>
-inline void accumulate_block(const T* w, const T* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, T* g) {
-  int64_t k = 0;
-  for (; k + panel_columns<T> <= stride; k += panel_columns<T>) accumulate_panel<T, micro_vectors, transposed>(w, z + k, rows, columns, stride, diagonal, g + k);
-  if constexpr (micro_vectors > 2)
-    for (; k + 2 * lanes<T> <= stride; k += 2 * lanes<T>) accumulate_panel<T, 2, transposed>(w, z + k, rows, columns, stride, diagonal, g + k);
-  for (; k < stride; k += lanes<T>) accumulate_panel<T, 1, transposed>(w, z + k, rows, columns, stride, diagonal, g + k);
-}
 
 // What a range of rows or columns has in common, so that most tiles need no test per pair.
 struct Range {
@@ -148,10 +58,10 @@ inline Vector<T> keep(Mask<T> mask, Vector<T> v) { return (Vector<T>)((Mask<T>)v
 constexpr int tile_vectors(int lanes) { return static_cast<int>(tile_columns) / lanes; }
 
 /// Visits the tiles of micro_rows x tile_columns of a task, those of the upper triangle on the diagonal. `visitor.tile(i, rows, j, s, stride, pairs)` gets the
-/// raw products of rows i .. i + rows with columns j .. j + tile_columns, and may leave weights there: s is part of `weights`, or of a scratch tile without them.
-/// Rows and columns are numbered over the whole matrix; I <= J.
+/// raw products of rows i .. i + rows with columns j .. j + tile_columns. Rows and columns are numbered over the whole matrix; I <= J. `weights`, if any, are what
+/// the visitor fills: those of tiles without a selected pair become 0 here.
 template <typename T, typename Visitor>
-inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, T* weights, Visitor& visitor) {
+inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, const Weights<T>* weights, Visitor& visitor) {
   const int64_t rows = z.sizes[I], columns = z.sizes[J];
   T scratch[micro_rows * tile_columns];
   constexpr int strips = static_cast<int>(block_rows) / micro_rows;
@@ -162,14 +72,17 @@ inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, T
     for (int64_t i = 0; i < rows && (I != J || i < j + tile_columns); i += micro_rows) {
       const bool diagonal = I == J && i + micro_rows > j;
       const Pairs pairs = classify(ranges[i / micro_rows], range, selection, diagonal || columns - j < tile_columns);
-      T* s = weights ? weights + i * weight_stride + j : scratch;
-      const int64_t stride = weights ? weight_stride : tile_columns;
       if (pairs == Pairs::None) {
-        if (weights) visitor.clear(i, j);
+        for (int64_t r = 0; weights && r < micro_rows; ++r)
+          for (int64_t c = 0; c < tile_columns; c += lanes<T>) weights->put(i + r, j + c, Vector<T>{}), weights->put_second(i + r, j + c, Vector<T>{});
         continue;
       }
+      T* s = scratch;
+      int64_t stride = tile_columns;
+      if constexpr (Weights<T>::in_place)
+        if (weights) s = weights->first + i * weight_stride + j, stride = weight_stride;
       for (int64_t p = 0; p < tile_columns; p += panel_columns<T>)
-        multiply(z.rows + (I * block_rows + i) * z.padded_d, z.padded_d, z.panels + (J * block_rows + j + p) * z.d, z.d, s + p, stride);
+        multiply(z, I, i, J, j + p, s + p, stride);
       visitor.tile(I * block_rows + i, smaller(micro_rows, rows - i), J * block_rows + j, s, stride, diagonal ? Pairs::Tested : pairs);
     }
     visitor.columns(J * block_rows + j);
@@ -200,23 +113,6 @@ struct Sums {
   }
 };
 
-/// The weights of a task towards its two ends, and the products with the rows.
-template <typename T>
-struct Weights {
-  T* first;   // towards I: [block_rows, weight_stride]
-  T* second;  // towards J; the same matrix while the weights agree
-  explicit Weights(T* workspace) : first(workspace), second(workspace + block_rows * weight_stride) {}
-  void clear(int64_t i, int64_t j) {
-    for (int r = 0; r < micro_rows; ++r)
-      for (int64_t c = 0; c < tile_columns; ++c) first[(i + r) * weight_stride + j + c] = second[(i + r) * weight_stride + j + c] = 0;
-  }
-  void apply(const Matrix<T>& z, int64_t I, int64_t J, Ends ends, bool agree, T* gradient) const {
-    const int64_t width = block_rows * z.padded_d;
-    if (ends & First) accumulate_block<T, false>(first, z.rows + J * width, z.sizes[I], z.sizes[J], z.padded_d, I == J, gradient + I * width);
-    if (ends & Second) accumulate_block<T, true>(agree ? first : second, z.rows + I * width, z.sizes[J], z.sizes[I], z.padded_d, I == J, gradient + J * width);
-  }
-};
-
 // ---- log moments ------------------------------------------------------------------------------------------------------------------------
 
 template <typename T, int count>
@@ -239,7 +135,7 @@ struct MomentsVisitor {
   Exponentials<T, count> exponentials;
   Sums<T, count> sums;
   Weights<T> weights;
-  void clear(int64_t i, int64_t j) { weights.clear(i, j); }
+  int64_t J;
   void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
   void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
@@ -256,7 +152,7 @@ struct MomentsVisitor {
           if constexpr (tested) e[p] = keep<T>(test.selected(j + v * lanes<T>), e[p]);
           total[p] += e[p], column[v][p] += e[p];
         }
-        if constexpr (attract) store(s + r * stride + v * lanes<T>, e[0]);
+        if constexpr (attract) weights.put(i + r - sums.first, j + v * lanes<T> - J * block_rows, e[0]);
       }
       for (int p = 0; p < count; ++p) sums.rows[i + r - sums.first][p] += total[p];
     }
@@ -267,9 +163,9 @@ struct MomentsVisitor {
 };
 template <typename T, int count, bool attract>
 void log_moments_of(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
-  MomentsVisitor<T, count, attract> visitor{z, task, {z.scale, task.powers, task.reference}, {I * block_rows, {}, {}, {}, ends}, Weights<T>(workspace)};
+  MomentsVisitor<T, count, attract> visitor{z, task, {z.scale, task.powers, task.reference}, {I * block_rows, {}, {}, {}, ends}, Weights<T>(workspace), J};
   for (int p = 0; p < count; ++p) visitor.sums.total[p] = task.sums + p * z.blocks * block_rows;
-  visit(z, task.selection, I, J, attract ? workspace : nullptr, visitor);
+  visit(z, task.selection, I, J, attract ? &visitor.weights : nullptr, visitor);
   visitor.sums.finish(z.sizes[I]);
   const auto attracted = static_cast<Ends>(ends & ((I < task.attracted ? First : 0) | (J < task.attracted ? Second : 0)));
   if constexpr (attract) visitor.weights.apply(z, I, J, attracted, true, task.attraction);
@@ -286,14 +182,13 @@ struct WeightsVisitor {
   Exponentials<T, count> exponentials;
   Weights<T> weights;
   bool agree;  // the weights towards both ends
-  void clear(int64_t i, int64_t j) { weights.clear(i, j); }
+  int64_t I, J;
   void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) {
     if (pairs == Pairs::Tested || (pairs != Pairs::SameKind && (task.factor[0] != 1 || task.factor[1] != 1))) return visit<true, false>(i, rows, j, s, stride);
     agree ? visit<false, true>(i, rows, j, s, stride) : visit<false, false>(i, rows, j, s, stride);
   }
   template <bool tested, bool agree>
   void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
-    const int64_t second = weights.second - weights.first;
     const Vector<T> clean = splat(task.factor[0]), adversarial = splat(task.factor[1]);
     for (int64_t r = 0; r < rows; ++r) {
       const Test<T> test(z, task.selection, i + r);
@@ -304,20 +199,19 @@ struct WeightsVisitor {
 #pragma GCC unroll 4
       for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
         const int64_t c = j + v * lanes<T>;
-        T* at = s + r * stride + v * lanes<T>;
-        Vector<T> e[count], first{}, second_weights{};
-        exponentials(load(at), e);
+        Vector<T> e[count], first{}, second{};
+        exponentials(load(s + r * stride + v * lanes<T>), e);
         for (int p = 0; p < count; ++p) {
           first = fma(e[p], own[p] + load(task.other[p] + c), first);
-          if constexpr (!agree) second_weights = fma(e[p], load(task.own[p] + c) + other[p], second_weights);
+          if constexpr (!agree) second = fma(e[p], load(task.own[p] + c) + other[p], second);
         }
         if constexpr (tested) {
           const Mask<T> selected = test.selected(c), cross = test.cross(c);
           first = keep<T>(selected, select(cross, first * mine, first));
-          second_weights = keep<T>(selected, select(cross, second_weights * theirs, second_weights));
+          second = keep<T>(selected, select(cross, second * theirs, second));
         }
-        store(at, first);
-        if constexpr (!agree) store(at + second, second_weights);
+        weights.put(i + r - I * block_rows, c - J * block_rows, first);
+        if constexpr (!agree) weights.put_second(i + r - I * block_rows, c - J * block_rows, second);
       }
     }
   }
@@ -340,8 +234,8 @@ void log_moments_gradient_of(const Matrix<T>& z, const LogMomentsGradient<T>& ta
     const Range rows = range_of(z.codes + I * block_rows, z.sizes[I]), columns = range_of(z.codes + J * block_rows, z.sizes[J]);
     agree = agree && rows.clean == columns.clean && rows.adversarial == columns.adversarial && rows.clean != rows.adversarial;
   }
-  WeightsVisitor<T, count> visitor{z, task, {z.scale, task.powers, task.reference}, Weights<T>(workspace), agree};
-  visit(z, task.selection, I, J, workspace, visitor);
+  WeightsVisitor<T, count> visitor{z, task, {z.scale, task.powers, task.reference}, Weights<T>(workspace), agree, I, J};
+  visit(z, task.selection, I, J, &visitor.weights, visitor);
   visitor.weights.apply(z, I, J, ends, agree, task.gradient);
 }
 template <typename T>
@@ -349,6 +243,7 @@ void log_moments_gradient(const Matrix<T>& z, const LogMomentsGradient<T>& task,
   (task.count == 1 ? log_moments_gradient_of<T, 1> : log_moments_gradient_of<T, 2>)(z, task, I, J, ends, workspace);
 }
 
+#ifndef A_INFONCE_BF16  // at such temperatures products in bf16 are no use
 // ---- log moments at any temperature: a block of rows against everything -----------------------------------------------------------------
 
 /// Strips of micro_rows x block_rows products of one block of rows with each block of columns, one after the other.
@@ -357,7 +252,7 @@ inline void visit_strips(const Matrix<T>& z, int64_t I, T* weights, Visitor& vis
   for (int64_t J = 0; J < z.blocks; ++J) {
     for (int64_t i = 0; i < z.sizes[I]; i += micro_rows) {
       for (int64_t j = 0; j < round_up(z.sizes[J], tile_columns); j += panel_columns<T>)
-        multiply(z.rows + (I * block_rows + i) * z.padded_d, z.padded_d, z.panels + (J * block_rows + j) * z.d, z.d, weights + i * weight_stride + j, weight_stride);
+        multiply(z, I, i, J, j, weights + i * weight_stride + j, weight_stride);
       for (int64_t r = i; r < smaller(z.sizes[I], i + micro_rows); ++r)
         visitor.row(r, I * block_rows + r, weights + r * weight_stride, J * block_rows, round_up(z.sizes[J], tile_columns));
     }
@@ -443,6 +338,7 @@ void running_log_moments_gradient(const Matrix<T>& z, const RunningLogMomentsGra
   const auto run = [&](auto visitor) { visit_strips(z, I, workspace, visitor); };
   task.count == 1 ? run(RunningWeights<T, 1>{z, task, I, workspace}) : run(RunningWeights<T, 2>{z, task, I, workspace});
 }
+#endif
 
 // ---- hard negatives of the released code ------------------------------------------------------------------------------------------------
 
@@ -479,7 +375,6 @@ struct HardSums {
   Sums<T, count> sums;
   Vector<T> top_rows[block_rows], top_columns[tile_columns / lanes<T>];
   static Vector<T> lowest() { return splat(-static_cast<T>(__builtin_inf())); }
-  void clear(int64_t, int64_t) {}
   void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
   void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
@@ -528,7 +423,7 @@ void hard_moments_of(const Matrix<T>& z, const HardMoments<T>& task, int64_t I, 
   for (int k = 0; k < count; ++k) visitor.sums.total[k] = task.sums + k * z.blocks * block_rows;
   for (auto& v : visitor.top_rows) v = visitor.lowest();
   for (auto& v : visitor.top_columns) v = visitor.lowest();
-  visit(z, Negatives, I, J, static_cast<T*>(nullptr), visitor);
+  visit(z, Negatives, I, J, static_cast<const Weights<T>*>(nullptr), visitor);
   visitor.sums.finish(z.sizes[I]);
   if (!task.maximum || !(ends & First)) return;
   for (int64_t i = 0; i < z.sizes[I]; ++i) {
@@ -552,11 +447,10 @@ struct HardWeights {
   Exponentials<T, 1> exponentials;
   Phi<T, linear> phi;
   Weights<T> weights;
-  void clear(int64_t i, int64_t j) { weights.clear(i, j); }
+  int64_t I, J;
   void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
   void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
-    const int64_t second = weights.second - weights.first;
     const T* relative = task.exponential.relative;
     for (int64_t r = 0; r < rows; ++r) {
       const Test<T> test(z, Negatives, i + r);
@@ -564,9 +458,8 @@ struct HardWeights {
       for (int t = 0; t < count; ++t) q[t] = splat(task.terms[t].weights[i + r]), own[t] = splat(task.terms[t].own[i + r]), other[t] = splat(task.terms[t].other[i + r]);
       for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
         const int64_t c = j + v * lanes<T>;
-        T* at = s + r * stride + v * lanes<T>;
         Vector<T> e, here{}, there{};
-        exponentials(load(at), &e);
+        exponentials(load(s + r * stride + v * lanes<T>), &e);
         for (int t = 0; t < count; ++t) {
           const auto& term = task.terms[t];
           const Vector<T> mine = phi.derivative(uniform ? e : e * relative[i + r], term.times_e);
@@ -579,7 +472,7 @@ struct HardWeights {
           const Mask<T> mask = test.selected(c);
           here = keep<T>(mask, here), there = keep<T>(mask, there);
         }
-        store(at, here), store(at + second, there);
+        weights.put(i + r - I * block_rows, c - J * block_rows, here), weights.put_second(i + r - I * block_rows, c - J * block_rows, there);
       }
     }
   }
@@ -589,11 +482,11 @@ template <typename T>
 void hard_moments_gradient(const Matrix<T>& z, const HardMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
   const Weights<T> weights(workspace);
   const auto run = [&](auto linear, auto uniform) {
-    const auto of = [&](auto visitor) { visit(z, Negatives, I, J, workspace, visitor); };
+    const auto of = [&](auto visitor) { visit(z, Negatives, I, J, &weights, visitor); };
     const Exponentials<T, 1> exponentials(z.scale, &one, task.exponential.reference);
     const Phi<T, linear.value> phi(task.exponential);
-    if (task.count == 1) of(HardWeights<T, linear.value, uniform.value, 1>{z, task, exponentials, phi, weights});
-    else of(HardWeights<T, linear.value, uniform.value, 2>{z, task, exponentials, phi, weights});
+    if (task.count == 1) of(HardWeights<T, linear.value, uniform.value, 1>{z, task, exponentials, phi, weights, I, J});
+    else of(HardWeights<T, linear.value, uniform.value, 2>{z, task, exponentials, phi, weights, I, J});
   };
   on_kind(task.exponential, run);
   weights.apply(z, I, J, ends, false, task.gradient);
@@ -626,11 +519,16 @@ void add(double a, const T* x, int64_t d, double* y) {
   for (; k < d; ++k) y[k] += a * x[k];
 }
 
+#ifndef A_INFONCE_BF16
 extern const SimilarityKernels<float> similarity_float;
 const SimilarityKernels<float> similarity_float{pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>,
                                                 running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>};
 extern const SimilarityKernels<double> similarity_double;
 const SimilarityKernels<double> similarity_double{pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>,
                                                   running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>};
+#else
+extern const SimilarityKernels<float> similarity_float;
+const SimilarityKernels<float> similarity_float{pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>};
+#endif
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA

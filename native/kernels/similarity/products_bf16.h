@@ -1,0 +1,144 @@
+// Products of bfloat16 numbers with float32 sums (AVX512_BF16): rows and weights are rounded to 8 bits of mantissa, everything else is float32. The memory of
+// Matrix holds, within a block's share of `rows`, the rows [block_rows, padded_d] and then pairs of rows [block_rows / 2, padded_d, 2]; in `panels`, pairs of
+// dimensions [d / 2 rounded up, panel columns, 2].
+#pragma once
+#include "kernels/cpu/vector.h"
+#include "kernels/similarity/similarity.h"
+
+namespace a_infonce::kernels::A_INFONCE_ISA {
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+constexpr int micro_rows = 6;
+constexpr int micro_vectors = 4;
+template <typename T> constexpr int panel_columns = micro_vectors * lanes<T>;
+constexpr int64_t weight_stride = block_rows + 2 * lane_multiple;
+static_assert(block_rows % micro_rows == 0 && block_rows % tile_columns == 0 && micro_rows % 2 == 0);
+
+typedef uint16_t Half;
+inline Half rounded(float x) {  // to nearest, ties to even; x is finite
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  return static_cast<Half>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+/// The pair of numbers at p in every lane.
+inline __m512bh splat_pair(const Half* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return (__m512bh)_mm512_set1_epi32(pair);
+}
+inline __m512bh load_pairs(const Half* p) { return (__m512bh)_mm512_loadu_si512(p); }
+
+inline void pack(const float* z, int64_t size, int64_t d, float* panels, float* rows) {
+  constexpr int width = panel_columns<float>;
+  const int64_t padded_d = round_up(d, lane_multiple);
+  Half *halves = reinterpret_cast<Half*>(rows), *pairs = halves + block_rows * padded_d, *panel = reinterpret_cast<Half*>(panels);
+  for (int64_t j = 0; j < block_rows; ++j)
+    for (int64_t k = 0; k < padded_d; ++k) halves[j * padded_d + k] = pairs[(j / 2 * padded_d + k) * 2 + j % 2] = j < size && k < d ? rounded(z[j * d + k]) : 0;
+  const int64_t depth = (d + 1) / 2;
+  for (int64_t j0 = 0; j0 < block_rows; j0 += width)
+    for (int64_t k = 0; k < depth; ++k)
+      for (int j = 0; j < width; ++j) {
+        Half* at = panel + (j0 * depth + k * width + j) * 2;
+        at[0] = halves[(j0 + j) * padded_d + 2 * k];
+        at[1] = 2 * k + 1 < d ? halves[(j0 + j) * padded_d + 2 * k + 1] : 0;
+      }
+}
+
+/// The products of micro_rows rows from row `i` of block I with a panel of columns from column `j` of block J: s [micro_rows, panel_columns] (row stride `stride`).
+inline void multiply(const Matrix<float>& z, int64_t I, int64_t i, int64_t J, int64_t j, float* __restrict s, int64_t stride) {
+  const int64_t depth = (z.d + 1) / 2;
+  const Half* __restrict a = reinterpret_cast<const Half*>(z.rows + I * block_rows * z.padded_d) + i * z.padded_d;
+  const Half* __restrict b = reinterpret_cast<const Half*>(z.panels + J * block_rows * z.d) + j * depth * 2;
+  __m512 c[micro_rows][micro_vectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < micro_rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < micro_vectors; ++v) c[r][v] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < depth; ++k) {
+    __m512bh x[micro_vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < micro_vectors; ++v) x[v] = load_pairs(b + (k * panel_columns<float> + v * lanes<float>) * 2);
+#pragma GCC unroll 8
+    for (int r = 0; r < micro_rows; ++r) {
+      const __m512bh y = splat_pair(a + r * z.padded_d + 2 * k);
+#pragma GCC unroll 8
+      for (int v = 0; v < micro_vectors; ++v) c[r][v] = _mm512_dpbf16_ps(c[r][v], y, x[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < micro_rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < micro_vectors; ++v) _mm512_storeu_ps(s + r * stride + v * lanes<float>, c[r][v]);
+}
+
+/// g [micro_rows, vectors] += sum over `depth` pairs of rows of z; the weights' pairs for row r and pair j are at w + r * row + j * pair.
+template <int vectors>
+inline void accumulate(const Half* __restrict w, int64_t row, int64_t pair, const Half* __restrict z, int64_t depth, int64_t stride, float* __restrict g) {
+  __m512 c[micro_rows][vectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < micro_rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) c[r][v] = _mm512_loadu_ps(g + r * stride + v * lanes<float>);
+  for (int64_t j = 0; j < depth; ++j) {
+    __m512bh x[vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) x[v] = load_pairs(z + (j * stride + v * lanes<float>) * 2);
+#pragma GCC unroll 8
+    for (int r = 0; r < micro_rows; ++r) {
+      const __m512bh y = splat_pair(w + r * row + j * pair);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) c[r][v] = _mm512_dpbf16_ps(c[r][v], y, x[v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < micro_rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(g + r * stride + v * lanes<float>, c[r][v]);
+}
+
+/// As the weights of products.h, rounded; towards J they are interleaved by pairs of rows before they are used.
+template <typename T>
+struct Weights {
+  static constexpr bool in_place = false;
+  Half *first, *second, *pairs;  // [block_rows, weight_stride] each
+  explicit Weights(T* workspace) : first(reinterpret_cast<Half*>(workspace)), second(first + block_rows * weight_stride), pairs(second + block_rows * weight_stride) {}
+  static_assert(3 * block_rows * weight_stride <= 2 * workspace_elements);
+  static void write(Half* at, Vector<T> w) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), (__m256i)_mm512_cvtneps_pbh(w)); }
+  void put(int64_t i, int64_t j, Vector<T> w) const { write(first + i * weight_stride + j, w); }
+  void put_second(int64_t i, int64_t j, Vector<T> w) const { write(second + i * weight_stride + j, w); }
+
+  /// pairs[i / 2, j] = (w[i, j], w[i + 1, j]); a row beyond the last one is 0.
+  void interleave(const Half* w, int64_t rows, int64_t columns) const {
+    for (int64_t i = 0; i < rows; i += 2)
+      for (int64_t j = 0; j < columns; j += 16) {
+        const auto read = [&](int64_t row) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + row * weight_stride + j))); };
+        const __m512i low = read(i), high = i + 1 < rows ? _mm512_slli_epi32(read(i + 1), 16) : _mm512_setzero_si512();
+        _mm512_storeu_si512(pairs + i * weight_stride + 2 * j, _mm512_or_si512(low, high));
+      }
+  }
+  /// The gradient of `rows` rows; z: the pairs of the other block's rows. transposed: from `pairs`, towards J.
+  template <int vectors>
+  static void panel(const Half* w, bool transposed, const Half* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, float* g) {
+    for (int64_t i = 0; i < rows; i += micro_rows) {
+      const int64_t from = diagonal && !transposed ? i : 0, to = diagonal && transposed ? smaller(columns, i + micro_rows) : columns, depth = (to - from + 1) / 2;
+      if (transposed) accumulate<vectors>(w + 2 * i, 2, 2 * weight_stride, z, depth, stride, g + i * stride);
+      else accumulate<vectors>(w + i * weight_stride + from, weight_stride, 2, z + from * stride, depth, stride, g + i * stride);
+    }
+  }
+  static void block(const Half* w, bool transposed, const Half* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, float* g) {
+    int64_t k = 0;
+    for (; k + panel_columns<T> <= stride; k += panel_columns<T>) panel<micro_vectors>(w, transposed, z + 2 * k, rows, columns, stride, diagonal, g + k);
+    for (; k < stride; k += lanes<T>) panel<1>(w, transposed, z + 2 * k, rows, columns, stride, diagonal, g + k);
+  }
+  void apply(const Matrix<T>& z, int64_t I, int64_t J, Ends ends, bool agree, T* gradient) const {
+    const int64_t width = block_rows * z.padded_d;
+    const auto row_pairs = [&](int64_t block) { return reinterpret_cast<const Half*>(z.rows + block * width) + width; };
+    if (ends & First) block(first, false, row_pairs(J), z.sizes[I], z.sizes[J], z.padded_d, I == J, gradient + I * width);
+    if (!(ends & Second)) return;
+    interleave(agree ? first : second, z.sizes[I], round_up(z.sizes[J], 16));
+    block(pairs, true, row_pairs(I), z.sizes[J], z.sizes[I], z.padded_d, I == J, gradient + J * width);
+  }
+};
+
+}  // namespace a_infonce::kernels::A_INFONCE_ISA
