@@ -24,7 +24,7 @@ export type { BallOptions } from './attack/attack.js';
 export { predict, type AttackModel, type PredictOptions } from './model/predict.js';
 export type { StepProgress } from './runtime/job.js';
 export { autoAttack, type AutoAttackOptions, type AutoAttackProgress, type AutoAttackReport, type AutoAttackStage, type AutoAttackStep } from './attack/autoAttack.js';
-export { attack, type AttackSettings, type NamedAttackOptions, type SingleAttack } from './attack/named.js';
+export { attack, type AttackOptions, type AttackSettings, type NamedAttackOptions, type SingleAttack } from './attack/named.js';
 export { apgd, type ApgdOptions, type ResolvedApgdOptions } from './attack/apgd.js';
 export { carliniWagner, type CarliniWagnerOptions, type ResolvedCarliniWagnerOptions } from './attack/carlini-wagner.js';
 export { fab, type FabOptions, type ResolvedFabOptions } from './attack/fab.js';

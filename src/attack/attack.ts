@@ -20,11 +20,11 @@ export interface Watch extends JobOptions {
   onProgress?: ((progress: StepProgress) => void) | undefined;
 }
 
-/** @internal */
-export function resolveBall(given: BallOptions): { norm: 'linf' | 'l2'; epsilon: number } {
-  const norm = check.oneOf('options.norm', given.norm ?? 'linf', ['linf', 'l2']);
-  const epsilon = check.finite('options.epsilon', given.epsilon ?? (norm === 'linf' ? 8 / 255 : 0.5), { min: 0 });
-  if (norm === 'linf' && epsilon > 1) throw new ArgumentRangeError('options.epsilon', 'a number from 0 to 1 (pixels are in [0, 1]: 8/255, not 8)', String(epsilon));
+/** Errors name values of `at`. @internal */
+export function resolveBall(given: BallOptions, at = 'options'): { norm: 'linf' | 'l2'; epsilon: number } {
+  const norm = check.oneOf(`${at}.norm`, given.norm ?? 'linf', ['linf', 'l2']);
+  const epsilon = check.finite(`${at}.epsilon`, given.epsilon ?? (norm === 'linf' ? 8 / 255 : 0.5), { min: 0 });
+  if (norm === 'linf' && epsilon > 1) throw new ArgumentRangeError(`${at}.epsilon`, 'a number from 0 to 1 (pixels are in [0, 1]: 8/255, not 8)', String(epsilon));
   return { norm, epsilon };
 }
 

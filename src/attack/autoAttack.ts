@@ -9,14 +9,13 @@ import { ArgumentRangeError, FileError, check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { version } from '../runtime/version.js';
-import { checkImages, checkLabels } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 import { type BallOptions, resolveBall } from './attack.js';
-import { doubts } from './doubts.js';
+import { type Doubt, doubts } from './doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf } from './samples.js';
+import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf, samplesOf } from './samples.js';
 
 /** The attacks of version `'standard'` (Croce & Hein, ICML 2020), in their order. */
 const STANDARD = ['apgd-ce', 'apgd-t', 'fab-t', 'square'] as const satisfies readonly SingleAttack[];
@@ -134,14 +133,23 @@ export async function autoAttack(model: AttackModel, images: Tensor, labels: Ten
 export async function autoAttack(
   model: AttackModel, source: EvaluationData | Tensor, second?: Tensor | AutoAttackOptions, third?: AutoAttackOptions,
 ): Promise<AutoAttackReport> {
-  return source instanceof Tensor ? runAutoAttack(model, dataOf(source, second), third) : runAutoAttack(model, source, second as AutoAttackOptions | undefined);
+  return source instanceof Tensor ? runAutoAttack(model, samplesOf(source, second), third) : runAutoAttack(model, source, second as AutoAttackOptions | undefined);
 }
 
 /** `make`: the attack of each name. @internal */
-export async function runAutoAttack(
-  model: AttackModel, data: EvaluationData, options: AutoAttackOptions | undefined,
-  make = (name: AutoAttackStep['attack'], given: NamedAttackOptions): NamedAttack => namedAttack(name, given, 'options.version'),
-): Promise<AutoAttackReport> {
+export async function runAutoAttack(model: AttackModel, data: EvaluationData, options: AutoAttackOptions | undefined, make?: typeof attackOf): Promise<AutoAttackReport> {
+  using evaluation = await beginAutoAttack(model, data, options, make);
+  const { settings, attacks, how: { signal } } = evaluation;
+  return await evaluation.run(await doubts(model, data, attacks.map((attack) => attack.settings), { ...settings, signal }));
+}
+
+const attackOf = (name: AutoAttackStep['attack'], given: NamedAttackOptions): NamedAttack => namedAttack(name, given, 'options.version');
+
+/**
+ * AutoAttack up to where it takes its time: who is right without an attack is known, and whatever can be refused is, as a model of too few classes, or a
+ * state that cannot be written or is of something else. The caller's. @internal
+ */
+export async function beginAutoAttack(model: AttackModel, data: EvaluationData, options: AutoAttackOptions | undefined, make = attackOf): Promise<Evaluation> {
   const { signal, onProgress, ...given } = check.options('options', options, KNOWN);
   checkData(data);
   check.function('options.onProgress', onProgress);
@@ -160,9 +168,11 @@ export async function runAutoAttack(
   const attacks = STANDARD.map((name) => make(name, { norm, epsilon, seed: settings.seed, batchSize: settings.batchSize }));
   const evaluation = new Evaluation(model, data, attacks, settings, { path, key, keepAdversaries, signal, onProgress });
   try {
-    return await evaluation.run();
-  } finally {
-    evaluation.dispose();
+    await evaluation.begin();
+    return evaluation;
+  } catch (error) {
+    evaluation[Symbol.dispose]();
+    throw error;
   }
 }
 
@@ -174,12 +184,11 @@ interface How {
   onProgress: AutoAttackOptions['onProgress'];
 }
 
-class Evaluation {
+class Evaluation implements Disposable {
   readonly #position: z.infer<typeof position>;
   /** By sample: 0 stands, 1 wrong without an attack, 2 + i broken by attack i. */
   #broken: Uint8Array;
   #adversaries: Tensor | undefined;
-  readonly #warnings: string[] = [];
   /** When the state was saved, and how long that took. */
   #saved = { at: -Infinity, took: 0 };
 
@@ -193,11 +202,14 @@ class Evaluation {
     this.#position = { version, model: '', data: '', settings: text, attacks: 0, samples: 0, seconds: none, attacked: [...none] };
   }
 
-  async run(): Promise<AutoAttackReport> {
+  async begin(): Promise<void> {
     await this.#clean();
-    this.#warnings.push(...await doubts(this.model, this.data, this.settings.limit, this.settings.batchSize, this.how.signal));
     await this.#resume();
     await this.#save(); // a place that cannot be written is told before anything takes time
+  }
+
+  /** `found`: what makes the result doubtful before any attack. */
+  async run(found: readonly Doubt[]): Promise<AutoAttackReport> {
     try {
       for (const position = this.#position; position.attacks < STANDARD.length; position.attacks++, position.samples = 0) await this.#attack(position.attacks);
     } catch (error) {
@@ -205,10 +217,10 @@ class Evaluation {
       throw error;
     }
     await this.#save();
-    return this.#report();
+    return this.#report(found.map(({ sentence }) => sentence));
   }
 
-  dispose() {
+  [Symbol.dispose]() {
     this.#adversaries?.dispose();
   }
 
@@ -336,7 +348,7 @@ class Evaluation {
     }
   }
 
-  #report(): AutoAttackReport {
+  #report(doubtful: string[]): AutoAttackReport {
     const { limit } = this.settings, { attacked, seconds } = this.#position;
     const count = (value: number) => this.#broken.reduce((sum, each) => sum + Number(each === value), 0);
     const correct = count(0), right = limit - count(1);
@@ -348,7 +360,7 @@ class Evaluation {
     });
     const late = count(2 + STANDARD.indexOf('square'));
     const warnings = late > 0.002 * limit
-      ? [...this.#warnings, `Square broke ${late} of ${limit} samples after the attacks that follow gradients: these may be misled, and the robust accuracy overestimated.`] : this.#warnings;
+      ? [...doubtful, `Square broke ${late} of ${limit} samples after the attacks that follow gradients: these may be misled, and the robust accuracy overestimated.`] : doubtful;
     const adversaries = this.#adversaries;
     this.#adversaries = undefined; // the caller's now
     return {
@@ -381,9 +393,3 @@ function parsed(text: string | undefined): Record<string, unknown> | undefined {
 }
 
 const bytesOf = (value: Tensor) => new Uint8Array(native().to_data(value.handle));
-
-function dataOf(images: Tensor, labels: unknown): EvaluationData {
-  checkImages('images', images);
-  checkLabels('labels', labels, images.shape[0]!);
-  return { length: images.shape[0]!, images: (start, end) => ops.aten.slice(images, 0, start, end), labels: (start, end) => ops.aten.slice(labels, 0, start, end) };
-}

@@ -1,13 +1,16 @@
 /** The attacks that evaluations and the command line know by name. */
 import type { AttackModel } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import type { JobOptions, StepProgress } from '../runtime/job.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type ResolvedApgdOptions, resolveApgdOptions } from './apgd.js';
 import { type BallOptions, type Watch, resolveBall, runLabelled } from './attack.js';
 import { type ResolvedCarliniWagnerOptions, resolveCarliniWagnerOptions } from './carlini-wagner.js';
+import { doubts, warningsOf } from './doubts.js';
 import { type ResolvedFabOptions, resolveFabOptions } from './fab.js';
 import { resolveFgsmOptions, resolveMimOptions } from './fgsm.js';
-import { type ResolvedPgdOptions, resolvePgdOptions, runPgd } from './pgd.js';
+import { type PgdOptions, type ResolvedPgdOptions, resolvePgdOptions, runPgd } from './pgd.js';
+import { samplesOf } from './samples.js';
 import { type ResolvedSquareOptions, resolveSquareOptions } from './square.js';
 
 /**
@@ -25,10 +28,15 @@ export interface NamedAttackOptions extends BallOptions {
   randomStart?: boolean | undefined;
   /** Runs from different starts: of pgd, apgd and fab (of each target), square. Default 1. */
   restarts?: number | undefined;
-  /** Default 0. */
+  /** What an attack draws follows from it; fgsm, mim and cw draw nothing and take any, so that attacks may share one. Default 0. */
   seed?: number | undefined;
   /** Images a forward pass. Default 256. */
   batchSize?: number | undefined;
+}
+
+/** Options of {@link attack}. */
+export interface AttackOptions extends NamedAttackOptions, JobOptions {
+  onProgress?: ((progress: StepProgress) => void) | undefined;
 }
 
 /** An attack with every value decided. */
@@ -39,9 +47,10 @@ export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOp
  * Adversaries by the name of an attack, as {@link evaluate} makes them, and every value they were made with. Runs off the main thread, on the model in eval mode.
  * @param images `[N, C, H, W]`, float32 or float64, in [0, 1]: normalisation belongs inside the model.
  * @param labels int64 `[N]`.
- * @returns `adversarial`, `[N, C, H, W]` of the dtype of `images`, and the `settings`.
- * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument: also for an option that the attack does not have; else what the function of
- * the attack throws.
+ * @returns `adversarial`, `[N, C, H, W]` of the dtype of `images`, the `settings`, and `warnings`: what makes it doubtful that the attack finds what there is, as of a
+ * {@link Score}.
+ * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument: also for a step size, a random start or restarts where the attack has none; else
+ * what the function of the attack throws.
  * @example
  * ```ts
  * using model = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
@@ -53,13 +62,13 @@ export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOp
  * ```
  */
 export async function attack(
-  model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: NamedAttackOptions & Watch,
-): Promise<{ adversarial: Tensor; settings: AttackSettings }> {
+  model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: AttackOptions,
+): Promise<{ adversarial: Tensor; settings: AttackSettings; warnings: string[] }> {
   const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'seed', 'batchSize', 'signal', 'onProgress']);
   check.function('options.onProgress', onProgress);
-  const { settings, run } = namedAttack(name, given, 'name');
-  checkOptions([name], given);
-  return { adversarial: await run(model, images, labels, undefined, { signal, onProgress }), settings };
+  const { settings, run } = onlyAttack(name, given, 'name')!, data = samplesOf(images, labels);
+  const found = await doubts(model, data, [settings], { limit: data.length, batchSize: settings.batchSize, signal });
+  return { adversarial: await run(model, images, labels, undefined, { signal, onProgress }), settings, warnings: warningsOf(settings, found) };
 }
 
 /** An attack and how to run it. @internal */
@@ -69,7 +78,7 @@ export interface NamedAttack {
   run(model: AttackModel, images: Tensor, labels: Tensor, samples: Tensor | undefined, watch: Watch): Promise<Tensor>;
 }
 
-const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
+const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20', from 1 to 99999 steps), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
 
 /** Which of these options an attack has. */
 const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts'], apgd: ['restarts'], fab: ['restarts'], square: ['restarts'] } as const;
@@ -78,6 +87,19 @@ const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts'], apgd: ['restarts
 export function hasOption(name: string, option: (typeof OPTIONS)['pgd'][number]): boolean {
   const kind = /^(pgd|apgd|fab|square)(\d|-|$)/.exec(name)?.[1] as keyof typeof OPTIONS | undefined;
   return kind !== undefined && (OPTIONS[kind] as readonly string[]).includes(option);
+}
+
+/** Refuses values that no attack could take, whichever it is. Errors name values of `at`. @internal */
+export function checkValues({ norm, epsilon, stepSize, randomStart, restarts, seed, batchSize }: NamedAttackOptions, at = 'options'): void {
+  resolvePgdOptions({ norm, epsilon, stepSize, randomStart, restarts, seed, batchSize } as PgdOptions, at);
+}
+
+/** The attack of that name with its options, all of them its own; undefined for one of `others`, which have no more than a ball. Errors call the name `argument`. @internal */
+export function onlyAttack(name: unknown, given: NamedAttackOptions, argument: string, others: readonly string[] = []): NamedAttack | undefined {
+  checkValues(given);
+  const attack = others.includes(name as string) ? undefined : namedAttack(name, given, argument, others);
+  checkOptions([name as string], given);
+  return attack;
 }
 
 /** Refuses options that none of the attacks has; without an attack they say nothing wrong. @internal */

@@ -55,29 +55,29 @@ const KNOWN = [
   'batchSize', 'objective', 'signal', 'onProgress',
 ] as const satisfies readonly (keyof PgdOptions)[];
 
-/** @internal */
-export function resolvePgdOptions(options: PgdOptions | undefined): ResolvedPgdOptions {
-  const given = check.options('options', options, KNOWN);
+/** Errors name values of `at`. @internal */
+export function resolvePgdOptions(options: PgdOptions | undefined, at = 'options'): ResolvedPgdOptions {
+  const given = check.options(at, options, KNOWN);
   const flag = (name: 'randomStart' | 'clampStart' | 'clampThenProject' | 'earlyStop' | 'targeted' | 'trainMode', fallback: boolean) =>
-    check.boolean(`options.${name}`, given[name] ?? fallback);
-  const { norm, epsilon } = resolveBall(given);
-  const stepSize = check.finite('options.stepSize', given.stepSize ?? epsilon / 4, { min: 0 });
-  const steps = check.integer('options.steps', given.steps ?? 20, { min: 0, max: 1e6 });
+    check.boolean(`${at}.${name}`, given[name] ?? fallback);
+  const { norm, epsilon } = resolveBall(given, at);
+  const stepSize = check.finite(`${at}.stepSize`, given.stepSize ?? epsilon / 4, { min: 0 });
+  const steps = check.integer(`${at}.steps`, given.steps ?? 20, { min: 0, max: 1e6 });
   if (stepSize === 0 && steps > 0 && epsilon > 0) // it would report the accuracy at the start as robust
-    throw new ArgumentRangeError('options.stepSize', 'a number above 0 (a step of 0 attacks nothing)', '0');
-  check.function('options.onProgress', given.onProgress);
+    throw new ArgumentRangeError(`${at}.stepSize`, 'a number above 0 (a step of 0 attacks nothing)', '0');
+  check.function(`${at}.onProgress`, given.onProgress);
   return {
     norm, epsilon, stepSize, steps,
-    restarts: check.integer('options.restarts', given.restarts ?? 1, { min: 1, max: 1e6 }),
+    restarts: check.integer(`${at}.restarts`, given.restarts ?? 1, { min: 1, max: 1e6 }),
     randomStart: flag('randomStart', true),
     clampStart: flag('clampStart', true),
     clampThenProject: flag('clampThenProject', false),
-    momentum: check.finite('options.momentum', given.momentum ?? 0, { min: 0 }),
+    momentum: check.finite(`${at}.momentum`, given.momentum ?? 0, { min: 0 }),
     earlyStop: flag('earlyStop', false),
     targeted: flag('targeted', false),
     trainMode: flag('trainMode', false),
-    seed: check.integer('options.seed', given.seed ?? 0, { min: 0 }),
-    batchSize: check.integer('options.batchSize', given.batchSize ?? 256, { min: 1 }),
+    seed: check.integer(`${at}.seed`, given.seed ?? 0, { min: 0 }),
+    batchSize: check.integer(`${at}.batchSize`, given.batchSize ?? 256, { min: 1 }),
   };
 }
 

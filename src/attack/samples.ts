@@ -15,6 +15,13 @@ export interface EvaluationData {
   labels(start: number, end: number): Tensor | Promise<Tensor>;
 }
 
+/** Images and labels as a data set. @internal */
+export function samplesOf(images: Tensor, labels: unknown): EvaluationData {
+  checkImages('images', images);
+  checkLabels('labels', labels, images.shape[0]!);
+  return { length: images.shape[0]!, images: (start, end) => ops.aten.slice(images, 0, start, end), labels: (start, end) => ops.aten.slice(labels, 0, start, end) };
+}
+
 /** Checks that `data` is a data set. @internal */
 export function checkData(data: EvaluationData): void {
   if (data === null || typeof data !== 'object' || typeof data.images !== 'function' || typeof data.labels !== 'function')

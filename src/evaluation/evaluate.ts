@@ -1,7 +1,7 @@
 /** Clean and robust accuracy over a data set. */
-import { type AutoAttackReport, autoAttack } from '../attack/autoAttack.js';
-import { doubts } from '../attack/doubts.js';
-import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, namedAttack } from '../attack/named.js';
+import { type AutoAttackReport, beginAutoAttack } from '../attack/autoAttack.js';
+import { doubts, warningsOf } from '../attack/doubts.js';
+import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack } from '../attack/named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf } from '../attack/samples.js';
 import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
@@ -22,10 +22,13 @@ export interface EvaluationProgress {
 }
 
 export interface EvaluateOptions<Names extends readonly AttackName[] = readonly AttackName[]> extends NamedAttackOptions, JobOptions {
-  /** What to report. Default `['clean', 'pgd20']`. */
+  /** What to report, each once. Default `['clean', 'pgd20']`. */
   attacks?: Names;
-  /** Values for pgd alone, in place of those above: as `evaluation.pgd20` of a run's configuration, beside attacks with their own. */
-  pgd?: { epsilon?: number; stepSize?: number; randomStart?: boolean } | undefined;
+  /**
+   * Values for pgd alone, in place of those above: `evaluation.pgd20` of a run's configuration less its `steps`, beside attacks with their own. Its norm, if it
+   * says one, must be that above. Refused where no pgd is asked for.
+   */
+  pgd?: { norm?: 'linf' | 'l2' | undefined; epsilon?: number | undefined; stepSize?: number | undefined; randomStart?: boolean | undefined } | undefined;
   /** Evaluate the first samples only. Default: all. */
   limit?: number | undefined;
   /** A file in which AutoAttack keeps its state, so that a later call goes on where this one stopped: see {@link autoAttack}. */
@@ -46,8 +49,9 @@ export interface Score {
   total: number;
   settings: { limit: number } & ({ attack: 'clean'; batchSize: number } | AttackSettings | ({ attack: 'autoattack'; attacks: AttackSettings[] } & AutoAttackReport['settings']));
   /**
-   * What makes a robust score doubtful, a sentence each; left out when nothing does. Outputs that vary from call to call, that are probabilities, or without
-   * a gradient for some samples (each on the first 256 samples; of `'square'`, which needs no gradients, none of it); of AutoAttack what it warns of.
+   * What makes a robust score doubtful, a sentence each, seen on the first 256 samples; left out when nothing does. Outputs that vary from call to call; outputs
+   * that are probabilities (not of `'square'`, which needs no gradients); a cross-entropy without a gradient for some samples (of the attacks that ascend it: pgd,
+   * fgsm, mim, apgd-ce). Of AutoAttack what it warns of.
    */
   warnings?: string[];
   /** Of AutoAttack: what each attack did, what broke which sample, and the time it took. */
@@ -61,12 +65,13 @@ const KNOWN = [
 /**
  * Accuracy of a classifier on a data set, clean and under attacks. The model is in eval mode throughout. A sample counts as robust only if it is
  * classified right both without the attack and under it; with epsilon 0 robust and clean accuracy are equal. Each attack is made against
- * the samples that are right without it; the rest cannot count. Runs off the main thread.
+ * the samples that are right without it; the rest cannot count. Options, and whether AutoAttack can run and keep its state, are checked before the first attack.
+ * Runs off the main thread.
  * @param model a Classifier, a TorchScriptModel or a function, from images in [0, 1] to logits: normalisation belongs inside.
  * @returns one {@link Score} an attack, with its settings.
  * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument, also when `data` does not give what it was asked for: one image a
- * sample, and one label that is a class of the model; {@link NonFiniteError} when logits or gradients are NaN or infinite; the signal's reason when
- * aborted.
+ * sample, and one label that is a class of the model; {@link NonFiniteError} when logits or gradients are NaN or infinite; {@link FileError} about `state`, as
+ * {@link autoAttack}; the signal's reason when aborted. What was measured until then, `onScore` has had.
  * @example
  * ```ts
  * using classifier = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
@@ -78,23 +83,38 @@ const KNOWN = [
 export async function evaluate<const Names extends readonly AttackName[] = ['clean', 'pgd20']>(
   model: AttackModel, data: EvaluationData, options?: EvaluateOptions<Names>,
 ): Promise<{ [Name in Names[number]]: Score }> {
+  return await measureScores(model, data, options, true);
+}
+
+/** The same; with `warn` false nothing is looked for that {@link Score}`.warnings` could tell, for those who measure again and again. @internal */
+export async function measureScores<const Names extends readonly AttackName[] = ['clean', 'pgd20']>(
+  model: AttackModel, data: EvaluationData, options: EvaluateOptions<Names> | undefined, warn: boolean,
+): Promise<{ [Name in Names[number]]: Score }> {
   const given = check.options('options', options, KNOWN);
   checkData(data);
   check.function('options.onProgress', given.onProgress);
   const limit = Math.min(data.length, given.limit === undefined ? Infinity : check.integer('options.limit', given.limit, { min: 1 }));
   check.function('options.onScore', given.onScore);
-  const { attacks = ['clean', 'pgd20'], pgd, state, signal, onScore, onProgress } = given;
-  check.options('options.pgd', pgd, ['epsilon', 'stepSize', 'randomStart']);
+  const { attacks = ['clean', 'pgd20'], state, signal, onScore, onProgress } = given;
   const batchSize = check.integer('options.batchSize', given.batchSize ?? 256, { min: 1 });
   if (!Array.isArray(attacks)) throw new ArgumentTypeError('options.attacks', 'an array of names', describe(attacks));
   if (attacks.length === 0) throw new ArgumentRangeError('options.attacks', 'at least one name', '[]');
-  const plans = attacks.map((name: AttackName, i) => ({
-    name, attack: name === 'clean' || name === 'autoattack' ? undefined : namedAttack(name, /^pgd/.test(name) ? { ...given, ...pgd } : given, `options.attacks[${i}]`, ['clean', 'autoattack']),
-  }));
+  checkValues(given);
+  const others = ['clean', 'autoattack'], ofPgd = pgdValues(given);
+  const plans = attacks.map((name: AttackName, i) => {
+    if (attacks.indexOf(name) < i) throw new ArgumentRangeError(`options.attacks[${i}]`, 'each name once', describe(name));
+    return { name, attack: others.includes(name) ? undefined : namedAttack(name, /^pgd/.test(name) ? ofPgd : given, `options.attacks[${i}]`, others) };
+  });
+  if (given.pgd !== undefined && !plans.some(({ attack }) => attack?.settings.attack === 'pgd'))
+    throw new ArgumentRangeError('options.pgd', 'left out, since no pgd is among options.attacks', describe(given.pgd));
   checkOptions(attacks, given);
   const named = (name: AttackName) => plans.some((plan) => plan.name === name);
   if (state !== undefined && !named('autoattack')) throw new ArgumentRangeError('options.state', "'autoattack' among options.attacks, which keeps it", describe(attacks));
 
+  const { norm, epsilon, seed, stateKey } = given;
+  using auto = named('autoattack') ? await beginAutoAttack(model, data, {
+    norm, epsilon, seed, batchSize, limit, state, stateKey, signal, onProgress: onProgress && (({ share: part }) => onProgress({ attack: 'autoattack', done: limit * part, total: limit })),
+  }) : undefined;
   const scores = new Map<AttackName, Score>();
   const done = async (name: AttackName, score: Score) => {
     scores.set(name, score);
@@ -116,12 +136,11 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
     if (named('clean')) await done('clean', share(right.reduce((sum, { length }) => sum + length, 0), { limit, attack: 'clean', batchSize }));
   }
 
-  let doubtful: string[] | undefined;
+  const asked = [...plans.flatMap(({ attack }) => attack ?? []), ...(auto?.attacks ?? [])].map(({ settings }) => settings);
+  const found = warn ? await doubts(model, data, asked, { limit, batchSize, signal }) : [];
   for (const { name, attack } of plans) {
     if (!attack) continue;
     let correct = 0;
-    const follows = attack.settings.attack !== 'square';
-    if (follows) doubtful ??= await doubts(model, data, limit, batchSize, signal);
     for (const { at, start, end } of batches) {
       const rows = right[at]!, report = (part: number) => onProgress?.({ attack: name, done: start + (end - start) * part, total: limit });
       if (rows.length > 0)
@@ -138,17 +157,23 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
         });
       report(1);
     }
-    await done(name, share(correct, { limit, ...attack.settings }, follows ? doubtful : []));
+    await done(name, share(correct, { limit, ...attack.settings }, warningsOf(attack.settings, found)));
   }
 
-  if (named('autoattack')) {
-    const { norm, epsilon, seed, stateKey } = given;
-    const { correct, settings, attacks, brokenBy, warnings, secondsPerImage } = await autoAttack(model, data, {
-      norm, epsilon, seed, batchSize, limit, state, stateKey, signal, onProgress: onProgress && (({ share: part }) => onProgress({ attack: 'autoattack', done: limit * part, total: limit })),
-    });
+  if (auto) {
+    const { correct, settings, attacks, brokenBy, warnings, secondsPerImage } = await auto.run(found);
     await done('autoattack', {
       ...share(correct, { attack: 'autoattack', ...settings, attacks: attacks.map((step) => step.settings) }, warnings), autoAttack: { attacks, brokenBy, secondsPerImage },
     });
   }
   return Object.fromEntries(attacks.map((name) => [name, scores.get(name)!])) as { [Name in Names[number]]: Score };
+}
+
+/** The options with those of `pgd` in their place. */
+function pgdValues({ pgd, ...given }: EvaluateOptions): NamedAttackOptions {
+  const { norm = given.norm ?? 'linf', ...own } = check.options('options.pgd', pgd, ['norm', 'epsilon', 'stepSize', 'randomStart']);
+  const values = { ...given, norm, ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) };
+  checkValues(values, 'options.pgd');
+  if (norm !== (given.norm ?? 'linf')) throw new ArgumentRangeError('options.pgd.norm', `'${given.norm ?? 'linf'}', as options.norm`, describe(norm));
+  return values;
 }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { augment } from '../data/augment.js';
 import type { Dataset, Split } from '../data/dataset.js';
 import { sha256 } from '../data/hash.js';
-import { evaluate } from '../evaluation/evaluate.js';
+import { measureScores } from '../evaluation/evaluate.js';
 import { Classifier } from '../model/classifier.js';
 import { Encoder, robustBranch } from '../model/encoder.js';
 import type { TrainerHandle } from '../runtime/addon.js';
@@ -382,7 +382,7 @@ class Finetuning {
       }));
     }
     const { name, epsilon, stepSize, randomStart } = this.selection;
-    const scores = await evaluate(classifier, split, { attacks: [name], epsilon, stepSize, randomStart, seed: deriveSeed(seed, 'validation'), signal });
+    const scores = await measureScores(classifier, split, { attacks: [name], epsilon, stepSize, randomStart, seed: deriveSeed(seed, 'validation'), signal }, false);
     return scores[name]!.correct;
   }
 

@@ -35,7 +35,7 @@ const short = (model: AttackModel, from: EvaluationData, options: AutoAttackOpti
 });
 
 describe('autoAttack', () => {
-  // First: garbage of other tests may be collected meanwhile.
+  // Fewer than before where other garbage was collected meanwhile.
   it('counts progress up to the end, and leaves nothing behind', async () => {
     const before = memory();
     const shares: number[] = [];
@@ -46,7 +46,8 @@ describe('autoAttack', () => {
     } });
     expect(shares).toEqual([...shares].sort((a, b) => a - b));
     expect(shares.at(-1)).toBe(1);
-    expect(memory()).toEqual(before);
+    expect(memory().tensors).toBeLessThanOrEqual(before.tensors);
+    expect(memory().bytes).toBeLessThanOrEqual(before.bytes);
   });
 
   it('is the four attacks one after the other, each on what stands, and keeps count of who broke what', async () => {

@@ -1,8 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Classifier, Encoder, readResults } from 'a-infonce';
+import { Classifier, Encoder, ops, readResults, type Tensor } from 'a-infonce';
+import { unchanged } from '../../src/cli/commands/evaluate.js';
 import { call } from './call.js';
 
 let folder: string;
@@ -17,17 +20,76 @@ beforeEach(async () => {
 });
 afterEach(() => { rmSync(folder, { recursive: true, force: true }); });
 
-test('evaluate keeps what it measured before a failure; the values of the run are for pgd alone', async () => {
-  const { code, stdout } = await call('evaluate', folder, '--attacks', 'clean,pgd1,fgsm,autoattack', '--limit', '20', '--state', join(folder, 'nowhere', 'state.safetensors'));
-  expect([code, stdout]).toEqual([1, '']);
+const scoresOf = (stdout: string) => Object.fromEntries(stdout.split('\n').flatMap((line) => { const [, name, right] = /^(\S+) +\d+\.\d\d % +(\d+)/.exec(line) ?? []; return name ? [[name, Number(right)]] : []; }));
+
+test('evaluate, interrupted, shows and names what it kept; the values of the run are for pgd alone', async () => {
+  const log = join(folder, 'results.jsonl');
+  const watch = setInterval(() => { if (existsSync(log) && readFileSync(log, 'utf8').trim().split('\n').length === 3) { clearInterval(watch); process.emit('SIGINT', 'SIGINT'); } }, 5);
+  const { code, stdout, stderr } = await call('evaluate', folder, '--attacks', 'pgd1,clean,fgsm,pgd99999', '--limit', '20');
   const results = await readResults(folder);
   expect(results.map(({ name }) => name)).toEqual(['clean', 'pgd1', 'fgsm']);
   expect(results.map(({ settings }) => [settings['epsilon'], settings['stepSize'], settings['randomStart']])).toEqual([[undefined, undefined, undefined], [0.1, 0.05, false], [8 / 255, 8 / 255, false]]);
+  expect([code, stderr]).toEqual([130, expect.stringMatching(/a-infonce evaluate: stopped\n$/)]);
+  expect(scoresOf(stdout)).toEqual(Object.fromEntries(results.map(({ name, correct }) => [name, correct])));
+  expect(stdout).toContain(`Not measured: pgd99999.\nKept in ${log}: clean, pgd1, fgsm.\n`);
+});
+
+test('evaluate shows what it measured before a failure, of a classifier in no run too', async () => {
+  const images = join(folder, 'images'), lone = join(mkdtempSync(join(folder, 'lone-')), 'lone.safetensors');
+  for (const part of ['train', 'test']) for (const name of ['cat', 'dog']) {
+    mkdirSync(join(images, part, name), { recursive: true });
+    await sharp({ create: { width: 8, height: 8, channels: 3, background: name === 'cat' ? 'red' : 'blue' } }).png().toFile(join(images, part, name, '0.png'));
+  }
+  using encoder = Encoder.create({ width: 2 });
+  using classifier = Classifier.create({ encoder, classes: 2 });
+  await classifier.save(lone);
+  // Two classes are too few for the DLR loss, which is found when it is run.
+  const args = ['evaluate', lone, '--data', images, '--attacks', 'clean,pgd1,apgd-dlr'];
+  const text = await call(...args), json = await call(...args, '--json');
+  expect([text.code, text.stderr]).toEqual([2, expect.stringContaining('at least 3')]);
+  expect(Object.keys(scoresOf(text.stdout))).toEqual(['clean', 'pgd1']);
+  expect(text.stdout).toContain('Not measured: apgd-dlr.\nKept nowhere but here.\n');
+  expect(json.code).toBe(2);
+  const document = JSON.parse(json.stdout) as { scores: object; partial: boolean };
+  expect([Object.keys(document.scores), document.partial, 'kept' in document]).toEqual([['clean', 'pgd1'], true, false]);
+  expect(JSON.parse(json.stderr)).toMatchObject({ error: { code: 'ERR_ARGUMENT_RANGE' } });
+});
+
+test('evaluate shows a score that cannot be kept, and asks for a place for the state first', async () => {
+  mkdirSync(join(folder, 'results.jsonl'));
+  const unkept = await call('evaluate', folder, '--attacks', 'clean,fgsm', '--limit', '20');
+  expect([unkept.code, Object.keys(scoresOf(unkept.stdout)), unkept.stderr]).toEqual([1, ['clean'], expect.stringContaining('results.jsonl: cannot be')]);
+  expect(unkept.stdout).toContain('Not measured: fgsm.\nKept nowhere but here.\n');
+  const nowhere = await call('evaluate', folder, '--attacks', 'clean,autoattack', '--limit', '20', '--state', join(folder, 'nowhere', 'state'));
+  expect([nowhere.code, nowhere.stdout]).toEqual([1, '']);
+});
+
+test('evaluate and attack warn of the same', async () => {
+  using flat = await Classifier.load(folder);
+  flat.loadState(new Map([...flat.state()].map(([name, value]) => [name, name.startsWith('head.') ? ops.aten.zeros_like(value) as Tensor : value])));
+  await flat.save(join(folder, 'classifier.safetensors'));
+  const warning = expect.stringMatching(/^The cross-entropy has no gradient at (\d+) of \1 images/) as string;
+  const evaluated = JSON.parse((await call('evaluate', folder, '--attacks', 'pgd1,apgd-dlr', '--json')).stdout) as { scores: Record<string, { warnings?: string[] }> };
+  expect(Object.entries(evaluated.scores).map(([name, { warnings }]) => [name, warnings])).toEqual([['pgd1', [warning]], ['apgd-dlr', undefined]]);
+  const attacked = JSON.parse((await call('attack', folder, '--attack', 'pgd1', '--out', join(folder, 'x.safetensors'), '--json')).stdout) as { warnings?: string[] };
+  expect(attacked.warnings).toEqual([warning]);
+});
+
+test('what is loaded is what its digest is of', async () => {
+  const file = join(folder, 'classifier.safetensors');
+  const loaded = await unchanged(file, () => Classifier.load(file));
+  expect(loaded.sha256).toBe(createHash('sha256').update(readFileSync(file)).digest('hex'));
+  const { model } = loaded;
+  loaded[Symbol.dispose]();
+  expect(() => model.handle).toThrow('disposed');
+  const replaced = unchanged(file, async () => { const classifier = await Classifier.load(file); appendFileSync(file, ' '); return classifier; });
+  await expect(replaced).rejects.toThrow('it was written while it was read');
 });
 
 test.each([
   [['--attacks', 'clean,fgsm', '--step-size', '0.1'], /--step-size: expected left out, since 'fgsm' has none/],
   [['--attacks', 'fgsm', '--restarts', '2'], /--restarts: expected left out/],
+  [['--attacks', 'pgd2,pgd2'], /--attacks: expected each name once, got 'pgd2'/],
   [['--attacks', 'clean,pdg20'], /--attacks: expected 'clean', 'autoattack', 'pgd<steps>'.*got 'pdg20'/],
   [['--state', 'x'], /--state is of autoattack/],
 ])('evaluate %j says what is wrong', async (args, message) => {
@@ -39,6 +101,9 @@ test.each([
 test.each([
   [['--no-random-start', '--attack', 'fgsm'], /--no-random-start: expected left out, since 'fgsm' has none/],
   [['--restarts', '2', '--attack', 'autoattack'], /--restarts: expected left out, since 'autoattack' has none/],
+  [['--attack', 'pgd1000000'], /--attack: expected 'pgd', 'autoattack', 'pgd<steps>' \(as in 'pgd20', from 1 to 99999 steps\).*got 'pgd1000000'/],
+  [['--step-size', '0.1', '--attack', 'autoattack'], /--step-size: expected left out, since 'autoattack' has none/],
+  [['--no-random-start', '--attack', 'autoattack'], /--no-random-start: expected left out, since 'autoattack' has none/],
   [['--attack', 'apgd'], /--attack: expected 'pgd', 'autoattack', 'pgd<steps>'.*got 'apgd'/],
   [['--attack', 'fgsm', '--steps', '3'], /--steps is of pgd/],
 ])('attack %j says what is wrong', async (args, message) => {

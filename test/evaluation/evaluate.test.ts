@@ -1,5 +1,6 @@
-import { ArgumentRangeError, ArgumentTypeError, NonFiniteError, apgd, attack, evaluate, fab, fgsm, memory, mim, ops, pgd, predict, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Score, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, FileError, NonFiniteError, apgd, attack, evaluate, fab, fgsm, memory, mim, ops, pgd, predict, resolveConfig, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Score, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { measureScores } from '../../src/evaluation/evaluate.js';
 import { equal, functionNet, int64, loadNet, mislabelled } from '../attack/fixtures.js';
 
 const { aten } = ops;
@@ -42,6 +43,8 @@ describe('evaluate', () => {
     });
     await expect(attack(net, images, wrongly, 'fgsm', { restarts: 2 })).rejects.toMatchObject({ argument: 'options.restarts' });
     await expect(attack(net, images, wrongly, 'pgd' as 'fgsm')).rejects.toMatchObject({ argument: 'name' });
+    for (const name of ['fgsm', 'cw'] as const) await expect(attack(net, images, wrongly, name, { norm: 'l2', seed: -5 })).rejects.toMatchObject({ argument: 'options.seed' });
+    expect((await attack(net, images, wrongly, 'fgsm', { seed: 5 })).settings).toMatchObject({ attack: 'fgsm', seed: 0 });
     const { predicted, logits } = await predict(net, images, { batchSize: 5 });
     expect(equal(predicted, aten.argmax(net.forward(images), 1) as Tensor)).toBe(true);
     expect(logits.shape).toEqual([16, 4]);
@@ -132,13 +135,50 @@ describe('evaluate', () => {
 
   it('warns where attacks along gradients cannot be believed', () => scope(async () => {
     const plain = functionNet(net), stairs = (x: Tensor) => aten.add(plain(aten.div(aten.round(aten.mul(x, 64)), 64)), aten.mul(aten.sum(aten.flatten(x, 1), [1], true), 0));
-    const { clean, pgd2, fgsm: one } = await evaluate(stairs, data, { attacks: ['clean', 'pgd2', 'fgsm'] });
-    expect([clean.warnings, pgd2.warnings, one.warnings]).toEqual([undefined, ...Array(2).fill([expect.stringMatching(/no gradient at 14 of 14 images/)]) as string[][]]);
+    const flat = [expect.stringMatching(/^The cross-entropy has no gradient at 14 of 14 images: .*apgd-dlr/)] as unknown as string[];
+    const scores = await evaluate(stairs, data, { attacks: ['clean', 'pgd2', 'fgsm', 'mim1', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t'], epsilon: 0.001 });
+    expect(Object.entries(scores).map(([name, { warnings }]) => [name, warnings])).toEqual([
+      ['clean', undefined], ['pgd2', flat], ['fgsm', flat], ['mim1', flat], ['apgd-ce', flat], ['apgd-dlr', undefined], ['apgd-t', undefined], ['fab-t', undefined],
+    ]);
+    expect((await measureScores(stairs, data, { attacks: ['pgd2'] }, false)).pgd2.warnings).toBeUndefined();
     const { pgd1 } = await evaluate((x: Tensor) => aten.softmax(plain(x), 1), data, { attacks: ['pgd1'] });
     expect(pgd1.warnings).toContainEqual(expect.stringContaining('probabilities'));
     const { square } = await evaluate((x: Tensor) => aten.softmax(plain(x), 1), data, { attacks: ['square'], limit: 1, epsilon: 0.5 });
     expect(square.warnings).toBeUndefined();
+    let calls = 0;
+    const dice = (x: Tensor) => aten.mul(plain(x), 1 + (calls++ % 2) / 100), differ = [expect.stringContaining('Two forward passes')];
+    const random = await evaluate(dice, data, { attacks: ['clean', 'square', 'apgd-dlr'], limit: 1, epsilon: 0.5 });
+    expect([random.clean.warnings, random.square.warnings, random['apgd-dlr'].warnings]).toEqual([undefined, differ, differ]);
+    // attack() says the same.
+    expect((await attack(stairs, images, wrongly, 'pgd1')).warnings).toEqual(flat);
+    expect((await attack(stairs, images, wrongly, 'apgd-dlr', { epsilon: 0.001 })).warnings).toEqual([]);
   }));
+
+  it('looks for what to warn of once, and not at all for those who measure again and again', async () => {
+    const calls = async (attacks: readonly AttackName[], warn: boolean) => {
+      let passes = 0;
+      const plain = functionNet(net);
+      await measureScores((x: Tensor) => { ++passes; return plain(x); }, data, { attacks, epsilon: 0.02, limit: 1 }, warn);
+      return passes;
+    };
+    const looking = await calls(['pgd1'], true) - await calls(['pgd1'], false);
+    expect(looking).toBeGreaterThan(2);
+    expect(await calls(['pgd1', 'apgd-ce', 'autoattack'], true) - await calls(['pgd1', 'apgd-ce', 'autoattack'], false)).toBe(looking);
+    expect(await calls(['clean'], true)).toBe(1);
+  });
+
+  it('takes pgd as a run records it, and refuses before the first attack what AutoAttack would', async () => {
+    const { steps: _, ...recorded } = resolveConfig('rocl-cifar10').evaluation.pgd20;
+    const { pgd1 } = await evaluate(net, data, { attacks: ['pgd1'], pgd: recorded });
+    expect(pgd1.settings).toMatchObject(recorded);
+    const left = await evaluate(net, data, { attacks: ['pgd1'], epsilon: 0.02, stepSize: 0.01, pgd: { epsilon: undefined, stepSize: 0.004 } });
+    expect(left.pgd1.settings).toMatchObject({ epsilon: 0.02, stepSize: 0.004 });
+    const measured: string[] = [], onScore = (name: string) => { measured.push(name); };
+    await expect(evaluate(net, data, { attacks: ['clean', 'pgd1', 'autoattack'], state: '/nowhere/x', onScore })).rejects.toThrow(FileError);
+    const three = (x: Tensor) => aten.slice(functionNet(net)(x), 1, 0, 3), zeros = { ...data, labels: (start: number, end: number) => int64(Array(end - start).fill(0)) };
+    await expect(evaluate(three, zeros, { attacks: ['pgd1', 'autoattack'], onScore })).rejects.toThrow('at least 4 classes');
+    expect(measured).toEqual([]);
+  });
 
   it('refuses logits that are not numbers instead of counting them', async () => {
     const broken = (x: Tensor) => aten.mul(functionNet(net)(x), tensor([[1], [NaN]], { dtype: 'float64' }));
@@ -148,14 +188,21 @@ describe('evaluate', () => {
 
   it('names bad arguments', async () => {
     for (const name of ['pgd', 'mim', 'pgd0', 'cleen'])
-      await expect(evaluate(net, data, { attacks: ['clean', name as 'pgd20'] })).rejects.toThrow(`options.attacks[1]: expected 'clean', 'autoattack', 'pgd<steps>' (as in 'pgd20'), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw', got '${name}'`);
+      await expect(evaluate(net, data, { attacks: ['clean', name as 'pgd20'] })).rejects.toThrow(`options.attacks[1]: expected 'clean', 'autoattack', 'pgd<steps>' (as in 'pgd20', from 1 to 99999 steps), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw', got '${name}'`);
     const fails = async (argument: string, type: typeof ArgumentRangeError | typeof ArgumentTypeError, options: unknown, from: unknown = data) => {
       const running = scope(() => evaluate(net, from as never, options as never));
       await expect(running).rejects.toBeInstanceOf(type);
       await expect(running).rejects.toMatchObject({ argument });
     };
     await fails('options.attacks[1]', ArgumentRangeError, { attacks: ['clean', 'fast'] });
-    await fails('options.attacks[0]', ArgumentRangeError, { attacks: ['pgd0'] });
+    for (const name of ['pgd0', 'pgd1000000']) await fails('options.attacks[0]', ArgumentRangeError, { attacks: [name] });
+    await fails('options.attacks[2]', ArgumentRangeError, { attacks: ['pgd2', 'clean', 'pgd2'] });
+    await fails('options.seed', ArgumentRangeError, { attacks: ['fgsm'], seed: -5 });
+    await fails('options.epsilon', ArgumentRangeError, { attacks: ['clean'], epsilon: -1 });
+    await fails('options.pgd', ArgumentRangeError, { attacks: ['clean', 'fgsm'], pgd: { epsilon: 0.1 } });
+    await fails('options.pgd.epsilon', ArgumentRangeError, { attacks: ['pgd1'], pgd: { epsilon: -1 } });
+    await fails('options.pgd.stepSize', ArgumentTypeError, { attacks: ['pgd1'], pgd: { stepSize: '1' } });
+    await fails('options.pgd.norm', ArgumentRangeError, { attacks: ['pgd1'], norm: 'l2', pgd: { norm: 'linf' } });
     await fails('options.attacks[0]', ArgumentTypeError, { attacks: [20] });
     await fails('options.attacks', ArgumentRangeError, { attacks: [] });
     await fails('options.attacks', ArgumentTypeError, { attacks: 'pgd20' });

@@ -9,7 +9,7 @@ import { integer, real, type CommonOptions } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed, unfinished, withoutReproductions } from '../run-folder.js';
-import { attackOptions, loadModel, measure, measuredOf, record } from './evaluate.js';
+import { attackOptions, loadModel, measure, measuredOf, record, unchanged } from './evaluate.js';
 
 interface Options extends DataOptions {
   classifier?: string;
@@ -82,22 +82,22 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
   const { norm, epsilon, stepSize, steps, temperature, batchSize, limit, space, seed } = options;
   const file = options.classifier ?? 'classifier.safetensors';
   const there = existsSync(join(path, file));
-  const { fileSha256 } = await import('../../runtime/files.js');
-  // What is loaded is what is analysed, whatever lies at its name by the end.
-  const digests = { encoderSha256: await fileSha256(join(path, 'encoder.safetensors')), ...(there && { classifierSha256: await fileSha256(join(path, file)) }) };
-  using encoder = await loadEncoder(path, options.branch);
-  using classifier = there ? await loadModel(context, join(path, file)) : undefined;
+  using ofEncoder = await unchanged(join(path, 'encoder.safetensors'), () => loadEncoder(path, options.branch));
+  using ofClassifier = there ? await loadModel(context, join(path, file)) : undefined;
+  const encoder = ofEncoder.model, classifier = ofClassifier?.model;
   using data = await openData(context, options, run.data);
   using progress = new Progress(output, { label: `Attacking ${basename(path)}`, rate: (each) => `${each.toFixed(1)} steps/s` });
   using result = await measureEmbeddings(encoder, data.test, {
     classifier, limit, space, norm, epsilon, stepSize, steps, temperature, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
   });
   progress.stop();
-  await saveAnalysis(path, result, { data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', ...(there && { classifierFile: file }), ...digests });
-  if (classifier && options.curves) {
-    const measured = await measuredOf(path, join(path, file), classifier, data);
+  await saveAnalysis(path, result, {
+    data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', encoderSha256: ofEncoder.sha256, ...(ofClassifier && { classifierFile: file, classifierSha256: ofClassifier.sha256 }),
+  });
+  if (ofClassifier && options.curves) {
+    const measured = measuredOf(ofClassifier, data);
     const add = async (settings: EvaluateOptions, what: string) =>
-      measure(context, classifier, data.test, {
+      measure(context, ofClassifier.model, data.test, {
         norm, batchSize, limit, seed, ...settings, onScore: (name, score) => record(path, measured, { [name]: score }),
       }, `${basename(path)}, ${what}`);
     for (const each of EPSILONS) {

@@ -3,7 +3,7 @@ import type { Model, SingleAttack, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
-import { countOption, integer } from '../options.js';
+import { countOption, integer, type CommonOptions } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace } from '../run-folder.js';
@@ -16,7 +16,7 @@ interface Options extends DataOptions {
   norm?: 'linf' | 'l2';
   epsilon?: number;
   stepSize?: number;
-  steps?: number;
+  steps?: number | undefined;
   restarts?: number;
   randomStart: boolean;
   batchSize?: number;
@@ -49,10 +49,12 @@ export const attack = define<Options>({
   async action(context, options, path) {
     const { output, signal } = context;
     const { scope, writeSafetensors } = await import('../../index.js');
+    await checkAttack(options);
     if (options.state !== undefined && options.attack !== 'autoattack') throw new UsageError('--state is of autoattack: type --attack autoattack, or leave it out');
     await checkPlace(options.out, [path!, options.images, options.state], 'adversarial.safetensors');
     const run = await recordedRun(path!);
-    using model = await loadModel(context, path!);
+    using loaded = await loadModel(context, path!);
+    const { model } = loaded;
     await scope(async () => {
       const { images, labels } = await inputs(context, options, model, run);
       const { batchSize = 256 } = options;
@@ -75,29 +77,32 @@ export const attack = define<Options>({
   },
 });
 
-/** Adversaries of the attack asked for, and its settings. */
+/** The name of the attack asked for, as the library calls it. */
+const nameOf = ({ attack, steps = 20 }: Pick<Options, 'attack' | 'steps'>): string => (attack === 'pgd' ? `pgd${steps}` : attack);
+
+/** Throws what is wrong with the attack asked for or its options, before anything is read. */
+async function checkAttack({ attack: name, steps, norm, epsilon, stepSize, restarts, randomStart, batchSize, seed }: Options & CommonOptions): Promise<void> {
+  if (name !== 'pgd' && steps !== undefined) throw new UsageError(`--steps is of pgd: type --attack pgd${steps}, or leave it out`);
+  const { onlyAttack } = await import('../../attack/named.js');
+  onlyAttack(nameOf({ attack: name, steps }), { norm, epsilon, stepSize, restarts, randomStart: randomStart ? undefined : false, batchSize, seed }, 'attack', ['pgd', 'autoattack']);
+}
+
+/** Adversaries of the attack asked for, its settings, and what makes it doubtful. */
 async function make(
-  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, state }: Options & { seed?: number | undefined }, of: RecordedRun | undefined, model: Model, images: Tensor, labels: Tensor,
+  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, state }: Options & CommonOptions, of: RecordedRun | undefined, model: Model, images: Tensor, labels: Tensor,
   watch: { signal?: AbortSignal | undefined; onProgress: (progress: StepProgress) => void },
 ): Promise<{ adversarial: Tensor; settings: object; warnings: string[] }> {
-  if (name !== 'pgd' && steps !== undefined) throw new UsageError(`--steps is of pgd: type --attack pgd${steps}, or leave it out`);
   const { attack: run, autoAttack } = await import('../../index.js');
   if (name === 'autoattack') {
-    for (const [option, value] of Object.entries({ '--step-size': stepSize, '--restarts': restarts, '--no-random-start': randomStart ? undefined : true }))
-      if (value !== undefined) throw new UsageError(`${option}: expected left out, since 'autoattack' has none`);
     const { adversaries, settings, attacks, warnings } = await autoAttack(model, images, labels, {
       norm, epsilon, batchSize, seed, state, keepAdversaries: true, signal: watch.signal, onProgress: ({ share }) => watch.onProgress({ done: images.shape[0]! * share, total: images.shape[0]! }),
     });
     return { adversarial: adversaries!, settings: { attack: name, ...settings, attacks: attacks.map((step) => step.settings) }, warnings };
   }
   const recorded = name.startsWith('pgd') ? recordedPgd(of, { norm, epsilon }) : undefined;
-  const { adversarial, settings } = await run(model, images, labels, (name === 'pgd' ? `pgd${steps ?? 20}` : name) as SingleAttack, {
+  return await run(model, images, labels, nameOf({ attack: name, steps }) as SingleAttack, {
     norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, restarts, randomStart: randomStart ? recorded?.randomStart : false, seed, batchSize, ...watch,
-  }).catch((error: unknown) => {
-    const { argument, expected, received } = error as { argument?: string; expected?: string; received?: string };
-    throw argument === 'name' ? new UsageError(`--attack: expected 'pgd', 'autoattack', ${expected}, got ${received}`) : error;
   });
-  return { adversarial, settings, warnings: [] };
 }
 
 async function inputs(context: Context, options: Options, model: Model, run: RecordedRun | undefined): Promise<{ images: Tensor; labels: Tensor }> {

@@ -43,13 +43,13 @@ export const corruptions = define<Options>({
   async action(context, options, path) {
     const { output, signal } = context;
     const { published, types, severities, batchSize, limit, again, seed } = options;
-    using model = await loadModel(context, path!);
-    const run = await recordedRun(path!);
+    using loaded = await loadModel(context, path!);
+    const { model } = loaded, run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
     requireChannels(data, model);
     const { evaluateCorruptions, readResults } = await import('../../index.js');
     const done: CorruptionScore[] = [];
-    const measured = run && await measuredOf(run.folder, path!, model, data);
+    const measured = run && measuredOf(loaded, data);
     if (run && measured && !again)
       for (const result of await readResults(run.folder)) {
         const { corruption, severity } = result.settings;

@@ -1,14 +1,13 @@
 import { statSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../../index.js';
+import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, EvaluationDiagnosis, Model, Result, Score, Split } from '../../index.js';
 import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
-import { Interrupted } from '../interrupt.js';
 import { atOnce, countOption, firstTestImages, list, real } from '../options.js';
-import { percent, table } from '../output.js';
+import { percent, table, type Output } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkSource, typed } from '../run-folder.js';
 
@@ -58,48 +57,59 @@ export const evaluate = define<Options>({
   ],
   async action(context, options, path) {
     if (options.state !== undefined && !options.attacks.includes('autoattack')) throw new UsageError('--state is of autoattack: name it among --attacks');
-    using model = await loadModel(context, path!);
-    const run = await recordedRun(path!);
+    using loaded = await loadModel(context, path!);
+    const { model } = loaded, run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
     requireChannels(data, model);
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
     const recorded = recordedPgd(run, options);
-    // What was loaded is what is measured, whatever lies at its name by the end.
-    const measured = run && await measuredOf(run.folder, path!, model, data);
     // The checks are short and refuse what cannot be: before hours of attacks.
     const checked = options.check && await examine(context, model, data.test, {
       norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, batchSize, limit, seed,
     });
-    const kept: string[] = [];
-    const scores = await measure(context, model, data.test, {
-      attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state,
-      pgd: recorded && { epsilon: recorded.epsilon, stepSize: stepSize ?? recorded.stepSize, randomStart: recorded.randomStart },
-      onScore: async (name, score) => {
-        if (!run) return;
-        await record(run.folder, measured!, { [name]: score });
-        kept.push(name);
-      },
-    }).catch((error: unknown) => {
-      if (error instanceof Interrupted && kept.length > 0) error.message = `stopped. Measured, and kept in ${join(run!.folder, 'results.jsonl')}: ${kept.join(', ')}`;
+    let scores: Record<string, Score> = {};
+    const kept: string[] = [], log = run && join(run.folder, 'results.jsonl'), measured = run && measuredOf(loaded, data);
+    const show = (rest: { check?: EvaluationDiagnosis; partial?: true; kept?: { in: string; names: string[] } }, ...more: string[]) =>
+      context.output.result({ model: path, data: data.name, scores, ...rest }, [...linesOf(scores, context.output), ...more]);
+    try {
+      scores = await measure(context, model, data.test, {
+        attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state,
+        pgd: recorded && attacks.some((name) => name.startsWith('pgd')) ? { epsilon: recorded.epsilon, stepSize: stepSize ?? recorded.stepSize, randomStart: recorded.randomStart } : undefined,
+        onScore: async (name, score) => {
+          scores[name] = score;
+          if (!run) return;
+          await record(run.folder, measured!, { [name]: score });
+          kept.push(name);
+        },
+      });
+    } catch (error) {
+      const names = Object.keys(scores);
+      if (names.length > 0)
+        show({ partial: true, ...(kept.length > 0 && { kept: { in: log!, names: kept } }) },
+          `Not measured: ${attacks.filter((name) => !(name in scores)).join(', ') || 'nothing else'}.`, kept.length > 0 ? `Kept in ${log}: ${kept.join(', ')}.` : 'Kept nowhere but here.');
       throw error;
-    });
-    context.output.result({ model: path, data: data.name, scores, ...(checked && { check: checked }) }, [
-      ...table([
-        ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
-        ...Object.entries(scores).flatMap(([name, { accuracy, correct, total, settings, autoAttack }]) => [
-          [name, percent(accuracy), String(correct), String(total), ...columns(settings)],
-          ...(autoAttack?.attacks ?? []).map((step) => [
-            `  after ${step.attack}`, percent(step.accuracy), String(Math.round(step.accuracy * total)), String(total), ...columns(step.settings),
-          ]),
-        ]),
-      ]),
-      ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
-      ...warningsOf(scores).map((warning) => `${context.output.style('yellow', 'Warning:')} ${warning}`),
-      ...(checked ? checkLines(checked, context.output) : []),
-    ]);
+    }
+    show({ ...(checked && { check: checked }) }, ...(checked ? checkLines(checked, context.output) : []));
     return checked && !checked.ok ? 1 : 0;
   },
 });
+
+/** A row a score and a row an attack of AutoAttack, and what is to be said of them. */
+function linesOf(scores: Record<string, Score>, output: Output): string[] {
+  return [
+    ...table([
+      ['attack', 'accuracy', 'right', 'images', 'norm', 'epsilon', 'step', 'steps', 'start'],
+      ...Object.entries(scores).flatMap(([name, { accuracy, correct, total, settings, autoAttack }]) => [
+        [name, percent(accuracy), String(correct), String(total), ...columns(settings)],
+        ...(autoAttack?.attacks ?? []).map((step) => [
+          `  after ${step.attack}`, percent(step.accuracy), String(Math.round(step.accuracy * total)), String(total), ...columns(step.settings),
+        ]),
+      ]),
+    ]),
+    ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
+    ...warningsOf(scores).map((warning) => `${output.style('yellow', 'Warning:')} ${warning}`),
+  ];
+}
 
 /** The data that a classifier was fine-tuned on, else those of the run. */
 export const dataOf = (model: Model, run: RecordedRun | undefined): RecordedData | undefined =>
@@ -109,21 +119,13 @@ export const dataOf = (model: Model, run: RecordedRun | undefined): RecordedData
 export const recordedPgd = (run: RecordedRun | undefined, { norm, epsilon }: { norm?: string | undefined; epsilon?: number | undefined }) =>
   (norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20);
 
-/** The name of the classifier's file in the folder of a run. */
-export const classifierFile = (path: string): string => (statSync(path).isDirectory() ? 'classifier.safetensors' : basename(path));
-
-/** What lines of results.jsonl say of the classifier at `path` and of the data. */
-export async function measuredOf(folder: string, path: string, model: Model, data: Dataset): Promise<Pick<Result, 'model' | 'sha256' | 'mode' | 'data' | 'dataSha256'>> {
-  const { fileSha256 } = await import('../../runtime/files.js');
-  const file = classifierFile(path);
-  return {
-    model: file, sha256: await fileSha256(join(folder, file)), mode: 'finetuning' in model ? (model as Classifier).finetuning?.mode : undefined,
-    data: data.name, dataSha256: data.test.sha256(),
-  };
-}
+/** What lines of results.jsonl say of a classifier and of the data. */
+export const measuredOf = ({ file, sha256, model }: Pick<Loaded<Model>, 'file' | 'sha256' | 'model'>, data: Dataset): Pick<Result, 'model' | 'sha256' | 'mode' | 'data' | 'dataSha256'> => ({
+  model: basename(file), sha256, mode: 'finetuning' in model ? (model as Classifier).finetuning?.mode : undefined, data: data.name, dataSha256: data.test.sha256(),
+});
 
 /** Adds the scores of a classifier in a run's folder to its results.jsonl. */
-export async function record(folder: string, measured: Awaited<ReturnType<typeof measuredOf>>, scores: Record<string, Pick<Score, 'accuracy' | 'correct' | 'total' | 'warnings'> & { settings: object }>): Promise<void> {
+export async function record(folder: string, measured: ReturnType<typeof measuredOf>, scores: Record<string, Pick<Score, 'accuracy' | 'correct' | 'total' | 'warnings'> & { settings: object }>): Promise<void> {
   const { recordResult } = await import('../../index.js');
   for (const [name, { accuracy, correct, total, settings, warnings = [] }] of Object.entries(scores))
     await recordResult(folder, { ...measured, name, accuracy, correct, total, settings: { ...settings }, ...(warnings.length > 0 && { warnings }) });
@@ -147,19 +149,39 @@ function columns(settings: Score['settings'] | AttackSettings): string[] {
   return [...ball, 'stepSize' in settings ? round(settings.stepSize) : '-', String('queries' in settings ? settings.queries : settings.steps), start + restarts];
 }
 
+/** A model, and the file that it was read from. */
+export interface Loaded<Of extends Model> extends Disposable {
+  model: Of;
+  file: string;
+  /** Of the very bytes that were read: what was loaded is what is measured, whatever lies at its name by then. */
+  sha256: string | undefined;
+}
+
+/** Loads from a file that has the same bytes before and after it. */
+export async function unchanged<Of extends Model>(file: string, load: () => Promise<Of>): Promise<Loaded<Of>> {
+  const { fileSha256 } = await import('../../runtime/files.js');
+  const sha256 = await fileSha256(file), model = await load();
+  if (await fileSha256(file) === sha256) return { model, file, sha256, [Symbol.dispose]: () => model.dispose() };
+  model.dispose();
+  throw new CommandError(`${file}: it was written while it was read. Type the same command again`);
+}
+
 /** What can be attacked and evaluated, in eval mode. */
-export async function loadModel({ signal }: Context, path: string): Promise<Model> {
+export async function loadModel({ signal }: Context, path: string): Promise<Loaded<Model>> {
   await checkSource(path, 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt');
   const { Classifier, Encoder, loadTorchScript } = await import('../../index.js');
-  if (extname(path) === '.pt') return (await loadTorchScript(path, { signal })).eval();
-  try {
-    return await Classifier.load(path);
-  } catch (error) {
-    const encoder = await Encoder.load(path).catch(() => undefined);
-    if (encoder === undefined) throw error;
-    encoder.dispose();
-    throw new CommandError(`${path}: there is an encoder here, but no classifier yet. Type: a-infonce finetune ${typed(path)}`, { cause: error });
-  }
+  const file = statSync(path).isDirectory() ? join(path, 'classifier.safetensors') : path;
+  return await unchanged<Model>(file, async () => {
+    if (extname(path) === '.pt') return (await loadTorchScript(path, { signal })).eval();
+    try {
+      return await Classifier.load(path);
+    } catch (error) {
+      const encoder = await Encoder.load(path).catch(() => undefined);
+      if (encoder === undefined) throw error;
+      encoder.dispose();
+      throw new CommandError(`${path}: there is an encoder here, but no classifier yet. Type: a-infonce finetune ${typed(path)}`, { cause: error });
+    }
+  });
 }
 
 /** Evaluates and shows it. */

@@ -41,7 +41,8 @@ export const quickstart = define<Options>({
       using fitted: Classifier = classifier;
       await fitted.save(join(out, file));
       const { epsilon, stepSize } = config.evaluation.pgd20;
-      const measured = await measuredOf(out, join(out, file), fitted, data);
+      const { fileSha256 } = await import('../../runtime/files.js');
+      const measured = measuredOf({ file, sha256: await fileSha256(join(out, file)), model: fitted }, data);
       return await measure(context, fitted, data.test, {
         attacks: ['clean', 'pgd20'], epsilon, stepSize, seed, onScore: (attack, score) => record(out, measured, { [attack]: score }),
       }, `Attacking the ${name} one`);
