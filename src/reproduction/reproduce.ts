@@ -189,7 +189,7 @@ class Reproduction {
       const path = join(this.plan.out, name);
       try {
         const { cell, scores } = (await readJson(path, measured))!;
-        this.found.set(path, { cell, scores: accuracies(scores) });
+        this.found.set(path, { cell, ...told(scores) });
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
         this.tell({ type: 'warning', message: `${error.message}; left out of the table` });
@@ -200,14 +200,14 @@ class Reproduction {
   /** Does what is missing of a cell. Rejects only when the whole is to stop. */
   private async result(cell: Cell, path: string): Promise<CellResult> {
     const { plan: { measures, signal } } = this;
-    let scores: CellResult['scores'] = {};
+    let found: Omit<CellResult, 'cell'> = { scores: {} };
     try {
       const { data, test } = await this.open(cell.data);
       const done = await readJson(path, measured);
       if (done) {
         this.requireSame(path, done.config, cell);
         if (done.test !== test) throw new ArgumentRangeError('data', `the test images of ${data.name} that ${path} was measured on`, 'others');
-        scores = accuracies(done.scores);
+        found = told(done.scores);
         await this.record(done);
       }
       const missing = measures.filter((measure) => !done?.scores[measure]);
@@ -215,18 +215,18 @@ class Reproduction {
         await this.encoder(cell, data);
         const file = await this.classifier(cell, data);
         const record: Measured = done ?? { cell, config: await configIn(this.folderOf(cell)), test, scores: {} };
-        for await (const found of this.measure(cell, data, file, missing)) {
-          Object.assign(record.scores, found);
+        for await (const score of this.measure(cell, data, file, missing)) {
+          Object.assign(record.scores, score);
           // results.jsonl after it, from it: what is killed in between loses nothing and doubles nothing.
           await atomically(path, (file) => file.writeFile(`${JSON.stringify(record, null, 2)}\n`));
-          scores = accuracies(record.scores);
+          found = told(record.scores);
           await this.record(record);
         }
       }
-      return { cell, scores };
+      return { cell, ...found };
     } catch (error) {
       if (signal.aborted) throw signal.reason;
-      return { cell, scores, error: error instanceof Error ? error.message : String(error) };
+      return { cell, ...found, error: error instanceof Error ? error.message : String(error) };
     }
   }
 
@@ -375,7 +375,14 @@ class Reproduction {
   }
 }
 
-const accuracies = (scores: Measured['scores']) => Object.fromEntries(Object.entries(scores).map(([measure, { accuracy }]) => [measure, accuracy])) as CellResult['scores'];
+/** What a cell's numbers come to, and what speaks against them. */
+function told(measured: Measured['scores']): Pick<CellResult, 'scores' | 'warnings'> {
+  const each = Object.entries(measured) as [Measure, z.infer<typeof score>][], warned = each.filter(([, { warnings = [] }]) => warnings.length > 0);
+  return {
+    scores: Object.fromEntries(each.map(([measure, { accuracy }]) => [measure, accuracy])),
+    ...(warned.length > 0 && { warnings: Object.fromEntries(warned.map(([measure, { warnings }]) => [measure, warnings])) }),
+  };
+}
 
 const configIn = async (folder: string): Promise<PretrainConfig> => JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as PretrainConfig;
 

@@ -6,6 +6,8 @@ import type { FinetuneMode } from '../training/finetune.js';
 export interface CellResult {
   cell: Cell;
   scores: Partial<Record<Measure, number>>;
+  /** Why a score may be wrong, a sentence each: see {@link Score}. */
+  warnings?: Partial<Record<Measure, string[]>>;
   error?: string;
 }
 
@@ -14,6 +16,8 @@ export interface Estimate {
   mean: number;
   std?: number;
   seeds: number;
+  /** Something speaks against it: {@link Table}`.warnings` says what. */
+  doubtful?: true;
 }
 
 export interface TableRow {
@@ -33,6 +37,8 @@ export interface Table {
   protocol: Record<Measure | 'published', string>;
   rows: TableRow[];
   failed: { cell: Cell; error: string }[];
+  /** Why numbers may be wrong, each warning of each cell. */
+  warnings: { cell: Cell; measure: Measure; warning: string }[];
 }
 
 const NAMES = { rocl: 'RoCL', advcl: 'AdvCL' } as const, SUFFIXES = { base: '', ip: '-IP', hn: '-HN', iphn: '-IP+HN' } as const;
@@ -47,8 +53,8 @@ export function tableOf(results: readonly CellResult[], settings: Sizes, measure
       const cells = results.filter(({ cell }) => cell.data === data && cell.method === method && cell.variant === variant);
       if (cells.length === 0) return [];
       const scores = asked.map((mode) => [mode, Object.fromEntries(measures.flatMap((measure) => {
-        const estimate = estimateOf(cells.flatMap(({ cell, scores }) => (cell.mode === mode ? scores[measure] ?? [] : [])));
-        return estimate ? [[measure, estimate]] : [];
+        const own = cells.filter(({ cell }) => cell.mode === mode), estimate = estimateOf(own.flatMap(({ scores }) => scores[measure] ?? []));
+        return estimate ? [[measure, { ...estimate, ...(own.some(({ warnings }) => warnings?.[measure]) && { doubtful: true }) }]] : [];
       }))]);
       return [{ data, name: rowName({ method, variant }), method, variant, published: false, scores: Object.fromEntries(scores) as TableRow['scores'] }];
     }));
@@ -71,6 +77,7 @@ export function tableOf(results: readonly CellResult[], settings: Sizes, measure
       published: PUBLISHED_PROTOCOL,
     },
     failed: results.flatMap(({ cell, error }) => (error === undefined ? [] : [{ cell, error }])),
+    warnings: results.flatMap(({ cell, warnings = {} }) => measures.flatMap((measure) => (warnings[measure] ?? []).map((warning) => ({ cell, measure, warning })))),
   };
 }
 
@@ -81,18 +88,18 @@ function estimateOf(shares: number[]): Estimate | undefined {
   return { mean, std: Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)), seeds: values.length };
 }
 
-/** The table as cells of text: a head, then a line a row, numbers in percent with two decimals, `-` where there is none. */
+/** The table as cells of text: a head, then a line a row, numbers in percent with two decimals, `-` where there is none, `†` after those that may be wrong. */
 export function tableCells({ rows }: Table): string[][] {
   const columns = MODES.flatMap((mode) => MEASURES.map((measure) => ({ mode, measure }))).filter(({ mode, measure }) => rows.some((row) => !row.published && row.scores[mode]?.[measure]));
-  const show = (estimate: Estimate | undefined) => (estimate ? `${estimate.mean.toFixed(2)}${estimate.std === undefined ? '' : ` ± ${estimate.std.toFixed(2)}`}` : '-');
+  const show = (estimate: Estimate | undefined) => (estimate ? `${estimate.mean.toFixed(2)}${estimate.std === undefined ? '' : ` ± ${estimate.std.toFixed(2)}`}${estimate.doubtful ? ' †' : ''}` : '-');
   return [
     ['data', 'method', ...columns.map(({ mode, measure }) => `${mode.toUpperCase()} ${measure.toUpperCase()}`)],
     ...rows.map((row) => [row.data, row.published ? `${row.name} (published)` : row.name, ...columns.map(({ mode, measure }) => show(row.scores[mode]?.[measure]))]),
   ];
 }
 
-/** What has to be said beside the numbers, a sentence or more each: the scale, what the measures are, whose numbers are published, which cells failed. */
-export function tableNotes({ settings, protocol, rows, failed }: Table): string[] {
+/** What has to be said beside the numbers, a sentence or more each: the scale, what the measures are, whose numbers are published, which may be wrong, which cells failed. */
+export function tableNotes({ settings, protocol, rows, failed, warnings }: Table): string[] {
   const measured = MEASURES.filter((measure) => rows.some(({ published, scores }) => !published && Object.values(scores).some((each) => each[measure])));
   const seeds = Math.max(0, ...rows.filter(({ published }) => !published).flatMap(({ scores }) => Object.values(scores).flatMap((each) => Object.values(each).map((estimate) => estimate.seeds))));
   const { scale, ...sizes } = settings;
@@ -102,9 +109,13 @@ export function tableNotes({ settings, protocol, rows, failed }: Table): string[
     ...measured.map((measure) => `${measure.toUpperCase()}: ${protocol[measure]}.`),
     ...(rows.some(({ published }) => published) ? [`Published: ${protocol.published}.`] : []),
     'The best epoch of a fine-tuning is that of a tenth of the training images held out, never of test images. Pseudo-labels of AdvCL: k-means on the features of the RoCL encoder of the same data and seed.',
-    ...failed.map(({ cell, error }) => `Failed: ${cell.data} ${rowName(cell)} ${cell.mode}, seed ${cell.seed}: ${error.split('\n')[0]}`),
+    ...[...new Set(warnings.map(({ warning }) => warning))].map((text) =>
+      `† ${warnings.filter(({ warning }) => warning === text).map(({ cell, measure }) => `${nameOf(cell)}, ${measure.toUpperCase()}`).join('; ')}: ${text}`),
+    ...failed.map(({ cell, error }) => `Failed: ${nameOf(cell)}: ${error.split('\n')[0]}`),
   ];
 }
+
+const nameOf = (cell: Cell): string => `${cell.data} ${rowName(cell)} ${cell.mode}, seed ${cell.seed}`;
 
 export function markdownOf(table: Table): string {
   const [head, ...rows] = tableCells(table) as [string[], ...string[][]];

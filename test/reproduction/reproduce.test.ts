@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Classifier, memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, tableCells, type ReproduceOptions, type RoclConfig } from 'a-infonce';
+import { Classifier, memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, tableCells, tableNotes, type ReproduceOptions, type RoclConfig } from 'a-infonce';
 import { configOf, gridOf, PUBLISHED } from '../../src/reproduction/grid.js';
 import { markdownOf, tableOf, type CellResult } from '../../src/reproduction/table.js';
 import { only, stages, workplace } from './tiny.js';
@@ -99,6 +99,17 @@ describe('the table', () => {
     expect(markdown).toContain('| cifar10 | AdvCL-IP+HN | 52.00 ± 2.00 | 20.00 ± 0.00 | 25.00 |');
     expect(markdown).toContain('- Failed: cifar10 AdvCL-IP+HN slf, seed 2: no luck\n');
     expect(PUBLISHED).toHaveLength(18);
+    expect(table.warnings).toEqual([]);
+    expect(markdown).not.toContain('†');
+  });
+
+  it('marks the numbers that were warned of, and says each warning once', () => {
+    const [first, second, ...rest] = results as [CellResult, CellResult, ...CellResult[]], warnings = { aa: ['Too good.'] };
+    const table = tableOf([{ ...first, warnings }, { ...second, warnings: { ...warnings, sa: ['Never asked.'] } }, ...rest], { scale: 'paper' }, ['aa']);
+    expect(table.rows[0]!.scores.slf!.aa).toEqual({ mean: 20, std: 0, seeds: 2, doubtful: true });
+    expect(tableCells(table)[1]).toEqual(['cifar10', 'AdvCL-IP+HN', '20.00 ± 0.00 †']);
+    expect(tableNotes(table).filter((note) => note.startsWith('†'))).toEqual(['† cifar10 AdvCL-IP+HN slf, seed 0, AA; cifar10 AdvCL-IP+HN slf, seed 1, AA: Too good.']);
+    expect(markdownOf(table)).toContain('| 20.00 ± 0.00 † |');
   });
 });
 
@@ -147,6 +158,14 @@ describe('reproduce', () => {
     expect(await readResults(run)).toHaveLength(3);
     expect(second).toBeDefined();
     expect(readFileSync(cell, 'utf8')).toBe(measured);
+
+    // What was warned of when a cell was measured is told again.
+    const doubtful = JSON.parse(measured) as { scores: Record<string, object> };
+    writeFileSync(cell, JSON.stringify({ ...doubtful, scores: { ...doubtful.scores, ra: { ...doubtful.scores['ra'], warnings: ['Too good.'] } } }));
+    const again = only(await all({ only: words }), 'end')[0]!;
+    expect(again.table.warnings).toMatchObject([{ cell: { mode: 'slf' }, measure: 'ra', warning: 'Too good.' }]);
+    expect(again.markdown).toContain('- † procedural RoCL slf, seed 0, RA: Too good.\n');
+    expect(readFileSync(join(folder, 'grid', 'table1.md'), 'utf8')).toContain('Too good.');
 
     // Other images, another configuration, another classifier.
     using others = proceduralDataset({ train: 40, test: 12, size: 8, seed: 5 });
