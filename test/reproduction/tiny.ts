@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { proceduralDataset, reproduce, type Dataset, type ReproduceEvent, type ReproduceOptions } from 'a-infonce';
 
-// Ten steps, so that BatchNorm's running statistics are those of the images: fewer, and features in eval mode overflow.
+// Images of 16 pixels: of 8, the last layers normalise four values each, and gradients overflow. Ten steps, so that BatchNorm's running statistics are those of the images: fewer, and features in eval mode overflow.
 const tiny = { scale: 'small', epochs: 1, finetuneEpochs: 1, batchSize: 4, width: 1, testImages: 8, autoAttackImages: 1 } as const;
 
 /** Everything that the reproduction in `out` tells. */
@@ -20,7 +20,7 @@ export async function eventsOf(out: string, data: Dataset, options: Partial<Repr
 
 /** A folder for a file of tests, data, and what reproductions in `<folder>/grid` tell. */
 export function workplace() {
-  const folder = mkdtempSync(join(tmpdir(), 'a-infonce-')), data = proceduralDataset({ train: 40, test: 12, size: 8 });
+  const folder = mkdtempSync(join(tmpdir(), 'a-infonce-')), data = proceduralDataset({ train: 40, test: 12, size: 16 });
   afterAll(() => {
     data.dispose();
     rmSync(folder, { recursive: true, force: true });
