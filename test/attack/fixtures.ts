@@ -41,6 +41,7 @@ export function reference() {
 export function mislabelled() {
   const { images, labels } = reference();
   const wrongly = int64((labels.toArray() as bigint[]).map((label, i) => (i === 2 || i === 9 ? (Number(label) + 1) % 4 : Number(label))));
+  labels.dispose();
   const data: EvaluationData = {
     length: 16,
     images: (start, end) => ops.aten.slice(images, 0, start, end).clone(),
