@@ -58,7 +58,7 @@ class Fused final : public Evaluation {
   }
   template <typename Body>
   void for_images(const Body& body) const {  // body(chunk, first, last)
-    ops::for_blocks((batch + chunk_images - 1) / chunk_images, [&](int64_t chunk) { body(chunk, chunk * chunk_images, std::min(batch, (chunk + 1) * chunk_images)); });
+    ops::for_blocks((batch + chunk_images - 1) / chunk_images, n * d, [&](int64_t chunk) { body(chunk, chunk * chunk_images, std::min(batch, (chunk + 1) * chunk_images)); });
   }
 
   void use_bf16(bool wanted) {
@@ -70,7 +70,7 @@ class Fused final : public Evaluation {
   void normalize_and_pack(const std::vector<const T*>& features) {
     const bool normalize = options.normalize.value_or(options.form != Form::AdvCL);
     std::vector<double> squares(pairs.blocks);
-    ops::for_blocks(pairs.blocks, [&](int64_t block) {
+    ops::for_blocks(pairs.blocks, n * d, [&](int64_t block) {
       const ops::Buffer<T> z(pairs.sizes[block] * d);
       double largest = 0;
       for (int64_t r = 0; r < pairs.sizes[block]; ++r) {

@@ -54,10 +54,11 @@ void for_block_pairs(int64_t blocks, const Body& body) {
   });
 }
 
-/// body(block) for every block.
+/// body(block) for every block; `work`, in operations, decides whether waking other threads pays.
 template <typename Body>
-void for_blocks(int64_t blocks, const Body& body) {
-  at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
+void for_blocks(int64_t blocks, int64_t work, const Body& body) {
+  constexpr int64_t little = int64_t{1} << 17;
+  at::parallel_for(0, blocks, work <= little ? blocks : 1, [&](int64_t first, int64_t last) {
     for (; first < last; ++first) body(first);
   });
 }
@@ -114,7 +115,7 @@ struct Pairs {
   template <typename Task>
   void run_rows(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task, int64_t first_blocks) const {
     const auto z = matrix();
-    for_blocks(first_blocks, [&](int64_t block) { (table->*kernel)(z, task, block, workspace<T>()); });
+    for_blocks(first_blocks, first_blocks * rows * d * kernels::block_rows, [&](int64_t block) { (table->*kernel)(z, task, block, workspace<T>()); });
   }
 };
 

@@ -52,7 +52,7 @@ Pairs<T> packed(const Tensor& z, const Tensor& codes, double scale) {
   const Tensor source = z.contiguous(), code = codes.contiguous();
   std::copy_n(code.const_data_ptr<int32_t>(), z.size(0), pairs.codes.begin());
   const T* data = source.const_data_ptr<T>();
-  for_blocks(pairs.blocks, [&](int64_t block) { pairs.pack(block, data + block * kernels::block_rows * z.size(1)); });
+  for_blocks(pairs.blocks, z.numel(), [&](int64_t block) { pairs.pack(block, data + block * kernels::block_rows * z.size(1)); });
   return pairs;
 }
 /// The first n rows and d columns of what the kernels left, times `scale`.
