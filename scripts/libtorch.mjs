@@ -1,6 +1,6 @@
 // Finds LibTorch, or fetches it with pip. Plain JavaScript because it runs before anything is built.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -17,6 +17,7 @@ const fetchedDir = () => join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
 /** What is at `dir` (a folder with include/ and lib/): { dir, version, problem? }. */
 export function inspectLibTorch(dir) {
   const full = resolve(dir);
+  if (forbidden(join(full, 'lib', 'libtorch_cpu.so'))) return { dir: full, problem: 'it may not be read (permission denied)' };
   const header = ['include/torch/headeronly/version.h', 'include/torch/csrc/api/include/torch/version.h']
     .map((file) => join(full, file)).find(existsSync);
   if (!existsSync(full)) return { dir: full, problem: 'there is no such folder' };
@@ -29,6 +30,16 @@ export function inspectLibTorch(dir) {
   if ((major !== 2 || minor < 11 || minor > 13) && process.env.A_INFONCE_ANY_LIBTORCH !== '1')
     return { dir: full, version, problem: `it is LibTorch ${version}; ${SUPPORTED} are supported (A_INFONCE_ANY_LIBTORCH=1 tries another)` };
   return { dir: full, version };
+}
+
+/** Whether the permissions of a file, or of a folder that it lies in, keep it from being read. */
+function forbidden(path) {
+  try {
+    closeSync(openSync(path, 'r'));
+    return false;
+  } catch (error) {
+    return error.code === 'EACCES';
+  }
 }
 
 function pythonTorch() {
@@ -48,7 +59,7 @@ export function libTorchCandidates() {
     if (process.env[name]) candidates.push({ source: `the environment variable ${name}`, ...inspectLibTorch(process.env[name]) });
   const python = pythonTorch();
   if (python) candidates.push({ source: 'the Python package torch', ...inspectLibTorch(python) });
-  if (existsSync(fetchedDir())) candidates.push({ source: 'the cache', ...inspectLibTorch(join(fetchedDir(), 'torch')) });
+  if (existsSync(fetchedDir()) || forbidden(fetchedDir())) candidates.push({ source: 'the cache', ...inspectLibTorch(join(fetchedDir(), 'torch')) });
   return candidates;
 }
 

@@ -39,10 +39,10 @@ export class Output {
   }
 }
 
-/** Rows as lines: the first column to the left, the others to the right unless told. */
-export function table(rows: readonly (readonly string[])[], others: 'left' | 'right' = 'right'): string[] {
+/** Rows as lines: the first `left` columns to the left, the others to the right. */
+export function table(rows: readonly (readonly string[])[], left = 1): string[] {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const pad = (cell: string, column: number) => (column === 0 || others === 'left' ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!));
+  const pad = (cell: string, column: number) => (column < left ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!));
   return rows.map((row) => row.map(pad).join('   ').trimEnd());
 }
 

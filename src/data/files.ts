@@ -12,7 +12,8 @@ export function fileError(path: string, error: unknown): Error {
   if (error instanceof FileError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === 'ENOENT') return new FileError(path, 'there is no such file', { cause: error });
-  return new FileError(path, `cannot be read: ${message}`, { cause: error });
+  // Decoders say the same thing several times over, or end where they have nothing more to say.
+  return new FileError(path, `cannot be read: ${message.split('\n')[0]!.replace(/[:\s]+$/, '')}`, { cause: error });
 }
 
 /** What is at `path`, links followed. */

@@ -110,7 +110,7 @@ function testShare(items: Item[], classes: number, fraction: number, seed: numbe
   return chosen;
 }
 
-/** All images as bytes [items, channels, size, size]. The first one sets the size when none is given. */
+/** All images as bytes [items, channels, size, size]. The first one sets the size when none is given. All that cannot be read are named at once. */
 async function decode(items: Item[], { size: wanted, channels = 3, signal, onProgress }: FolderOptions) {
   const open = await loadSharp();
   const read = async (path: string) => {
@@ -125,7 +125,12 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
       throw fileError(path, error);
     }
   };
-  const size = wanted ?? (await read(items[0]!.path)).info.height;
+  const unreadable = new Map<number, FileError>();
+  const attempt = (k: number) => read(items[k]!.path).catch((error: unknown) => {
+    if (!(error instanceof FileError)) throw error;
+    unreadable.set(k, error);
+  });
+  const size = wanted ?? (await attempt(0))?.info.height ?? 0;  // 0: only to see which others cannot be read
   const bytes = channels * size * size;
   if (items.length * bytes > MAX_BYTES)
     throw new FileError(items[0]!.path, `expected at most ${MAX_BYTES} bytes of pixels in all, got ${items.length} images of ${bytes} (set size or --image-size)`);
@@ -134,7 +139,9 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
   let done = 0;
   let failed: { k: number; error: unknown } | undefined;
   const take = async (k: number) => {
-    const { data, info } = await read(items[k]!.path);
+    const image = await attempt(k);
+    if (!image || size === 0) return;
+    const { data, info } = image;
     if (info.height !== size || info.width !== size || info.channels !== channels)
       throw new FileError(items[k]!.path, `expected ${size} x ${size} pixels of ${channels} bytes, got ${info.height} x ${info.width} of ${info.channels} (to resize: set size, or --image-size)`);
     // Pixel by pixel to plane by plane.
@@ -150,7 +157,13 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
       });
   };
   await Promise.all(Array.from({ length: 2 * availableParallelism() }, worker));
-  if (failed) throw failed.error;
+  const [first, ...others] = [...unreadable.keys()].sort((a, b) => a - b);
+  if (failed && (!(failed.error instanceof FileError) || first === undefined || failed.k < first)) throw failed.error;
+  if (first !== undefined) {
+    const error = unreadable.get(first)!, { path } = error;
+    throw others.length === 0 ? error
+      : new FileError(path, `${error.message.slice(path.length + 2)}; nor can ${others.length} more: ${list(others.map((k) => items[k]!.path))}`, { cause: error });
+  }
   return { pixels, channels, size };
 }
 

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { builtWith, explainLoadFailure } from './explain.js';
+import { builtWith, explainLoadFailure, forbidden } from './explain.js';
 import { engines, version } from './version.js';
 
 /** One thing that was looked at. */
@@ -112,10 +112,11 @@ function libtorch({ info, library }: Probe, candidates: LibTorch[], supported: s
     return { subject: 'LibTorch', state: 'ok', text: `${info.libtorch}, ${how}${dir === undefined ? '' : `\n${dir}`}` };
   }
   const built = builtWith(root);
-  const gone = built !== undefined && !existsSync(built) ? [`the addon was built with ${built}, which is gone`] : [];
+  const why = built === undefined ? undefined : forbidden(join(built, 'lib', 'libtorch_cpu.so')) ? 'which may not be read (permission denied)' : existsSync(built) ? undefined : 'which is gone';
+  const gone = why === undefined ? [] : [`the addon was built with ${built}, ${why}`];
   if (found) return { subject: 'LibTorch', state: gone.length > 0 ? 'problem' : 'ok', text: [`${found.version}, ${found.source}`, found.dir, ...gone, ...wrong].join('\n') };
   return {
-    subject: 'LibTorch', state: 'problem', text: ['not found', ...gone, ...wrong].join('\n'),
+    subject: 'LibTorch', state: 'problem', text: [[...gone, ...wrong].some((line) => line.includes('permission denied')) ? 'none that may be read' : 'not found', ...gone, ...wrong].join('\n'),
     fix: `npm run build:native fetches it with pip; or set A_INFONCE_LIBTORCH to the folder of LibTorch ${supported}`,
   };
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Turns a failed load of the addon into one message that says what is wrong and what to type. */
@@ -12,6 +12,9 @@ export function explainLoadFailure(error: Error, root: string): string {
   const missing = /(lib[\w.+-]+\.so[\w.]*): cannot open shared object file/.exec(text)?.[1];
   if (missing !== undefined) {
     const built = builtWith(root);
+    const closed = built !== undefined && forbidden(join(built, 'lib', missing)) ? join(built, 'lib', missing) : undefined;
+    if (closed !== undefined)
+      return `${closed} may not be read (permission denied). Change that, or set A_INFONCE_LIBTORCH to another LibTorch and build again. Type: ${rebuild}\n${hint}`;
     return `${missing} was not found${built ? `; the addon was built with LibTorch in ${built}` : ''}. ` +
       `If LibTorch has moved or was removed, build again. Type: ${rebuild}\n${hint}`;
   }
@@ -21,6 +24,16 @@ export function explainLoadFailure(error: Error, root: string): string {
   if (/undefined symbol/.test(text))
     return `The addon and the LibTorch that was loaded do not fit together (${text}). LibTorch 2.11 to 2.13 work; build again for the one you have. Type: ${rebuild}\n${hint}`;
   return `The native addon cannot be loaded: ${text}\nType: ${rebuild}\n${hint}`;
+}
+
+/** Whether the permissions of a file, or of a folder that it lies in, keep it from being read. */
+export function forbidden(path: string): boolean {
+  try {
+    closeSync(openSync(path, 'r'));
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EACCES';
+  }
 }
 
 /** The LibTorch folder that the last build recorded, if any. */

@@ -27,7 +27,10 @@ export const pipeline = z.strictObject({
   grayscale: share.optional(), colorFirst: z.boolean().optional(),
 });
 
-export const pgd = z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), stepSize: positive, steps: z.int().min(0), randomStart: z.boolean() });
+/** A radius or a step of linf: pixels are in [0, 1], as `attack.ts` says of the functions. */
+const radius = z.number().min(0).max(1, 'expected a number from 0 to 1 (pixels are in [0, 1]: 8/255, not 8)');
+const step = positive.max(1, 'expected a number above 0, at most 1 (pixels are in [0, 1]: 2/255, not 2)');
+export const pgd = z.strictObject({ norm: z.literal('linf'), epsilon: radius, stepSize: step, steps: z.int().min(0), randomStart: z.boolean() });
 /** The attack of a training step. */
 export const trainingAttack = pgd.extend({
   /** Clamp the random start to [0, 1]. */
@@ -85,7 +88,7 @@ export const shared = z.strictObject({
   /** How the method's published numbers were taken. `a-infonce evaluate` takes `pgd20` for a run's folder; the function `evaluate` has defaults of its own. */
   evaluation: z.strictObject({
     pgd20: pgd,
-    autoattack: z.strictObject({ norm: z.literal('linf'), epsilon: z.number().min(0), version: z.literal('standard') }),
+    autoattack: z.strictObject({ norm: z.literal('linf'), epsilon: radius, version: z.literal('standard') }),
   }),
 });
 

@@ -37,7 +37,7 @@ test('amounts, as people read them', () => {
   expect([0, 59.4, 59.6, 3661, NaN, Infinity].map(duration)).toEqual(['0 s', '59 s', '1:00', '1:01:01', '?', '?']);
   expect([0, 999, 1000, 170_498_071, 2.5e12].map(bytes)).toEqual(['0 B', '999 B', '1.0 kB', '170 MB', '2.5 TB']);
   expect(table([['a', 'long'], ['name', '1']])).toEqual(['a      long', 'name      1']);
-  expect(table([['a', 'long'], ['name', '1']], 'left')).toEqual(['a      long', 'name   1']);
+  expect(table([['a', 'long'], ['name', '1']], 2)).toEqual(['a      long', 'name   1']);
   expect(['runs/a-1', "it's mine"].map(typed)).toEqual(['runs/a-1', "'it'\\''s mine'"]);
 });
 

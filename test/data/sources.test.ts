@@ -211,9 +211,14 @@ describe('image folders', () => {
     expect(await failure(root, fake)).toContain('cannot be read');
     writeFileSync(fake, (await image([1, 2, 3], 64).png({ compressionLevel: 0 }).toBuffer()).subarray(0, 3000));
     expect(await failure(root, fake, { size: 6 })).toContain('cannot be read');
+    writeFileSync(fake, (await image([1, 2, 3]).png().toBuffer()).subarray(0, 20));
+    expect(await failure(root, fake)).toMatch(/fake\.png: cannot be read: Input file has corrupt header$/);
     writeFileSync(fake, '');
     expect(await failure(root, fake)).toContain('got 0 bytes');
-    rmSync(fake);
+    // Those in the order of the images, which mixes the classes; the first sets the size where it can be read.
+    const others = [write(at('test', 'cat', 'd.png'), 'text'), write(at('train', 'cat', 'a.png'), 'text')];
+    expect(await failure(root, others[1]!)).toMatch(/a\.png: cannot be read: .*; nor can 2 more: .*fake\.png, .*d\.png$/);
+    for (const each of [fake, ...others]) rmSync(each);
     mkdirSync(at('test', 'emu'));
     expect(await failure(root, at('test'))).toContain('expected the classes of train (cat, dog), got cat, dog, emu');
     mkdirSync(at('train', 'emu'));

@@ -176,6 +176,10 @@ describe('resolveConfig', () => {
     [{ epochs: 1.5 }, ArgumentRangeError, 'epochs'],
     [{ epochs: '3' }, ArgumentTypeError, 'epochs'],
     [{ attack: { epsilon: NaN } }, ArgumentRangeError, 'attack.epsilon'],
+    [{ attack: { epsilon: 8 } }, ArgumentRangeError, 'attack.epsilon'],
+    [{ attack: { stepSize: 2 } }, ArgumentRangeError, 'attack.stepSize'],
+    [{ finetuning: { aff: { trades: { attack: { epsilon: 8 } } } } }, ArgumentRangeError, 'finetuning.aff.trades.attack.epsilon'],
+    [{ evaluation: { autoattack: { epsilon: 8 } } }, ArgumentRangeError, 'evaluation.autoattack.epsilon'],
     [{ attack: 7 }, ArgumentTypeError, 'attack'],
     [{ objective: { hardNegative: { beta: 1, tauPlus: 1 } } }, ArgumentRangeError, 'objective.hardNegative.tauPlus'],
     [{ objective: { hardNegative: { beta: 1 } } }, ArgumentTypeError, 'objective.hardNegative.tauPlus'],
@@ -188,6 +192,11 @@ describe('resolveConfig', () => {
     const thrown = (() => { try { return resolveConfig('rocl-cifar10', overrides); } catch (error) { return error; } })();
     expect(thrown).toBeInstanceOf(kind);
     expect(thrown).toMatchObject({ argument });
+  });
+
+  it('says in which units a radius and a step are', () => {
+    expect(() => resolveConfig('rocl-cifar10', { attack: { epsilon: 8 } })).toThrow('attack.epsilon: expected a number from 0 to 1 (pixels are in [0, 1]: 8/255, not 8), got 8');
+    expect(() => resolveConfig('rocl-cifar10', { attack: { stepSize: 2 } })).toThrow('attack.stepSize: expected a number above 0, at most 1 (pixels are in [0, 1]: 2/255, not 2), got 2');
   });
 
   it('lists the presets when the name is not one', () => {

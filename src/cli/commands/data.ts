@@ -42,7 +42,7 @@ async function list({ output }: Context, { dataRoot: root }: Options): Promise<v
       ['name', 'where'],
       ...found.map(({ name, folder }) => [name, folder ?? `not here; to fetch it: a-infonce data ${name}`]),
       ['procedural', 'made on the spot'],
-    ], 'left'),
+    ], Infinity),
     '', 'A folder of CIFAR binary batches, IDX files or images (train/<class>/*, test/<class>/*) can be given in place of a name.',
   ]);
 }

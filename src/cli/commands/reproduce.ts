@@ -90,7 +90,7 @@ export const reproduce = define<Options>({
       progress?.stop();
     }
     const { table: found, markdown: text } = end!;
-    output.result(found, markdown ? text.trimEnd().split('\n') : ['', ...table(tableCells(found).map(([data, method, ...cells]) => [`${data}  ${method}`, ...cells])).map((line, at) => (at === 0 ? output.style('bold', line) : line)), '', ...tableNotes(found)]);
+    output.result(found, markdown ? text.trimEnd().split('\n') : ['', ...table(tableCells(found), 2).map((line, at) => (at === 0 ? output.style('bold', line) : line)), '', ...tableNotes(found)]);
     output.note(`\n${duration((performance.now() - began) / 1000)}. The table is in ${join(out, 'table1.md')} and table1.json; the report: a-infonce report ${join(out, '*', '*', '*-*')}`);
     return found.failed.length > 0 ? 1 : 0;
   },
