@@ -83,8 +83,9 @@ export interface AutoAttackReport {
   /** What broke each sample; null: it stands. */
   brokenBy: (AutoAttackStage | null)[];
   /**
-   * What makes the result doubtful, a sentence each, as the authors' implementation warns: outputs that vary from call to call (first 256 samples), that are
-   * probabilities, or without a gradient for some samples; and Square, which needs no gradients, breaking more than 0.2 % of all samples after the others.
+   * What makes the result doubtful, a sentence each, as the authors' implementation warns: outputs that vary from call to call or are probabilities, a
+   * cross-entropy without a gradient for some samples (each on the first 256 samples); and Square, which needs no gradients, breaking more than 0.2 % of all
+   * samples after the others.
    */
   warnings: string[];
   /** Of all attacks together, over all samples. */

@@ -318,7 +318,7 @@ describe('a run', () => {
     expect((await call(worstOf)).stdout).toBe(kept.stdout);
     expect((await call([...worstOf, '--seed', '1'])).stderr).toContain('with other settings');
     const misspelt = await call(['attack', 'run', '--attack', 'apgd', '--limit', '8']);
-    expect(misspelt.stderr).toContain("--attack: expected 'pgd', 'autoattack', 'pgd<steps>' (as in 'pgd20'), 'fgsm'");
+    expect(misspelt.stderr).toContain("--attack: expected 'pgd', 'autoattack', 'pgd<steps>' (as in 'pgd20', from 1 to 99999 steps), 'fgsm'");
     const attacked = await call(['attack', 'run', '--limit', '32', '--steps', '2', '--out', 'adversarial.safetensors', '--json']);
     expect(attacked.code).toBe(0);
     const { pgd20 } = (JSON.parse(readFileSync(join(folder, 'run/config.json'), 'utf8')) as { evaluation: { pgd20: { epsilon: number; stepSize: number } } }).evaluation;

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, EvaluationDiagnosis, Model, Result, Score, Split } from '../../index.js';
+import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../../index.js';
 import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
@@ -69,8 +69,9 @@ export const evaluate = define<Options>({
     });
     let scores: Record<string, Score> = {};
     const kept: string[] = [], log = run && join(run.folder, 'results.jsonl'), measured = run && measuredOf(loaded, data);
-    const show = (rest: { check?: EvaluationDiagnosis; partial?: true; kept?: { in: string; names: string[] } }, ...more: string[]) =>
-      context.output.result({ model: path, data: data.name, scores, ...rest }, [...linesOf(scores, context.output), ...more]);
+    const show = (rest: { partial?: true; kept?: { in: string; names: string[] } }, ...more: string[]) => context.output.result(
+      { model: path, data: data.name, scores, ...rest, ...(checked && { check: checked }) }, [...linesOf(scores, context.output), ...more, ...(checked ? checkLines(checked, context.output) : [])],
+    );
     try {
       scores = await measure(context, model, data.test, {
         attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state,
@@ -89,7 +90,7 @@ export const evaluate = define<Options>({
           `Not measured: ${attacks.filter((name) => !(name in scores)).join(', ') || 'nothing else'}.`, kept.length > 0 ? `Kept in ${log}: ${kept.join(', ')}.` : 'Kept nowhere but here.');
       throw error;
     }
-    show({ ...(checked && { check: checked }) }, ...(checked ? checkLines(checked, context.output) : []));
+    show({});
     return checked && !checked.ok ? 1 : 0;
   },
 });
