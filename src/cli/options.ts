@@ -12,7 +12,7 @@ export interface CommonOptions {
 /** The options of every command. */
 export const commonOptions = (): Option[] => [
   new Option('--device <name>', 'where to compute').choices(['cpu']).default('cpu'),
-  new Option('--seed <n>', 'every random choice follows from it').argParser(integer({ min: 0 })),
+  new Option('--seed <n>', 'every random choice follows from it, but for which images of a folder are its test set').argParser(integer({ min: 0 })),
   new Option('--threads <n>', 'threads to compute with; 0: one a core').argParser(integer({ min: 0, max: 1024 })),
   new Option('--json', 'print JSON on stdout, and nothing else there'),
   new Option('--verbose', 'print where a failure happened'),

@@ -1,7 +1,8 @@
 /** Paths that commands print, and the folders they choose. */
 import { constants, existsSync, statSync } from 'node:fs';
-import { access, readdir, readFile, stat } from 'node:fs/promises';
+import { access, open, readdir, readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { looksLike } from '../model/archive.js';
 import { CommandError, UsageError } from './failure.js';
 
 /** `wanted`, or the first of `wanted-2`, `wanted-3`, ... that is not there yet. */
@@ -36,13 +37,24 @@ export async function checkPlace(path: string, inputs: (string | undefined)[], n
 export async function checkSource(path: string, expected: string): Promise<void> {
   const there = await stat(path).catch(() => undefined);
   if (!there) throw new CommandError(`${path}: there is no such file or folder. Expected ${expected}; a-infonce pretrain makes runs`);
-  if (!there.isDirectory()) return;
+  if (!there.isDirectory()) return await checkKind(path, expected);
   const why = reproduced(path, await configOf(path)) ?? unfinished(path);
   if (why !== undefined) throw new CommandError(why);
   const names = await readdir(path);
   if (names.some((name) => /^config\.json$|\.safetensors$/.test(name))) return;
   const runs = names.sort().map((name) => join(path, name)).filter((each) => existsSync(join(each, 'config.json')));
   if (runs.length > 0) throw new CommandError(`${path}: a folder of runs, not a run. Name one of them: ${runs.slice(0, 5).map(typed).join(', ')}${runs.length > 5 ? ', ...' : ''}`);
+}
+
+/** Throws what a file looks like when that is no file of tensors; `expected` is what should be there. */
+export async function checkKind(path: string, expected: string): Promise<void> {
+  const file = await open(path);
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, 0), looks = looksLike(buffer.subarray(0, bytesRead));
+    if (looks !== undefined) throw new CommandError(`${path}: it looks like ${looks}. Expected ${expected}`);
+  } finally {
+    await file.close();
+  }
 }
 
 /** Those of `paths`, as of `runs/*`, that are no reproductions; `warn` hears where the runs of one are. */

@@ -17,6 +17,23 @@ export function pytorchFile(start: Buffer, tail: Buffer): PyTorchFile | undefine
   return names.some((name) => /^[^/]+\/data\.pkl$/.test(name)) ? 'pickle' : undefined;
 }
 
+/** The longest header of a safetensors file, as in the reference implementation: what begins with a larger number is something else. */
+export const MAX_HEADER = 100_000_000;
+
+const KINDS = {
+  '\x89PNG': 'a PNG image', '\xff\xd8\xff': 'a JPEG image', 'GIF8': 'a GIF image', 'RIFF': 'a WebP image', '\x93NUMPY': 'a NumPy array', '\x89HDF': 'an HDF5 file', '%PDF': 'a PDF',
+  '\x1f\x8b': 'a gzip archive', '\x7fELF': 'a program or library', 'GGUF': 'a GGUF model',
+};
+
+/** What the first 8 bytes of a file, or all of a shorter one, look like; undefined for what may be safetensors, for PyTorch's files and for bytes that say nothing. */
+export function looksLike(start: Buffer): string | undefined {
+  if (start.length === 0 || (start.length >= 8 && start.readBigUInt64LE() <= MAX_HEADER)) return undefined;
+  const text = start.toString('latin1');
+  for (const [magic, kind] of Object.entries(KINDS)) if (text.startsWith(magic)) return kind;
+  if (!/^[\t\n\r -~]*$/.test(text) || text.startsWith('PK')) return undefined;
+  return /^\s*[[{]/.test(text) ? 'JSON' : 'text';
+}
+
 /** @internal */
 export const pickleError = (path: string) => new FileError(path, `a PyTorch archive: it holds a pickle, which can run any code, and is never opened here. Convert it in Python:
   state = torch.load('model.pth', map_location='cpu', weights_only=True)

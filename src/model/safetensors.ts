@@ -9,7 +9,7 @@ import { atomically } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { type DType, DTYPES } from '../tensor/dtype.js';
 import { Tensor } from '../tensor/tensor.js';
-import { ARCHIVE_TAIL, pickleError, pytorchFile } from './archive.js';
+import { ARCHIVE_TAIL, looksLike, MAX_HEADER, pickleError, pytorchFile } from './archive.js';
 
 const CODES = {
   F64: 'float64', F32: 'float32', F16: 'float16', BF16: 'bfloat16', I64: 'int64', I32: 'int32', I16: 'int16', I8: 'int8', U8: 'uint8', BOOL: 'bool',
@@ -17,7 +17,6 @@ const CODES = {
 type Code = keyof typeof CODES;
 const codeOf = new Map(Object.entries(CODES).map(([code, dtype]) => [dtype as string, code as Code]));
 
-const MAX_HEADER = 100_000_000; // as the reference implementation
 const CHECKSUM = 'a_infonce.sha256';
 const BLANK = '0'.repeat(64);
 const CHUNK = 1 << 28;
@@ -101,6 +100,8 @@ export async function readRaw(path: string, { requireChecksum = false } = {}): P
     const stat = await file.stat();
     if (!stat.isFile()) throw fail('not a file');
     const start = await read(file, 0, Math.min(8, stat.size), fail);
+    const looks = looksLike(start);
+    if (looks !== undefined) throw fail(`not a safetensors file: it looks like ${looks}`);
     if (start.length < 8) throw fail(`not a safetensors file: ${stat.size} bytes, its length field alone has 8`);
     const length = Number(start.readBigUInt64LE());
     if (length > MAX_HEADER) {
@@ -109,7 +110,7 @@ export async function readRaw(path: string, { requireChecksum = false } = {}): P
       if (kind === 'pickle') throw pickleError(path);
       if (kind === 'torchscript') throw fail('a TorchScript module, not safetensors: load it with loadTorchScript');
     }
-    if (length > MAX_HEADER) throw fail(`not a safetensors file: a header of ${start.readBigUInt64LE()} bytes (at most ${MAX_HEADER})`);
+    if (length > MAX_HEADER) throw fail('not a safetensors file: it does not begin with the length of a header');
     if (length > stat.size - 8) throw fail(`truncated: the header has ${length} bytes, the file ${stat.size - 8} after its length field`);
     const header = await read(file, 8, length, fail);
     const { entries, metadata } = parseHeader(header, stat.size - 8 - length, fail);

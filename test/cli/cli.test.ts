@@ -80,6 +80,7 @@ test.each([
   [['finetune', 'nowhere', '--label-fraction', '10'], 2, /^$/, /Expected a number \(0\.0314, 8\/255\) above 0 and at most 1\./],
   [['reproduce', 'table1', '--data', 'cifar11', '--out', 'nowhere/table'], 2, /^$/, /--data: expected a folder or one of cifar10, .*, got 'cifar11'\n/],
   [['cluster', 'nowhere', '--data', 'procedural'], 1, /^$/, /^a-infonce cluster: nowhere: there is no such file or folder\. Expected the folder of a run, an encoder/],
+  [['evaluate', 'package.json'], 1, /^$/, /^a-infonce evaluate: package\.json: it looks like JSON\. Expected the folder of a run, a classifier as \.safetensors, or a TorchScript model as \.pt\n$/],
   [['finetune', 'nowhere'], 1, /^$/, /^a-infonce finetune: nowhere: there is no such file or folder\. Expected the folder of a run, or an encoder/],
   [['pretrain', '--preset', 'advcl-cifar10'], 2, /^$/, /advcl-cifar10 learns from pseudo-labels: --pseudo-labels <file>\. Make one .*:\n  a-infonce cluster <encoder> --data cifar10 --out labels\.safetensors\n/],
   [['pretrain', '--preset', 'advcl-cifar10', '--data', 'procedural', '--pseudo-labels', 'nowhere.safetensors'], 2, /^$/, /there is no nowhere\.safetensors.*--data procedural --out nowhere\.safetensors\n/s],

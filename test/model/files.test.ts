@@ -60,7 +60,11 @@ describe('safetensors', () => {
 
     unscoped.each<[string, Buffer, RegExp]>([
       ['empty file', Buffer.alloc(0), /0 bytes/],
-      ['huge header', file('{}', eight, 2n ** 63n), /header of 9223372036854775808 bytes/],
+      ['huge header', file('{}', eight, 2n ** 63n), /not a safetensors file: it does not begin with the length of a header$/],
+      ['PNG', Buffer.from('89504e470d0a1a0a0000000d', 'hex'), /not a safetensors file: it looks like a PNG image$/],
+      ['JSON', Buffer.from('{"preset": 1}'), /not a safetensors file: it looks like JSON$/],
+      ['short text', Buffer.from('text\n'), /not a safetensors file: it looks like text$/],
+      ['header as long as gzip begins', file('{}', eight, 0x88b1fn), /truncated: the header has 559903 bytes/],
       ['header past the end', file('{}', eight, 11n), /truncated: the header has 11 bytes/],
       ['not JSON', file('{"x"'), /not valid JSON/],
       ['not UTF-8', file('{"\xff'.replace('\xff', ''), Buffer.from([0xff])), /not valid JSON|after the last tensor/],

@@ -126,7 +126,7 @@ test('failures say what to type, without a stack', async () => {
 
   const wrong = await call(['evaluate', 'file', '--data', 'procedural']);
   expect([wrong.code, wrong.stdout]).toEqual([1, '']);
-  expect(wrong.stderr).toMatch(/^a-infonce evaluate: file: not a safetensors file/);
+  expect(wrong.stderr).toMatch(/^a-infonce evaluate: file: it looks like text\. Expected the folder of a run, a classifier as \.safetensors, or a TorchScript model as \.pt\n$/);
 });
 
 test('whoever reads the output may leave', async () => {

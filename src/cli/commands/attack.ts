@@ -6,7 +6,7 @@ import { CommandError, UsageError } from '../failure.js';
 import { countOption, integer, type CommonOptions } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
-import { checkPlace } from '../run-folder.js';
+import { checkKind, checkPlace } from '../run-folder.js';
 import { ATTACKS, attackOptions, dataOf, loadModel, recordedPgd } from './evaluate.js';
 
 interface Options extends DataOptions {
@@ -113,6 +113,7 @@ async function inputs(context: Context, options: Options, model: Model, run: Rec
     return { images: data.test.images(0, count), labels: data.test.labels(0, count) };
   }
   const { ops, readSafetensors } = await import('../../index.js');
+  await checkKind(options.images, 'a safetensors file with images [N, C, H, W], float32 in [0, 1], and labels [N], int64');
   const { tensors } = await readSafetensors(options.images);
   const [images, labels] = [tensors.get('images'), tensors.get('labels')];
   if (!images || !labels) throw new CommandError(`${options.images}: expected tensors 'images' and 'labels', got ${some([...tensors.keys()].map((name) => `'${name}'`))}`);

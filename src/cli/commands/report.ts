@@ -16,7 +16,7 @@ export const report = define<Options>({
     'adversarial images, similarities, maps, corruptions. It needs nothing beside it, runs no scripts, prints, and says what to type for what is missing.',
   arguments: [new Argument('<runs...>', 'folders of runs')],
   options: [
-    new Option('--out <file>', 'the page').default('report.html'),
+    new Option('--out <file>', 'the page, in the current folder unless told').default('report.html'),
     new Option('--title <text>', 'its heading; default: the names of the runs'),
   ],
   examples: [
