@@ -28,6 +28,13 @@ export function resolveBall(given: BallOptions, at = 'options'): { norm: 'linf' 
   return { norm, epsilon };
 }
 
+/** The length of a step in that ball, by default a quarter of its radius. @internal */
+export function resolveStep(given: number | undefined, { norm, epsilon }: { norm: 'linf' | 'l2'; epsilon: number }, at = 'options'): number {
+  const stepSize = check.finite(`${at}.stepSize`, given ?? epsilon / 4, { min: 0 });
+  if (norm === 'linf' && stepSize > 1) throw new ArgumentRangeError(`${at}.stepSize`, 'a number from 0 to 1 (pixels are in [0, 1]: 2/255, not 2)', String(stepSize));
+  return stepSize;
+}
+
 /** The native attack, off the main thread. The caller has checked `images` and completed `options`. @internal */
 export async function runAttack(model: AttackModel, images: Tensor, options: NativeAttack, { signal, onProgress }: Watch = {}): Promise<Tensor> {
   const target = nativeModel(model);

@@ -6,14 +6,14 @@ import { checkImages, checkLabels } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { resolveBall, runAttack } from './attack.js';
+import { resolveBall, resolveStep, runAttack } from './attack.js';
 
 export interface PgdOptions extends JobOptions {
   /** The ball: largest change of a pixel (`'linf'`, default) or Euclidean length of the change of an image (`'l2'`). */
   norm?: 'linf' | 'l2';
   /** Radius of the ball, in units of pixels in [0, 1]: at most 1 for linf. Default 8/255 for linf, 0.5 for l2. */
   epsilon?: number;
-  /** Length of a step, in the same units; 0 only where epsilon or `steps` is. Default epsilon/4. */
+  /** Length of a step, in the same units, at most 1 for linf; 0 only where epsilon or `steps` is. Default epsilon/4. */
   stepSize?: number;
   /** Steps; 0 gives the start. Default 20. */
   steps?: number;
@@ -61,7 +61,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined, at = 'options
   const flag = (name: 'randomStart' | 'clampStart' | 'clampThenProject' | 'earlyStop' | 'targeted' | 'trainMode', fallback: boolean) =>
     check.boolean(`${at}.${name}`, given[name] ?? fallback);
   const { norm, epsilon } = resolveBall(given, at);
-  const stepSize = check.finite(`${at}.stepSize`, given.stepSize ?? epsilon / 4, { min: 0 });
+  const stepSize = resolveStep(given.stepSize, { norm, epsilon }, at);
   const steps = check.integer(`${at}.steps`, given.steps ?? 20, { min: 0, max: 1e6 });
   if (stepSize === 0 && steps > 0 && epsilon > 0) // it would report the accuracy at the start as robust
     throw new ArgumentRangeError(`${at}.stepSize`, 'a number above 0 (a step of 0 attacks nothing)', '0');

@@ -3,9 +3,11 @@ import { Option, type Argument, type Command } from 'commander';
 import { Interrupted, interruptible } from './interrupt.js';
 import { commonOptions, type CommonOptions } from './options.js';
 import { Output, type Streams } from './output.js';
+import { typed } from './run-folder.js';
 
 /** One call of the program. */
 export interface Session {
+  readonly args: readonly string[];
   readonly streams: Streams;
   exitCode: number;
   /** Known once a command's options are. */
@@ -16,6 +18,8 @@ export interface Context {
   readonly output: Output;
   /** Aborted by ctrl-C. */
   readonly signal: AbortSignal;
+  /** What was typed, as one types it in a shell. */
+  readonly call: string;
 }
 
 export interface Definition<Options> {
@@ -53,7 +57,7 @@ export function define<Options extends object>({ name, summary, description, arg
       const code = await interruptible(async (signal) => {
         try {
           await applyThreads(name, values);
-          return await action({ output, signal }, values, ...(given.slice(0, positional.length).flat() as (string | undefined)[]));
+          return await action({ output, signal, call: ['a-infonce', ...session.args.map(typed)].join(' ') }, values, ...(given.slice(0, positional.length).flat() as (string | undefined)[]));
         } catch (error) {
           throw signal.aborted && !(error instanceof Interrupted) && isAbort(error) ? signal.reason : error;
         }

@@ -1,7 +1,7 @@
 /** Paths that commands print, and the folders they choose. */
 import { constants, existsSync, statSync } from 'node:fs';
 import { access, open, readdir, readFile, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { looksLike } from '../model/archive.js';
 import { CommandError, UsageError } from './failure.js';
 
@@ -18,8 +18,22 @@ export function beside(path: string, file: string): string {
   return join(statSync(path, { throwIfNoEntry: false })?.isDirectory() ? path : dirname(path), file);
 }
 
-/** Throws what is wrong with the place of a file that is to be written, before anything takes time; `inputs` are not to be overwritten, and `name` is one for it. */
-export async function checkPlace(path: string, inputs: (string | undefined)[], name: string): Promise<void> {
+/** The files that commands write where --out says, and how those are known that are there already. */
+const WRITTEN = {
+  adversaries: { what: 'what attack writes', is: async (path: string) => (await metadataOf(path))?.['attack'] !== undefined },
+  labels: { what: 'what cluster writes', is: async (path: string) => (await metadataOf(path))?.['a_infonce.pseudo_labels'] !== undefined },
+  classifier: { what: 'what finetune writes', is: async (path: string) => /"kind":"classifier"/.test((await metadataOf(path))?.['a_infonce.model'] ?? '') },
+  page: { what: 'what report writes', is: async (path: string) => /^<!doctype html>/i.test(await readFile(path, 'latin1')) },
+};
+
+/** What a run and those who measure it keep in its folder. */
+const KEPT = /^(config|environment|quickstart|analysis)\.json$|^(metrics|results)\.jsonl$|^events\.out\.tfevents\.|^(checkpoint|failed)-\d+\.safetensors|^(encoder|analysis)\.safetensors$|^run\.lock$/;
+
+/**
+ * Throws what is wrong with the place of a file that is to be written, before anything takes time; `inputs` are not to be overwritten, nor what a run keeps,
+ * nor a file of another kind. `name` is one for it.
+ */
+export async function checkPlace(path: string, kind: keyof typeof WRITTEN, inputs: (string | undefined)[], name: string): Promise<void> {
   const folder = await stat(dirname(path)).catch((error: NodeJS.ErrnoException) => {
     throw error.code === 'ENOENT' ? new CommandError(`${path}: there is no folder ${dirname(path)}. Type: mkdir -p ${typed(dirname(path))}`) : error;
   });
@@ -29,8 +43,18 @@ export async function checkPlace(path: string, inputs: (string | undefined)[], n
   if (there?.isDirectory()) throw new CommandError(`${path}: it is a folder. Name a file in it: --out ${typed(join(path, name))}`);
   for (const input of inputs) {
     const read = input === undefined ? undefined : await stat(input).catch(() => undefined);
-    if (there && read?.dev === there.dev && read.ino === there.ino) throw new UsageError(`${path} is what is read: it would be overwritten. Choose another --out`);
+    if (input !== undefined && ((there && read?.dev === there.dev && read.ino === there.ino) || resolve(input) === resolve(path))) throw new UsageError(`${path} is what is read: it would be overwritten. Choose another --out`);
   }
+  const own = KEPT.test(basename(path)) || (kind !== 'classifier' && /^classifier(-alf|-aff)?\.safetensors$/.test(basename(path)));
+  if (own && existsSync(join(dirname(path), 'config.json'))) throw new UsageError(`${path} is of the run in that folder: it would be overwritten. Choose another --out`);
+  if (!there) return;
+  const { what, is } = WRITTEN[kind];
+  if (!there.isFile() || (there.size > 0 && !(await is(path)))) throw new UsageError(`${path} is there already, and not ${what}: it would be overwritten. Choose another --out, or remove it`);
+}
+
+async function metadataOf(path: string): Promise<Record<string, string> | undefined> {
+  const { readMetadata } = await import('../model/safetensors.js');
+  return await readMetadata(path);
 }
 
 /** Throws what to type when there is nothing at `path`, no run that is over, or a folder of several; `expected` is what should be there. */
@@ -77,4 +101,4 @@ const reproduced = (path: string, config: unknown): string | undefined =>
 const configOf = (path: string): Promise<unknown> => readFile(join(path, 'config.json'), 'utf8').then(JSON.parse).catch(() => undefined);
 
 /** A path as one types it in a shell. */
-export const typed = (path: string): string => (/^[\w./+=:@%-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);
+export const typed = (path: string): string => (/^[\w./+=:@%,-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);

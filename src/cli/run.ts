@@ -22,7 +22,7 @@ import { version } from '../runtime/version.js';
  * @returns 0 done, 1 failed, 2 bad usage, 130 ended by ctrl-C (128 + the signal's number)
  */
 export async function run(args: readonly string[], streams: Streams = process): Promise<number> {
-  const session: Session = { streams, exitCode: 0 };
+  const session: Session = { args, streams, exitCode: 0 };
   const program = new Command('a-infonce')
     .description('Adversarial contrastive learning: robust encoders without labels, attacks on them, and how well they stand.')
     .version(version, '-v, --version', 'print the version')

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { check, FileError } from '../runtime/errors.js';
-import { fileSha256 } from '../runtime/files.js';
+import { fileSha256, requireWritable } from '../runtime/files.js';
 import { checkJson, readJsonLines } from '../runtime/json.js';
 
 const FILE = 'results.jsonl';
@@ -74,6 +74,16 @@ export async function recordResult(folder: string, line: Omit<Result, 'time'> & 
   } catch (error) {
     throw new FileError(path, `cannot be written (${(error as Error).message})`, { cause: error });
   }
+}
+
+/** That {@link recordResult} could write, before anything is measured. @throws {@link FileError} @internal */
+export async function checkResults(folder: string): Promise<void> {
+  const path = join(folder, FILE);
+  const file = await open(path, 'r+').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw new FileError(path, `cannot be written (${error.message})`, { cause: error });
+  });
+  await (file ? file.close() : requireWritable(folder));
 }
 
 /**

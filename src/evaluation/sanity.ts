@@ -1,5 +1,5 @@
 /** Is a robust accuracy to be believed? Checks for what makes evaluations wrong. */
-import { type BallOptions, resolveBall, runLabelled } from '../attack/attack.js';
+import { type BallOptions, resolveBall, resolveStep, runLabelled } from '../attack/attack.js';
 import { hasGradient, resolvePgdOptions, runPgd } from '../attack/pgd.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf } from '../attack/samples.js';
 import { resolveSquareOptions } from '../attack/square.js';
@@ -102,7 +102,7 @@ export async function checkEvaluation(model: AttackModel, data: EvaluationData, 
   const ball = resolveBall(given);
   const settings = {
     ...ball,
-    stepSize: check.finite('options.stepSize', given.stepSize ?? ball.epsilon / 4, { min: 0 }),
+    stepSize: resolveStep(given.stepSize, ball),
     steps: check.integer('options.steps', given.steps ?? 20, { min: 2, max: 1e6 }),
     queries: check.integer('options.queries', given.queries ?? 200, { min: 1, max: 1e6 }),
     limit: check.integer('options.limit', given.limit ?? 100, { min: 1 }),
@@ -396,7 +396,9 @@ class Bench implements Disposable {
 
   #pgd(epsilon: number, steps: number): Promise<Tensor> {
     const { norm, batchSize, seed } = this.settings, once = steps === 1;
-    const options = resolvePgdOptions({ norm, epsilon, steps, batchSize, seed, randomStart: !once, stepSize: once ? epsilon : epsilon * (this.settings.stepSize / this.settings.epsilon) });
+    const stepSize = once ? epsilon : epsilon * (this.settings.stepSize / this.settings.epsilon);
+    // In linf a step of 1 already crosses the box.
+    const options = resolvePgdOptions({ norm, epsilon, steps, batchSize, seed, randomStart: !once, stepSize: norm === 'linf' ? Math.min(1, stepSize) : stepSize });
     return runPgd(this.model, this.#images, this.#labels, options, { signal: this.given.signal }, rowsOf(this.#right));
   }
 }

@@ -136,6 +136,22 @@ export async function readRaw(path: string, { requireChecksum = false } = {}): P
   }
 }
 
+/** @internal The text metadata in the header of a file; undefined where there is none that can be read. */
+export async function readMetadata(path: string): Promise<Record<string, string> | undefined> {
+  const fail = (message: string) => new FileError(path, message);
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat(), start = await read(file, 0, 8, fail), length = Number(start.readBigUInt64LE());
+    if (length > MAX_HEADER) return undefined;
+    return parseHeader(await read(file, 8, length, fail), size - 8 - length, fail).metadata;
+  } catch (error) {
+    if (error instanceof FileError) return undefined;
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
 type Fail = (message: string, cause?: unknown) => FileError;
 interface Entry {
   name: string;

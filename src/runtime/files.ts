@@ -47,6 +47,17 @@ export async function atomically(path: string, write: (file: FileHandle) => Prom
   }
 }
 
+/** Makes sure that a folder takes new files, by making one. @throws {@link FileError} when it does not. */
+export async function requireWritable(folder: string): Promise<void> {
+  const probe = join(folder, `.writable.${process.pid}.${randomBytes(4).toString('hex')}`);
+  try {
+    await (await open(probe, 'wx')).close();
+    await rm(probe);
+  } catch (error) {
+    throw new FileError(folder, `cannot be written (${(error as Error).message})`, { cause: error });
+  }
+}
+
 /** SHA-256 of a file's bytes, in hexadecimal; undefined where there is no file. @throws {@link FileError} when it cannot be read */
 export async function fileSha256(path: string): Promise<string | undefined> {
   const hash = createHash('sha256');

@@ -79,6 +79,8 @@ export type FinetuneEvent =
   /** `loss` and `accuracy` are means over the images learnt from; `validationAccuracy` is that of the images held out, if any. */
   | { type: 'epoch'; step: number; epoch: number; epochs: number; loss: number; accuracy: number; learningRate: number; seconds: number; validationAccuracy?: number }
   | { type: 'checkpoint'; step: number; path: string }
+  /** What belongs in `out` at the end could not all be written: the classifier is returned all the same. */
+  | { type: 'unsaved'; step: number; error: Error }
   /** `epoch` is the one whose classifier is returned. */
   | { type: 'end'; step: number; epoch: number; validationAccuracy?: number };
 
@@ -121,7 +123,7 @@ export interface FinetuneRun {
  * Aborting `signal` stops within an attack step and, with `out`, saves a checkpoint of the steps done first.
  * @returns the classifier in eval mode; its `finetuning` says how it was made.
  * @throws {@link ArgumentTypeError} or {@link ArgumentRangeError} naming the argument; {@link NonFiniteError} when a loss or gradient is NaN or infinite;
- * {@link FileError} when `out` cannot be written or another process does; the reason of `signal` when it is aborted.
+ * {@link FileError} when `out` cannot be written or another process does (after the last step that is told as `unsaved`, a process warning without `onEvent`); the reason of `signal` when it is aborted.
  * @example
  * ```ts
  * using data = await openDataset('procedural', { procedural: { train: 40, test: 20, size: 8 } });
@@ -158,7 +160,7 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
 
   const { name, procedural, train, channels, size } = data;
   const run = new Finetuning({
-    encoder, data, signal, out, resume, overwrite, every, keepCheckpoints, tell: onEvent ?? (() => {}),
+    encoder, data, signal, out, resume, overwrite, every, keepCheckpoints, tell: onEvent ?? ((event) => { if (event.type === 'unsaved') process.emitWarning(event.error); }),
     config: {
       mode, preset: source.preset, seed, branch, labelFraction, validation, config,
       data: { name, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) },
@@ -252,11 +254,16 @@ class Finetuning {
       if (signal?.aborted) await this.save();
       throw error;
     }
-    await this.save();
+    const unsaved: Error[] = [], attempt = (write: Promise<void>) => write.catch((error: NodeJS.ErrnoException) => {
+      if (!(error instanceof FileError) && error.syscall === undefined) throw error;
+      unsaved.push(error);
+    });
+    await attempt(this.save());
     const { epochs, bestEpoch, bestCorrect } = this.progress;
     if (this.heldOut && bestEpoch !== epochs - 1) this.copyIn(this.best);
     this.classifier.eval();
-    if (this.folder) await this.classifier.save(join(this.folder.path, 'classifier.safetensors'));
+    if (this.folder) await attempt(this.classifier.save(join(this.folder.path, 'classifier.safetensors')));
+    if (unsaved[0]) tell({ type: 'unsaved', step: this.state.step, error: unsaved[0] });
     tell({
       type: 'end', step: this.state.step, epoch: this.heldOut ? bestEpoch : epochs - 1,
       ...(this.heldOut && { validationAccuracy: bestCorrect / this.heldOut.length }),

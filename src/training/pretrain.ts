@@ -159,9 +159,12 @@ class Run {
       if (plan.signal?.aborted) yield await this.save();
       throw error;
     }
-    yield await this.save();
     const path = join(folder.path, 'encoder.safetensors');
-    await this.encoder.save(path);
+    try {
+      yield await this.save();
+    } finally {
+      await this.encoder.save(path);  // there may be room for it where there is none for a checkpoint
+    }
     yield { type: 'end', step: this.state.step, path };
   }
 

@@ -1,11 +1,12 @@
 /** A run's folder: one writer, nothing half-written under its own name, and nothing lost that was announced as saved. */
+import { existsSync } from 'node:fs';
 import { open, readdir, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import type { LockHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, check, FileError } from '../runtime/errors.js';
-import { atomically, makeFolder } from '../runtime/files.js';
+import { atomically, makeFolder, requireWritable } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { differences } from './merge.js';
@@ -76,13 +77,14 @@ export class RunFolder {
   /**
    * Locks the folder, made if needed, and reads its config.json if there is one. A finished fine-tuning makes way if `replaces` says so of its
    * configuration: what a run writes is removed, and nothing else.
-   * @throws {@link FileError} when another run writes it; {@link ArgumentRangeError} when it holds a run and `resume` is false
+   * @throws {@link FileError} when another run writes it or nothing can be written; {@link ArgumentRangeError} when it holds a run and `resume` is false
    */
   static async open(path: string, resume: boolean, replaces?: (config: unknown) => boolean): Promise<RunFolder> {
     path = resolve(path);
     await makeFolder(path);
     const lock = native().lock_file(join(path, 'run.lock'));
     try {
+      await requireWritable(path);
       let names = await readdir(path);
       let config = names.includes('config.json') ? await readJson(join(path, 'config.json')) : undefined;
       if (names.includes('classifier.safetensors') && replaces?.(config)) {
@@ -99,6 +101,11 @@ export class RunFolder {
       native().unlock_file(lock);
       throw error;
     }
+  }
+
+  /** @throws {@link FileError} when another run writes the folder */
+  static requireIdle(path: string): void {
+    if (existsSync(join(path, 'run.lock'))) native().unlock_file(native().lock_file(join(path, 'run.lock')));
   }
 
   /** Writes what the run is and what it runs on. Returns warnings: of what it runs on that is not what it was when the run began. */

@@ -236,7 +236,7 @@ describe('a run', () => {
     child.kill('SIGINT');
     expect(await new Promise((resolve) => child.on('close', resolve))).toBe(130);
     expect(existsSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toBe(false);
-    expect(await call(args)).toMatchObject({ code: 2, stderr: expect.stringContaining('an interrupted fine-tuning is in tuned/classifier-aff.run. Go on with it') as string });
+    expect(await call(args)).toMatchObject({ code: 2, stderr: expect.stringContaining('an interrupted fine-tuning is in tuned/classifier-aff.run. Go on with it, or remove that folder:\n  a-infonce finetune tuned --mode aff') as string });
     expect((await call([...args, '--resume'])).stderr).toMatch(/Going on after step \d+ of 16\./);
     expect(readFileSync(join(folder, 'tuned', 'classifier-aff.safetensors'))).toEqual(readFileSync(join(folder, 'whole.safetensors')));
     const other = await call([...args, '--resume', '--set', 'trades.beta=5']);
@@ -259,11 +259,11 @@ describe('a run', () => {
     }
     expect(await call([...args, 'first.safetensors'])).toMatchObject({ code: 0 });
     const first = readFileSync(join(folder, 'first.run', 'classifier.safetensors'));
-    expect(await call([...args, 'first.safetensors', '--set', 'schedule.rat=1'])).toMatchObject({ code: 2 });
+    expect(await call([...args, 'first.safetensors', '--overwrite', '--set', 'schedule.rat=1'])).toMatchObject({ code: 2 });
     expect(await call(['finetune', 'first.run/classifier.safetensors', '--data', 'procedural', '--out', 'first.safetensors']))
       .toMatchObject({ code: 2, stderr: expect.stringContaining('lies in first.run, which would be overwritten') as string });
     expect(readFileSync(join(folder, 'first.run', 'classifier.safetensors'))).toEqual(first);
-    expect(await call([...args, 'first.safetensors', '--seed', '5'])).toMatchObject({ code: 0 });
+    expect(await call([...args, 'first.safetensors', '--overwrite', '--seed', '5'])).toMatchObject({ code: 0 });
     expect(readFileSync(join(folder, 'first.run', 'classifier.safetensors'))).not.toEqual(first);
   });
 
@@ -363,7 +363,7 @@ describe('the table of the paper', () => {
     const args = ['reproduce', 'table1', ...sizes, '--only', 'rocl,base,slf,sa'];
     const { code, stdout, stderr } = await call(args);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^data {8}method {3}SLF SA\nprocedural {3}RoCL +\d+\.\d\d$/m);
+    expect(stdout).toMatch(/^data {9}method {3}SLF SA\nprocedural {3}RoCL +\d+\.\d\d$/m);
     expect(stdout).toContain('its numbers compare with each other, not with those that were published');
     expect(stderr).toMatch(/^\[1\/1\] procedural RoCL slf, seed 0 {2}SA \d+\.\d\d %$/m);
     const again = await call([...args, '--markdown']);

@@ -285,6 +285,21 @@ describe('a fine-tuning with a folder', () => {
     await expect(told('slf', { out: other, overwrite: true })).rejects.toMatchObject({ argument: 'out' });
   });
 
+  it('returns its classifier where nothing can be written any more, and says so', async () => {
+    const whole = await told('aff');
+    const atEnd = (spoil: () => void) => (event: FinetuneEvent) => void (event.type === 'epoch' && event.epoch === event.epochs - 1 && spoil());
+    // A folder stands where the checkpoint belongs: the classifier can still be written.
+    const part = join(folder, 'no-checkpoint'), steps = only(whole.events, 'start')[0]!.steps;
+    const spoil = atEnd(() => mkdirSync(join(part, `checkpoint-${String(steps).padStart(8, '0')}.safetensors`, 'x'), { recursive: true }));
+    const { events, state } = await told('aff', { out: part, onEvent: spoil });
+    expect(state).toEqual(whole.state);
+    expect(only(events, 'unsaved')).toMatchObject([{ step: steps, error: { code: 'ERR_FILE' } }]);
+    using kept = await Classifier.load(part);
+    expect(tensors(kept)).toEqual(state);
+    const gone = join(folder, 'gone');
+    expect((await told('aff', { out: gone, onEvent: atEnd(() => rmSync(gone, { recursive: true })) })).state).toEqual(state);
+  });
+
   it('is refused as another, and where there is one', async () => {
     const out = join(folder, 'aff');
     await expect(told('aff', { validation: 15, out })).rejects.toMatchObject({ argument: 'out' });

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { copyFileSync, cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -259,6 +259,12 @@ describe('a refusal', () => {
     const name = 'checkpoint-00000003.safetensors';
     copyFileSync(join(other, name), join(out, name));
     expect(await refused({ out, resume: true })).toMatchObject({ code: 'ERR_FILE', path: join(out, name) });
+  });
+
+  it('of the last checkpoint leaves the encoder', async () => {
+    const out = fresh(), last = (event: PretrainEvent) => event.type === 'step' && event.step === 8;
+    await expect(all(tiny(out), (event) => last(event) && mkdirSync(join(out, 'checkpoint-00000008.safetensors', 'x'), { recursive: true }))).rejects.toMatchObject({ code: 'ERR_FILE' });
+    expect(weights(out)).toEqual(weights(reference));
   });
 
   it('of a loss that is not finite keeps the images of the step', async () => {

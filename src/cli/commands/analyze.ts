@@ -5,6 +5,7 @@ import type { Analysis, Encoder, EvaluateOptions } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError } from '../failure.js';
+import { Keeper } from '../keeper.js';
 import { integer, real, type CommonOptions } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
@@ -53,10 +54,15 @@ export const analyze = define<Options>({
   ],
   async action(context, options, ...paths) {
     const runs = await checkRuns(paths as string[], options, (message) => context.output.note(`Warning: ${message}`));
-    const found: [string, Analysis][] = [];
-    for (const run of runs) found.push([run.folder, await analyzeRun(context, options, run)]);
+    const found: [string, Analysis][] = [], keeper = new Keeper(context.output);
+    const { requireWritable } = await import('../../runtime/files.js'), { checkResults } = await import('../../evaluation/results.js');
+    for (const { folder } of runs) {
+      if (options.curves) await checkResults(folder);  // they are nowhere else
+      await keeper.keep(folder, () => requireWritable(folder));
+    }
+    for (const run of runs) found.push([run.folder, await analyzeRun(context, options, run, keeper)]);
     context.output.result(Object.fromEntries(found), lines(found));
-    context.output.note(`\nNext: a-infonce report ${runs.map(({ folder }) => typed(folder)).join(' ')}`);
+    if (keeper.problem === undefined) context.output.note(`\nNext: a-infonce report ${runs.map(({ folder }) => typed(folder)).join(' ')}`);
   },
 });
 
@@ -76,7 +82,7 @@ async function checkRuns(paths: string[], { classifier, curves }: Options, warn:
   return runs;
 }
 
-async function analyzeRun(context: Context, options: Options & CommonOptions, run: RecordedRun): Promise<Analysis> {
+async function analyzeRun(context: Context, options: Options & CommonOptions, run: RecordedRun, keeper: Keeper): Promise<Analysis> {
   const { output, signal } = context, path = run.folder;
   const { analyze: measureEmbeddings, saveAnalysis } = await import('../../index.js');
   const { norm, epsilon, stepSize, steps, temperature, batchSize, limit, space, seed } = options;
@@ -91,9 +97,9 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
     classifier, limit, space, norm, epsilon, stepSize, steps, temperature, batchSize, seed, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done),
   });
   progress.stop();
-  await saveAnalysis(path, result, {
+  await keeper.keep(path, () => saveAnalysis(path, result, {
     data: data.name, classes: [...data.classes], encoder: 'encoder.safetensors', encoderSha256: ofEncoder.sha256, ...(ofClassifier && { classifierFile: file, classifierSha256: ofClassifier.sha256 }),
-  });
+  }));
   if (ofClassifier && options.curves) {
     const measured = measuredOf(ofClassifier, data);
     const add = async (settings: EvaluateOptions, what: string) =>

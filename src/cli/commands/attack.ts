@@ -7,7 +7,7 @@ import { countOption, integer, type CommonOptions } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkKind, checkPlace } from '../run-folder.js';
-import { ATTACKS, attackOptions, dataOf, loadModel, recordedPgd } from './evaluate.js';
+import { ATTACKS, attackOptions, dataOf, loadModel, recordedPgd, sayWhatIsKept } from './evaluate.js';
 
 interface Options extends DataOptions {
   attack: string;
@@ -51,7 +51,7 @@ export const attack = define<Options>({
     const { scope, writeSafetensors } = await import('../../index.js');
     await checkAttack(options);
     if (options.state !== undefined && options.attack !== 'autoattack') throw new UsageError('--state is of autoattack: type --attack autoattack, or leave it out');
-    await checkPlace(options.out, [path!, options.images, options.state], 'adversarial.safetensors');
+    await checkPlace(options.out, 'adversaries', [path!, options.images, options.state], 'adversarial.safetensors');
     const run = await recordedRun(path!);
     using loaded = await loadModel(context, path!);
     const { model } = loaded;
@@ -59,7 +59,10 @@ export const attack = define<Options>({
       const { images, labels } = await inputs(context, options, model, run);
       const { batchSize = 256 } = options;
       using progress = new Progress(output, { label: 'Attacking' });
-      const { adversarial, settings, warnings } = await make(options, run, model, images, labels, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+      const { adversarial, settings, warnings } = await make(options, run, model, images, labels, { signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) }).catch((error: unknown) => {
+        if (options.attack === 'autoattack') sayWhatIsKept(error, options.state, context.call);
+        throw error;
+      });
       progress.stop();
       const before = await right(context, model, images, labels, batchSize);
       const after = await right(context, model, adversarial, labels, batchSize);

@@ -1,4 +1,4 @@
-import { extname, join } from 'node:path';
+import { extname } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { ClusterOptions, Dataset, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
 import { CLUSTERS } from '../../training/names.js';
@@ -52,7 +52,7 @@ export const cluster = define<Options>({
     if (from === undefined) throw new UsageError('which encoder? a-infonce cluster <encoder>, or --check <file> for labels that are there');
     const { output, signal } = context;
     const { out = DEFAULT_OUT, k, algorithm, batchSize, restarts, maxIterations, branch, seed } = options;
-    await checkPlace(out, [from, join(from, 'encoder.safetensors')], DEFAULT_OUT);
+    await checkPlace(out, 'labels', [from], DEFAULT_OUT);
     const run = await recordedRun(from);
     using model = await loadEncoder(context, from);
     using data = await openPart(context, options, run?.data);
@@ -99,7 +99,7 @@ async function checkLabels(context: Context, options: Options, path: string, enc
   if (options.k !== undefined && options.k.length !== 1) throw new UsageError('--k with --check is the number of classes of the one list in the file');
   const { readPseudoLabels, writePseudoLabels } = await import('../../index.js');
   const { classSizes } = await import('../../training/pseudo-labels.js');
-  if (options.out !== undefined) await checkPlace(options.out, [path], DEFAULT_OUT);
+  if (options.out !== undefined) await checkPlace(options.out, 'labels', [path], DEFAULT_OUT);
   using data = await openPart(context, options);
   const sha256 = data.train.sha256({ labels: false });
   using found: PseudoLabels = await readPseudoLabels(path, { images: data.train.length, sha256, k: options.k?.[0] });

@@ -4,6 +4,7 @@ import type { CorruptionReport, CorruptionScore, PublishedCorruption, Severity }
 import { define } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
 import { Interrupted } from '../interrupt.js';
+import { Keeper } from '../keeper.js';
 import { atOnce, firstTestImages, list } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
@@ -41,7 +42,7 @@ export const corruptions = define<Options>({
     ['a-infonce corruptions runs/iphn --types fog,snow --severities 3 --limit 1000', 'some of them'],
   ],
   async action(context, options, path) {
-    const { output, signal } = context;
+    const { output, signal, call } = context;
     const { published, types, severities, batchSize, limit, again, seed } = options;
     using loaded = await loadModel(context, path!);
     const { model } = loaded, run = await recordedRun(path!);
@@ -56,19 +57,21 @@ export const corruptions = define<Options>({
         if (result.model === measured.model && result.sha256 === measured.sha256 && result.dataSha256 === measured.dataSha256 && typeof corruption === 'string')
           done.push({ type: corruption, severity, ...result } as unknown as CorruptionScore);
       }
+    const keeper = new Keeper(output), { checkResults } = await import('../../evaluation/results.js');
+    if (run) await keeper.keep(run.folder, () => checkResults(run.folder));
     using progress = new Progress(output, { label: 'Corrupting', rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
     const stopped = (error: unknown): never => {
-      if (error instanceof Interrupted && run) error.message = `stopped. What was measured is in ${join(run.folder, 'results.jsonl')}; the same command goes on from there`;
+      if (error instanceof Interrupted && run && keeper.problem === undefined) error.message = `stopped. What was measured is in ${join(run.folder, 'results.jsonl')}; go on from there with:\n  ${call}`;
       throw error;
     };
     const { FROST_NOTE } = await import('../../data/corrupt.js');
     const report = await evaluateCorruptions(model, data.test, {
       types, severities, source: published ?? 'generated', seed, limit, batchSize, done, signal,
-      onScore: async (score) => { if (run) await record(run.folder, measured!, { [`${score.type}-${score.severity}`]: score }); },
+      onScore: async (score) => { if (run) await keeper.keep(run.folder, () => record(run.folder, measured!, { [`${score.type}-${score.severity}`]: score })); },
       onProgress: ({ name, done: images, total }) => progress.outOf(total).update(images, name),
     }).catch(stopped);
     progress.stop();
-    output.result({ model: path, data: data.name, source: published ?? 'generated', ...report }, lines(report, severities, published === undefined && report.types.frost !== undefined ? FROST_NOTE : undefined));
+    output.result({ model: path, data: data.name, source: published ?? 'generated', ...report, ...keeper.document }, lines(report, severities, published === undefined && report.types.frost !== undefined ? FROST_NOTE : undefined));
   },
 });
 

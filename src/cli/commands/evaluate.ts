@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { basename, extname, join } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../../index.js';
@@ -6,6 +6,8 @@ import { checkLines, examine } from '../checks.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
+import { Interrupted } from '../interrupt.js';
+import { Keeper } from '../keeper.js';
 import { atOnce, countOption, firstTestImages, list, real } from '../options.js';
 import { percent, table, type Output } from '../output.js';
 import { Progress } from '../progress.js';
@@ -63,6 +65,8 @@ export const evaluate = define<Options>({
     requireChannels(data, model);
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
     const recorded = recordedPgd(run, options);
+    const keeper = new Keeper(context.output), { checkResults } = await import('../../evaluation/results.js');
+    if (run) await keeper.keep(run.folder, () => checkResults(run.folder));
     // The checks are short and refuse what cannot be: before hours of attacks.
     const checked = options.check && await examine(context, model, data.test, {
       norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, batchSize, limit, seed,
@@ -70,7 +74,7 @@ export const evaluate = define<Options>({
     let scores: Record<string, Score> = {};
     const kept: string[] = [], log = run && join(run.folder, 'results.jsonl'), measured = run && measuredOf(loaded, data);
     const show = (rest: { partial?: true; kept?: { in: string; names: string[] } }, ...more: string[]) => context.output.result(
-      { model: path, data: data.name, scores, ...rest, ...(checked && { check: checked }) }, [...linesOf(scores, context.output), ...more, ...(checked ? checkLines(checked, context.output) : [])],
+      { model: path, data: data.name, scores, ...rest, ...keeper.document, ...(checked && { check: checked }) }, [...linesOf(scores, context.output), ...more, ...(checked ? checkLines(checked, context.output) : [])],
     );
     try {
       scores = await measure(context, model, data.test, {
@@ -79,11 +83,11 @@ export const evaluate = define<Options>({
         onScore: async (name, score) => {
           scores[name] = score;
           if (!run) return;
-          await record(run.folder, measured!, { [name]: score });
-          kept.push(name);
+          if (await keeper.keep(run.folder, () => record(run.folder, measured!, { [name]: score }))) kept.push(name);
         },
       });
     } catch (error) {
+      if (attacks.includes('autoattack')) sayWhatIsKept(error, state, context.call);
       const names = Object.keys(scores);
       if (names.length > 0)
         show({ partial: true, ...(kept.length > 0 && { kept: { in: log!, names: kept } }) },
@@ -94,6 +98,13 @@ export const evaluate = define<Options>({
     return checked && !checked.ok ? 1 : 0;
   },
 });
+
+/** Says of an interruption where AutoAttack's state is, and what to type to go on there. */
+export function sayWhatIsKept(error: unknown, state: string | undefined, call: string): void {
+  if (!(error instanceof Interrupted)) return;
+  if (state === undefined) error.message = 'stopped. What AutoAttack has found is kept only with --state <file>';
+  else if (existsSync(state)) error.message = `stopped. What AutoAttack has found is kept in ${state}. Go on with:\n  ${call}`;
+}
 
 /** A row a score and a row an attack of AutoAttack, and what is to be said of them. */
 function linesOf(scores: Record<string, Score>, output: Output): string[] {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { Argument, Option } from 'commander';
@@ -5,7 +6,7 @@ import type { Classifier, Dataset, Encoder, FinetuneMode, FinetuneOptions, Prese
 import { classifierFile, isFinetuning, workFolder } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
-import { UsageError } from '../failure.js';
+import { CommandError, UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
 import { real } from '../options.js';
 import { counted, duration, percent } from '../output.js';
@@ -19,6 +20,7 @@ interface Options extends DataOptions {
   preset?: string;
   out?: string;
   resume?: boolean;
+  overwrite?: boolean;
   randomEncoder?: boolean;
   labelFraction?: number;
   validation?: number;
@@ -42,7 +44,8 @@ export const finetune = define<Options>({
     new Option('--label-fraction <share>', 'learn from this share of the labels: .1, .01').argParser(real({ above: 0, max: 1 })),
     new Option('--validation <amount>', 'hold out a share (.1) or a number of the training images, and keep the epoch that is best on them').argParser(real({ above: 0 })),
     new Option('--out <file>', 'the classifier; default: classifier.safetensors, classifier-alf... or classifier-aff... in the folder of the run'),
-    new Option('--resume', 'go on after an interruption'),
+    new Option('--resume', 'go on after an interruption').conflicts('overwrite'),
+    new Option('--overwrite', 'replace a classifier that is there'),
     new Option('--random-encoder', 'a baseline: an encoder of the same shape with random weights (default file: random-classifier.safetensors)'),
     new Option('--preset <name>', "whose values of fine-tuning to take; default: the run's, else rocl-cifar10"),
     new Option('--branch <name>', "the encoder's BatchNorm branch; default: pgd where there is one, else the first"),
@@ -57,43 +60,51 @@ export const finetune = define<Options>({
     ['a-infonce finetune runs/iphn --random-encoder', 'the baseline to compare with'],
   ],
   async action(context, options, from) {
-    const { preset, mode, epochs, batchSize, branch, seed, labelFraction, validation, resume, checkpointEvery } = options;
+    const { preset, mode, epochs, batchSize, branch, seed, labelFraction, validation, resume, overwrite, checkpointEvery } = options;
     const { Encoder, limitDataset, presets, randomEncoder } = await import('../../index.js');
     checkPreset(preset, Object.keys(presets));
     await checkSource(from!, 'the folder of a run, or an encoder as .safetensors');
     const out = options.out ?? beside(from!, `${options.randomEncoder ? 'random-' : ''}${classifierFile(mode)}`);
-    await checkPlace(out, [from!, join(from!, 'encoder.safetensors')], classifierFile(mode));
+    await checkPlace(out, 'classifier', [from!, join(from!, 'encoder.safetensors')], classifierFile(mode));
     const work = workFolder(out);
-    if (!resume) await checkMakesWay(work, from!, options.data);
+    if (!resume) await checkMakesWay(context.call, work, from!, options.data);
+    if (!overwrite && (resume ? existsSync(out) && !existsSync(join(work, 'config.json')) : existsSync(out) || existsSync(join(work, 'classifier.safetensors'))))
+      throw new UsageError(`there is a classifier in ${existsSync(out) ? out : work} already. Choose another --out, or replace it:\n  ${withFlag(context.call, '--overwrite')}`);
     const run = await recordedRun(from!);
     using loaded = await Encoder.load(from!);
     using data = limitDataset(await openTransfer(context, options, run, loaded), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {
       mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,
-      overrides: options.set, out: work, resume, overwrite: !resume, checkpointEvery,
+      overrides: options.set, out: work, resume, overwrite, checkpointEvery,
     });
     using classifier = fitted.classifier;
     await classifier.save(out);
-    const { last, seconds } = fitted;
+    const { last, seconds, unsaved } = fitted;
     context.output.result({ classifier: out, mode, ...last }, last.epochs === 0 ? [`${out}: all of it was done already`] : [
       `${out}: ${percent(last.accuracy)} of the ${mode === 'alf' ? 'adversaries of the ' : ''}training images right, after ${counted(last.epochs, 'epoch')} (${duration(seconds)})`,
       ...(last.validationAccuracy === undefined ? [] : [`Of epoch ${last.epoch + 1}, whose classifier got ${percent(last.validationAccuracy)} of the held-out images right ${mode === 'slf' ? 'without' : 'under'} attack`]),
     ]);
+    if (unsaved) throw new CommandError(`the classifier is in ${out}, but not all that belongs in ${work} could be written: ${unsaved.message}`, { cause: unsaved });
     context.output.note(`\nNext: a-infonce evaluate ${typed(options.out === undefined && !options.randomEncoder && mode === 'slf' ? from! : out)}`);
   },
 });
 
+/** The call with that one of --resume and --overwrite. */
+const withFlag = (call: string, flag: string): string => `${call.replace(/ --(resume|overwrite)(?= |$)/g, '')} ${flag}`;
+
 /** Throws unless `work` is missing, empty, or the folder of a fine-tuning that is over, and outside of what is read. */
-async function checkMakesWay(work: string, ...inputs: (string | undefined)[]): Promise<void> {
+async function checkMakesWay(call: string, work: string, ...inputs: (string | undefined)[]): Promise<void> {
   const names: string[] = await readdir(work).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw error;
   });
+  const { RunFolder } = await import('../../training/run.js');
+  RunFolder.requireIdle(work);
   if (names.every((name) => /^(run\.lock|environment\.json)$/.test(name))) return;  // one that was killed as it began
   const config: unknown = await readFile(join(work, 'config.json'), 'utf8').then(JSON.parse).catch(() => undefined);
   if (!isFinetuning(config)) throw new UsageError(`the state of the fine-tuning would lie in ${work}, and that folder is not a fine-tuning's. Choose another --out`);
-  if (!names.includes('classifier.safetensors')) throw new UsageError(`an interrupted fine-tuning is in ${work}. Go on with it (the same command with --resume), or remove that folder`);
+  if (!names.includes('classifier.safetensors')) throw new UsageError(`an interrupted fine-tuning is in ${work}. Go on with it, or remove that folder:\n  ${withFlag(call, '--resume')}`);
   const place = (await realpath(work)) + sep;
   for (const input of inputs)
     if (input !== undefined && `${await realpath(input).catch(() => '')}${sep}`.startsWith(place)) throw new UsageError(`${input} lies in ${work}, which would be overwritten. Choose another --out`);
@@ -120,12 +131,12 @@ interface Outcome {
 
 /** Fine-tunes and shows it. */
 export async function fitHead(
-  { output, signal }: Context, encoder: Encoder, data: Dataset, options: FinetuneOptions, label = 'Fine-tuning',
-): Promise<{ classifier: Classifier; last: Outcome; seconds: number }> {
+  { output, signal, call }: Context, encoder: Encoder, data: Dataset, options: FinetuneOptions, label = 'Fine-tuning',
+): Promise<{ classifier: Classifier; last: Outcome; seconds: number; unsaved: Error | undefined }> {
   const { finetune: run } = await import('../../index.js');
   const began = performance.now();
   let last: Outcome = { epochs: 0, epoch: -1, loss: NaN, accuracy: NaN };
-  let saved: number | undefined;
+  let saved: number | undefined, unsaved: Error | undefined;
   let progress: Progress | undefined;
   let place = '';
   try {
@@ -151,13 +162,14 @@ export async function fitHead(
             break;
           }
           case 'checkpoint': saved = event.step; break;
+          case 'unsaved': unsaved = event.error; break;
           case 'end': last = { ...last, epoch: event.epoch };
         }
       },
     });
-    return { classifier, last, seconds: (performance.now() - began) / 1000 };
+    return { classifier, last, seconds: (performance.now() - began) / 1000, unsaved };
   } catch (error) {
-    if (error instanceof Interrupted && saved !== undefined) error.message = `stopped after step ${saved}, which is saved. Go on with the same command and --resume`;
+    if (error instanceof Interrupted && saved !== undefined) error.message = `stopped after step ${saved}, which is saved. Go on with:\n  ${withFlag(call, '--resume')}`;
     throw error;
   } finally {
     progress?.stop();

@@ -105,7 +105,9 @@ export async function train(
   events = true,
 ): Promise<string> {
   const { pretrain: run } = await import('../../index.js');
+  const { RunFolder } = await import('../../training/run.js');
   const { output, signal } = context;
+  if (!resume) RunFolder.requireIdle(out);
   if (!resume && existsSync(join(out, 'config.json'))) throw new UsageError(`there is a run in ${out} already. Choose another --out, or go on with it:\n  ${again}`);
   const began = performance.now();
   let config: PretrainConfig | undefined;

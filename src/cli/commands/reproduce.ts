@@ -50,7 +50,7 @@ export const reproduce = define<Options>({
     ['a-infonce reproduce table1 --scale small --only rocl,advcl,iphn,base,slf,sa,ra', 'a part of it'],
     ['a-infonce reproduce table1 --only advcl,iphn,aff --seeds 3', "the paper's own size, three seeds"],
   ],
-  async action({ output, signal }, { scale, out: wanted, only, seeds, seed, data, dataRoot, markdown, autoattackImages, ...options }) {
+  async action({ output, signal, call }, { scale, out: wanted, only, seeds, seed, data, dataRoot, markdown, autoattackImages, ...options }) {
     const { reproduce: run, rowName, tableCells, tableNotes } = await import('../../index.js');
     const out = wanted ?? join('runs', scale === 'small' ? 'table1-small' : 'table1');
     const { epochs, finetuneEpochs, batchSize, images, testImages, width } = options;
@@ -84,7 +84,7 @@ export const reproduce = define<Options>({
         }
       }
     } catch (error) {
-      if (error instanceof Interrupted) error.message = `stopped; what is done is kept in ${out}. Go on with the same command`;
+      if (error instanceof Interrupted) error.message = `stopped; what is done is kept in ${out}. Go on with:\n  ${call}`;
       throw error;
     } finally {
       progress?.stop();
