@@ -12,7 +12,7 @@ constexpr int micro_rows = 6;
 constexpr int micro_vectors = registers == 32 ? 4 : 2;
 template <typename T> constexpr int panel_columns = micro_vectors * lanes<T>;
 constexpr int64_t weight_stride = block_rows + lane_multiple;  // no power of two: rows of a column fall into different sets of the cache
-static_assert(block_rows % micro_rows == 0 && block_rows % tile_columns == 0 && tile_columns % (4 * vector_bytes / 4) == 0);
+static_assert(block_rows % micro_rows == 0 && block_rows % tile_columns == 0 && tile_columns % panel_columns<float> == 0 && tile_columns % panel_columns<double> == 0);
 
 template <typename T>
 void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {

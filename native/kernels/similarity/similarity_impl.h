@@ -55,8 +55,6 @@ struct Test {
 template <typename T>
 inline Vector<T> keep(Mask<T> mask, Vector<T> v) { return (Vector<T>)((Mask<T>)v & mask); }
 
-constexpr int tile_vectors(int lanes) { return static_cast<int>(tile_columns) / lanes; }
-
 /// Visits the tiles of micro_rows x tile_columns of a task, those of the upper triangle on the diagonal. `visitor.tile(i, rows, j, s, stride, pairs)` gets the
 /// raw products of rows i .. i + rows with columns j .. j + tile_columns. Rows and columns are numbered over the whole matrix; I <= J. `weights`, if any, are what
 /// the visitor fills: those of tiles without a selected pair become 0 here.
@@ -411,8 +409,10 @@ struct HardSums {
   void columns(int64_t j) {
     sums.flush(j);
     for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
-      T* at = task.maximum + j + v * lanes<T>;
-      if (task.maximum && (sums.ends & Second)) store(at, maximum(load(at), top_columns[v]));
+      if (task.maximum && (sums.ends & Second)) {
+        T* at = task.maximum + j + v * lanes<T>;
+        store(at, maximum(load(at), top_columns[v]));
+      }
       top_columns[v] = lowest();
     }
   }
