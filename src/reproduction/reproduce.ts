@@ -332,6 +332,7 @@ class Reproduction {
       onEvent: (event) => {
         if (event.type === 'start') steps = event.steps;
         else if (event.type === 'warning') this.tell(event);
+        else if (event.type === 'unsaved') this.tell({ type: 'warning', message: event.error.message });
         else if (event.type === 'step' || event.type === 'epoch') progress(event.step / steps, `epoch ${event.epoch + 1}`, `loss ${event.loss.toFixed(4)}`);
       },
     });
