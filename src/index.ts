@@ -63,3 +63,4 @@ export { presets, resolveConfig, type FinetuneConfigs, type Overrides, type Pres
 export { learningRate, type CosineSchedule, type Position, type RoclSchedule, type Schedule, type StepSchedule, type WarmupCosineSchedule } from './training/schedule.js';
 export { Optimizer, type OptimizerOptions } from './training/optimizer.js';
 export { aInfoNCE, FixedViews, type AInfoNCEOptions, type HardNegativeOptions, type InferiorPositiveOptions } from './objective/aInfoNCE.js';
+export { benchmark, type BenchmarkOptions, type BenchmarkProgress, type BenchmarkReport, type BenchmarkRow, type Quartiles } from './benchmark/benchmark.js';

@@ -29,11 +29,12 @@ export interface Definition<Options> {
   /** What it does, in the command's own help. */
   description: string;
   arguments?: Argument[];
+  /** One with the name of a common option takes its place. */
   options?: Option[];
   /** Calls that one could type, and what they do. */
   examples: [call: string, effect: string][];
   /** Runs it; the result is the exit code (nothing: 0). An argument that takes several comes as several. */
-  action(context: Context, options: Options & CommonOptions, ...args: (string | undefined)[]): Promise<number | void>;
+  action(context: Context, options: Options & Omit<CommonOptions, keyof Options>, ...args: (string | undefined)[]): Promise<number | void>;
 }
 
 export type AddCommand = (program: Command, session: Session) => void;
@@ -43,12 +44,12 @@ export function define<Options extends object>({ name, summary, description, arg
     const command = program.command(name).summary(summary).description(description);
     for (const argument of positional) command.addArgument(argument);
     for (const option of options) command.addOption(option);
-    for (const option of commonOptions()) command.addOption(option.helpGroup('Common options:'));
+    for (const option of commonOptions()) if (!options.some(({ long }) => long === option.long)) command.addOption(option.helpGroup('Common options:'));
     command.addHelpOption(new Option('-h, --help', 'print this help').helpGroup('Common options:'));
     const width = Math.max(...examples.map(([call]) => call.length));
     command.addHelpText('after', ['', 'Examples:', ...examples.map(([call, effect]) => `  ${call.padEnd(width)}  ${effect}`)].join('\n'));
     command.action(async (...given: unknown[]) => {
-      const values = command.opts<Options & CommonOptions>();
+      const values = command.opts<Options & Omit<CommonOptions, keyof Options>>();
       const output = (session.output = new Output(session.streams, values));
       const asked = () => {
         for (const each of output.shown) each.stop();
@@ -68,8 +69,8 @@ export function define<Options extends object>({ name, summary, description, arg
 }
 
 /** Sets --threads for the process. The doctor does it in the process that it looks at. */
-async function applyThreads(command: string, { threads }: CommonOptions): Promise<void> {
-  if (threads === undefined || command === 'doctor') return;
+async function applyThreads(command: string, { threads }: { threads?: unknown }): Promise<void> {
+  if (typeof threads !== 'number' || command === 'doctor') return;
   const { setThreads } = await import('../index.js');
   setThreads(threads);
 }

@@ -62,6 +62,9 @@ export const list = (choices?: readonly string[]) => (text: string): string[] =>
   return items;
 };
 
+/** Integers in a range with commas between. */
+export const integers = (range: Range = {}) => (text: string): number[] => list()(text).map(integer(range));
+
 /** Collects `--set a.b=value` into nested objects; values are numbers, fractions, JSON or text. */
 export function setting(text: string, before: Record<string, unknown> = {}): Record<string, unknown> {
   const [, path, value] = /^([\w$]+(?:\.[\w$]+)*)=(.*)$/s.exec(text) ?? [];

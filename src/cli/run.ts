@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import type { Session } from './command.js';
 import { analyze } from './commands/analyze.js';
 import { attack } from './commands/attack.js';
+import { bench } from './commands/bench.js';
 import { cluster } from './commands/cluster.js';
 import { corruptions } from './commands/corruptions.js';
 import { data } from './commands/data.js';
@@ -34,7 +35,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
       outputError: () => {},  // printed below, like every other failure
     })
     .addHelpText('after', '\nEvery command: a-infonce <command> --help');
-  for (const add of [quickstart, pretrain, cluster, finetune, evaluate, corruptions, attack, analyze, report, reproduce, data, doctor]) add(program, session);
+  for (const add of [quickstart, pretrain, cluster, finetune, evaluate, corruptions, attack, analyze, report, reproduce, data, bench, doctor]) add(program, session);
   try {
     await program.parseAsync(args, { from: 'user' });
     return session.exitCode;

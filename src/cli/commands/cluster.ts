@@ -5,7 +5,7 @@ import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData } from '../data.js';
 import { UsageError } from '../failure.js';
-import { countOption, integer, list } from '../options.js';
+import { countOption, integers } from '../options.js';
 import { counted, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkPlace, checkSource, typed } from '../run-folder.js';
@@ -135,7 +135,7 @@ async function loadEncoder({ signal }: Context, path: string): Promise<Encoder |
 }
 
 function counts(text: string): number[] {
-  const values = list()(text).map(integer({ min: 1 }));
+  const values = integers({ min: 1 })(text);
   if (new Set(values).size !== values.length) throw new InvalidArgumentError('Expected each number once.');
   return values;
 }
