@@ -126,7 +126,7 @@ double reference_of(double bound, const std::vector<double>& powers) {
   constexpr double room = sizeof(T) == 4 ? 40 : 300;
   return std::max(0.0, bound - room / *std::max_element(powers.begin(), powers.end()));
 }
-/// Whether sums over n pairs hold their precision although exponentials below 2^-125 (2^-1021) counted as that.
+/// Whether sums over n pairs hold their precision although exponentials below 2^-125 (2^-1021) counted as that. A sum of 0 is one over no pair.
 template <typename T>
 bool in_range(const double* sums, int64_t count, int64_t n) {
   const double least = static_cast<double>(n) * (sizeof(T) == 4 ? 0x1p-100 : 0x1p-960);

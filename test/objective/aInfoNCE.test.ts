@@ -1,6 +1,6 @@
 import {
   aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
-  type AInfoNCEOptions, type InstructionSet,
+  type AInfoNCEOptions, type DType, type InstructionSet,
 } from 'a-infonce';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { distance, evaluate, goldenCases, normal, relative, unitRows } from './fixtures.js';
@@ -247,6 +247,39 @@ describe('one result', () => {
           if (batch > 1) expect(distance(narrow.gradient, wide.gradient), `${batch} ${dim} ${JSON.stringify(at)}`).toBeLessThan(temperature < 0.1 ? 1e-4 : 1e-5); // one image has no negatives
         }
     setInstructionSet('');
+  });
+  it('hard negatives keep theirs where the square of an exponential leaves the range, and the exponential does not', () => {
+    // Images orthogonal to one another: every negative has s = 0.
+    const [batch, dim] = [8, 16];
+    const x = new Float64Array(2 * batch * dim);
+    for (let b = 0; b < batch; ++b) x[b * dim + b] = x[(batch + b) * dim + 8 + b] = 1;
+    const expected = Math.log(2 * batch - 1); // of s = 0 throughout
+    const hardNegative = { beta: 1, tauPlus: 0 };
+    const check = (temperature: number, dtype: DType) => {
+      const at = { views: 2, temperature, hardNegative };
+      const message = `${temperature} ${dtype}`;
+      const plain = evaluate(x, [2 * batch, dim], at, dtype);
+      expect(relative(plain.loss, expected), message).toBeLessThan(1e-6);
+      expect(Math.hypot(...plain.gradient) * temperature, message).toBeGreaterThan(0.1);
+      expect(relative(evaluate(x, [2 * batch, dim], { ...at, labels: [0, 1, 2, 3, 4, 5, 6, 7] }, dtype).loss, expected), message).toBeLessThan(1e-6);
+      scope(() => {
+        using fixed = new FixedViews(tensor(x.slice(batch * dim), { shape: [batch, dim], dtype }), at);
+        expect(relative(fixed.loss(tensor(x.slice(0, batch * dim), { shape: [batch, dim], dtype })).item(), expected), message).toBeLessThan(1e-6);
+      });
+    };
+    for (const set of sets) {
+      setInstructionSet(set);
+      for (let temperature = 0.01; temperature < 0.016; temperature += 0.0004) check(temperature, 'float32');
+      for (const temperature of [0.0014, 0.0016, 0.0018, 0.002]) check(temperature, 'float64');
+    }
+    setInstructionSet('');
+    const random = normal([128, 512]);
+    for (const temperature of [0.0115, 0.012, 0.011, 0.01]) {
+      const at = { views: 2, temperature, hardNegative };
+      const [wide, narrow] = [evaluate(random, [128, 512], at), evaluate(random, [128, 512], at, 'float32')];
+      expect(relative(narrow.loss, wide.loss), `${temperature}`).toBeLessThan(1e-5);
+      expect(distance(narrow.gradient, wide.gradient), `${temperature}`).toBeLessThan(1e-3);
+    }
   });
   it('leaves no tensors behind', () => {
     using features = randn([60, 8], { requiresGrad: true });

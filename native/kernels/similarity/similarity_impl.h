@@ -114,7 +114,8 @@ struct Sums {
 // ---- log moments ------------------------------------------------------------------------------------------------------------------------
 
 template <typename T, int count>
-struct Exponentials {  // e_p = e^{p (s - reference)}, from the raw product
+struct Exponentials {  // e_p = e^{p (s - reference)}, from the raw product; never 0, so that a sum of 0 is one over no pair
+  static constexpr T least = sizeof(T) == 4 ? T(0x1p-125) : T(0x1p-1021);  // of exp2
   Vector<T> slope[2], offset[2];
   bool square;
   Exponentials(double scale, const double* powers, double reference) : square(count == 2 && powers[1] == 2 * powers[0]) {
@@ -122,7 +123,7 @@ struct Exponentials {  // e_p = e^{p (s - reference)}, from the raw product
   }
   void operator()(Vector<T> product, Vector<T>* e) const {
     e[0] = exp2(fma(product, slope[0], offset[0]));
-    if constexpr (count == 2) e[1] = square ? e[0] * e[0] : exp2(fma(product, slope[1], offset[1]));
+    if constexpr (count == 2) e[1] = square ? maximum(e[0] * e[0], splat(least)) : exp2(fma(product, slope[1], offset[1]));
   }
 };
 
