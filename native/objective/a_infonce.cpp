@@ -7,6 +7,7 @@
 #include "error.h"
 #include "objective/algebra.h"
 #include "objective/fused.h"
+#include "objective/terms.h"
 #include "ops/similarity.h"
 
 namespace a_infonce {
@@ -58,6 +59,10 @@ void check_options(int64_t rows, const Options& options) {
     if (options.alpha) require(options.adversarial_view.has_value(), "options.adversarialView", "a view (options.inferiorPositive needs one)", "undefined");
     return;
   }
+  if (options.hard_negative)
+    require(objective::hard_depth(options, rows) <= objective::hard_range_double, "options.temperature",
+            "one at which the released hard negatives' powers stay in the range of float64 (higher, or with a smaller beta)",
+            number(options.temperature) + " with beta " + number(options.hard_negative->beta));
   require(options.positive_weight == 1, "options.inferiorPositive.positiveWeight", "1 in the released forms (form 'paper' takes others)", number(options.positive_weight));
   if (options.form == Form::AdvCL) {
     require(views >= 2 && options.adversarial_view.value_or(0) == 0, "options.adversarialView", "0 in form 'advcl'", std::to_string(options.adversarial_view.value_or(0)));
@@ -121,7 +126,9 @@ Tensor adversarial_loss(const Tensor& adversaries, const Tensor& clean, const Te
           "shape " + shape_text(adversaries.sizes()));
   if (adversaries.scalar_type() != clean.scalar_type())
     throw Error(ErrorKind::ArgumentType, "adversaries", dtype_name(clean.scalar_type()) + ", as the clean rows are", dtype_name(adversaries.scalar_type()));
-  require(sums.scalar_type() == at::kDouble && sums.dim() == 2 && sums.size(1) == clean.size(0), "sums", "float64 [moments, clean rows] from clean_sums", "shape " + shape_text(sums.sizes()));
+  const auto moments = static_cast<int64_t>(objective::powers_of(options).size());
+  require_range(sums.scalar_type() == at::kDouble && sums.device().is_cpu() && sums.dim() == 2 && sums.size(0) == moments && sums.size(1) == clean.size(0), "sums",
+          "float64 [" + std::to_string(moments) + ", " + std::to_string(clean.size(0)) + "] from clean_sums with the same options", dtype_name(sums.scalar_type()) + " " + shape_text(sums.sizes()));
   return finite(objective::fused_adversaries(adversaries, clean, sums, options)).to(adversaries.scalar_type());
 }
 

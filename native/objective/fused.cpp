@@ -356,12 +356,17 @@ struct FusedFunction : torch::autograd::Function<FusedFunction> {
     if (clean) tensors.push_back(clean->contiguous());
     const Tensor known = sums ? sums->contiguous() : Tensor();
     const double* data = sums ? known.const_data_ptr<double>() : nullptr;
+    // The released hard negatives cannot start again with a running maximum: float64 has their range.
+    const bool released = options.hard_negative && options.form != Form::Paper;
+    if (released && hard_depth(options, features.size(0)) > hard_range_float)
+      for (Tensor& tensor : tensors) tensor = tensor.to(at::kDouble);
     c10::intrusive_ptr<Evaluation> evaluation;
-    if (features.scalar_type() == at::kFloat) evaluation = c10::make_intrusive<Fused<float>>(tensors, options, clean.has_value(), differentiable, data);
+    if (tensors[0].scalar_type() == at::kFloat) evaluation = c10::make_intrusive<Fused<float>>(tensors, options, clean.has_value(), differentiable, data);
     else evaluation = c10::make_intrusive<Fused<double>>(tensors, options, clean.has_value(), differentiable, data);
     const Tensor loss = at::scalar_tensor(evaluation->loss, features.options().dtype(at::kDouble));
     if (differentiable) {
       context->saved_data["evaluation"] = at::IValue::make_capsule(evaluation);
+      context->saved_data["dtype"] = static_cast<int64_t>(features.scalar_type());
       context->save_for_backward(tensors);
     }
     return loss;
@@ -369,7 +374,8 @@ struct FusedFunction : torch::autograd::Function<FusedFunction> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
     const auto tensors = context->get_saved_variables();
     auto& evaluation = *c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule());
-    return {evaluation.gradient(tensors, gradients[0].item<double>()), {}, {}, {}, {}};
+    const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
+    return {evaluation.gradient(tensors, gradients[0].item<double>()).to(dtype), {}, {}, {}, {}};
   }
 };
 

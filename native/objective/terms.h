@@ -1,5 +1,6 @@
 // The O(n) algebra of the forms: from the similarities within one image and its rows' sums to the loss and its derivatives, in float64.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <vector>
 #include "objective/options.h"
@@ -34,5 +35,10 @@ std::vector<double> powers_of(const Options& options);
 /// Where E = exp(S) (form rocl), everything is kept in units of e^{1/t}: no overflow at any temperature. log of that unit: 0 for advcl, -1/t for rocl.
 inline double log_unit(const Options& options) { return options.form == Form::RoCL ? -1 / options.temperature : 0; }
 constexpr double importance_epsilon = 1e-9;
+
+/// The released hard negatives raise E to powers up to 1 + beta, with one reference for all rows. ln of the least such power that counts, negated: of an E that
+/// reaches the floor |N| e^{-2} of its row's sum although its importance is the only one in the mean over n columns.
+inline double hard_depth(const Options& options, int64_t rows) { return (1 + options.hard_negative->beta) * (2 + std::log(static_cast<double>(rows)) - log_unit(options)); }
+constexpr double hard_range_float = 80, hard_range_double = 700;  // what exponents of the kernels' float32 and float64 hold
 
 }  // namespace a_infonce::objective

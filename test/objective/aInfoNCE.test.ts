@@ -281,6 +281,21 @@ describe('one result', () => {
       expect(distance(narrow.gradient, wide.gradient), `${temperature}`).toBeLessThan(1e-3);
     }
   });
+  it('released hard negatives in float32 and bf16 follow float64 wherever float32 has no range for them', () => {
+    const shape = [3 * 64, 128];
+    const x = normal(shape);
+    for (const form of ['rocl', 'advcl'] as const)
+      for (const [temperature, beta] of [[0.5, 1], [0.04, 1], [0.03, 1], [0.015, 1], [0.01, 1], [0.005, 1], [0.1, 9], [0.5, 40], [0.01, 0]] as const) {
+        const at: AInfoNCEOptions = { form, views: 3, normalize: true, temperature, hardNegative: { beta, tauPlus: 0.1 } };
+        const wide = evaluate(x, shape, at), message = JSON.stringify(at);
+        for (const precision of ['full', 'bf16'] as const) {
+          const narrow = evaluate(x, shape, { ...at, precision }, 'float32');
+          const exact = precision === 'full' || (temperature < 0.03 && form === 'rocl');
+          expect(relative(narrow.loss, wide.loss), message).toBeLessThan(exact ? 1e-6 : 3e-2);
+          expect(distance(narrow.gradient, wide.gradient), message).toBeLessThan(exact ? 2e-5 : 3e-2);
+        }
+      }
+  });
   it('leaves no tensors behind', () => {
     using features = randn([60, 8], { requiresGrad: true });
     const before = memory().tensors;
@@ -404,6 +419,13 @@ describe('bad input', () => {
     [{ views: 1, labels: Array(12).fill(3), hardNegative: {} }, /^options\.hardNegative/], [{ labels: [1.5, 1, 1, 1, 1, 1] }, /^options\.labels\[0\]/],
     [{ precision: 'half' }, /^options\.precision/], [{ precision: 'bf16', labels: [1, 1, 2, 2, 3, 3] }, /^options\.precision/],
   ] as [object, RegExp][])('%j', (options, argument) => rejects(loss(options), ArgumentRangeError, argument));
+  it('released hard negatives that leave the range of float64, and sums of other options', () => {
+    rejects(loss({ form: 'rocl', views: 3, temperature: 0.0013, hardNegative: {} }), ArgumentRangeError, /^options\.temperature: .*beta 1/);
+    rejects(loss({ form: 'advcl', views: 3, normalize: true, hardNegative: { beta: 300 } }), ArgumentRangeError, /^options\.temperature: .*beta 300/);
+    const { clean_sums, adversarial_loss } = ops.a_infonce;
+    rejects(() => adversarial_loss(randn([4, 3]), randn([8, 3]), clean_sums(randn([8, 3]), 3), 3, { beta: 1 }), ArgumentRangeError, /^sums: .*\[2, 8\].*\[1, 8\]/);
+    rejects(() => adversarial_loss(randn([4, 3]), randn([8, 3]), ops.aten.zeros([0, 8], { dtype: 'float64' }), 3), ArgumentRangeError, /^sums: .*\[1, 8\].*\[0, 8\]/);
+  });
   it('of another type or shape', () => {
     rejects(() => aInfoNCE([1, 2] as never), ArgumentTypeError, /^features/);
     rejects(loss({ views: '2' }), ArgumentTypeError, /^options\.views/);
