@@ -18,8 +18,8 @@ import { startPeers, type Peers } from './peers.js';
 const { aten } = ops;
 /** Every loss divides its rows among 2, 3 or 4 views. */
 const MULTIPLE = 12;
-/** A peer is called once in so many of our calls, and at least so often. */
-const SELDOM = 10, LEAST = 3;
+/** Rounds at least, and calls of everyone. */
+const LEAST = 3;
 /** After a call in another process: its threads spin for a while, in milliseconds. */
 const REST = 10;
 /** Above these relative differences to ours, a loss or a gradient is another one. */
@@ -35,7 +35,7 @@ export interface BenchmarkOptions extends JobOptions {
   dim?: number;
   /** Numbers of threads. Default 1 and 2 (1 where there is one core); quick: the larger. */
   threads?: readonly number[];
-  /** For each loss, size and number of threads, in seconds; at least three rounds are made whatever it is. Default 2; quick: 0.3. */
+  /** Of our calls and the products for each loss, size and number of threads; at least three rounds are made whatever it is. Default 1; quick: 0.2. */
   seconds?: number;
   /** Only losses with this in their names. Default: all. */
   only?: string;
@@ -205,7 +205,7 @@ function checked(options: BenchmarkOptions | undefined) {
   check.function('options.onProgress', onProgress);
   return {
     quick, sizes, threads: integers('threads', quick || most === 1 ? [most] : [1, most], { min: 1, max: 1024 }),
-    dim: check.integer('options.dim', given.dim ?? 128, { min: 2 }), seconds: check.finite('options.seconds', given.seconds ?? (quick ? 0.3 : 2), { min: 0 }),
+    dim: check.integer('options.dim', given.dim ?? 128, { min: 2 }), seconds: check.finite('options.seconds', given.seconds ?? (quick ? 0.2 : 1), { min: 0 }),
     only: check.string('options.only', given.only ?? ''), peersUpTo: check.integer('options.peersUpTo', given.peersUpTo ?? (quick ? 768 : 3072), { min: 0 }),
     seed: check.integer('options.seed', given.seed ?? 0, { min: 0 }), python, onProgress, signal: check.signal('options.signal', given.signal),
   };
@@ -265,15 +265,20 @@ async function measure(cell: Cell, product: () => Time, peers: Peers | undefined
   }
 
   const times = new Map(entrants.map(({ by }) => [by, [] as { round: number; time: Time }[]])), floor: Time[] = [];
-  for (const end = performance.now() + 1000 * cell.seconds; performance.now() < end || floor.length < LEAST;) {
+  const spent = (by: string) => times.get(by)!.reduce((total, { time }) => total + time.ms, 0);
+  for (let left = 1000 * cell.seconds; left > 0 || floor.length < LEAST;) {
     signal?.throwIfAborted();
-    const round = floor.length;
-    floor.push(product());
+    const round = floor.length, unit = product();
+    floor.push(unit);
+    left -= unit.ms;
     for (const entrant of [...entrants]) {
       const { by, time, always } = entrant, list = times.get(by)!;
-      if (!always && list.length >= LEAST && list.length * SELDOM >= round) continue;
+      // As much time for each of the others as for ours.
+      if (!always && list.length >= LEAST && spent(by) > spent('a-infonce')) continue;
       try {
-        list.push({ round, time: await time() });
+        const took = await time();
+        list.push({ round, time: took });
+        if (always) left -= took.ms;
       } catch (error) {
         signal?.throwIfAborted();
         if (entrant.peak.of === 'node') throw error;

@@ -55,7 +55,7 @@ export class Peers implements Disposable {
   private constructor(private readonly python: string, private readonly folder: string, private readonly companion: Companion, readonly found: Found) {}
 
   static async start(python: string, folder: string, env: Record<string, string> = {}): Promise<Peers> {
-    const companion = new Companion(python, [SCRIPT], env);
+    const companion = new Companion(python, [SCRIPT], { ...env, PYTHONDONTWRITEBYTECODE: '1' });
     try {
       return new Peers(python, folder, companion, await companion.answer<Found>());
     } catch (error) {

@@ -20,10 +20,11 @@ const dashOf = (at = 0): string => DASHES[at % DASHES.length]!;
 
 export interface Series extends Look {
   name: string;
-  points: readonly (readonly [x: number, y: number])[];
+  /** With `lower` and `upper` a bar is drawn between them. */
+  points: readonly (readonly [x: number, y: number, lower?: number, upper?: number])[];
 }
 
-interface Axes {
+export interface Axes {
   x: string;
   y: string;
   /** Where the axes begin and end, if not with the data. */
@@ -31,6 +32,9 @@ interface Axes {
   yDomain?: [number, number];
   percent?: boolean;
   logX?: boolean;
+  logY?: boolean;
+  /** Default: round numbers. */
+  xTicks?: number[];
 }
 
 /** A figure with its caption; a label for readers who do not see it. */
@@ -45,15 +49,16 @@ function short(svg: string): string {
 }
 
 /** One line a series; dots too where there are few points. */
-export function lineChart(caption: Part, label: string, series: readonly Series[], { x, y, xDomain, yDomain, percent = false, logX = false }: Axes): Html {
+export function lineChart(caption: Part, label: string, series: readonly Series[], { x, y, xDomain, yDomain, percent = false, logX = false, logY = false, xTicks }: Axes): Html {
   // The one tick of an axis over a single value would have six decimals, more than its margin holds.
   const single = (axis: 0 | 1) => new Set(series.flatMap(({ points }) => points.map((point) => point[axis]))).size === 1 && { tickFormat: (at: number) => String(Number(at.toPrecision(6))) };
   const few = series.every(({ points }) => points.length <= 30);
   return figure(caption, label, {
     width: 400, height: 245, marginLeft: 50, marginBottom: 38,
-    x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX ? { type: 'log' as const, tickFormat: '~s' } : single(0)) },
-    y: { label: y, labelArrow: 'none', grid: true, nice: true, ...single(1), ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
+    x: { label: x, labelAnchor: 'center', labelArrow: 'none', ...(xDomain && { domain: xDomain }), ...(logX ? { type: 'log' as const, tickFormat: '~s' } : single(0)), ...(xTicks && { ticks: xTicks, tickFormat: String, inset: 6 }) },
+    y: { label: y, labelArrow: 'none', grid: true, ...(logY ? { type: 'log' as const, tickFormat: '~g' } : { nice: true, ...single(1) }), ...(yDomain && { domain: yDomain }), ...(percent && { percent: true }) },
     marks: [
+      ...series.filter(({ points }) => points.some((point) => point.length > 2)).map(({ points, style }) => Plot.ruleX(points, { x: '0', y1: '2', y2: '3', stroke: colourOf(style), strokeOpacity: 0.5 })),
       ...series.map(({ points, style, dash }) => Plot.line(points, { x: '0', y: '1', stroke: colourOf(style), strokeWidth: 1.8, strokeDasharray: dashOf(dash), ...(few && { marker: 'dot' as const }) })),
     ],
   });

@@ -9,6 +9,9 @@ export function ball(value: number): string {
   return value > 0 && value <= 1 && Math.abs(steps - Math.round(steps)) < 1e-6 ? `${Math.round(steps)}/255` : String(Number(value.toPrecision(4)));
 }
 
+/** A measurement to about three digits: `0.62`, `13.4`, `840`. */
+export const short = (value: number): string => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
+
 /** `12,345`. */
 export const grouped = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ',');
 

@@ -2,10 +2,8 @@
 import { resolve } from 'node:path';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { atomically } from '../runtime/files.js';
-import { version } from '../runtime/version.js';
-import { Html, html } from './html.js';
+import { htmlPage } from './page.js';
 import { nameRuns, readRun, type RunFiles } from './read.js';
-import { STYLE } from './style.js';
 
 export interface ReportOptions {
   /** The file to write. Default `report.html`. */
@@ -41,30 +39,8 @@ export async function report(runs: readonly string[], options?: ReportOptions): 
   for (const [at, run] of runs.entries()) read.push(await readRun(check.string(`runs[${at}]`, run), onWarning));
   nameRuns(read);
   const path = resolve(out);
-  const text = await page(read, title ?? `Report: ${read.map(({ name }) => name).join(', ')}`);
+  const { sections } = await import('./sections.js'); // the plotting library: only where a page is written
+  const text = htmlPage(title ?? `Report: ${read.map(({ name }) => name).join(', ')}`, await sections(read));
   await atomically(path, (file) => file.writeFile(text));
   return path;
-}
-
-async function page(runs: RunFiles[], title: string): Promise<string> {
-  const { sections } = await import('./sections.js'); // the plotting library: only where a page is written
-  const parts = await sections(runs);
-  return `<!doctype html>\n${html`<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="color-scheme" content="light dark">
-<title>${title}</title>
-<style>${new Html(STYLE)}</style>
-</head>
-<body>
-<header><h1>${title}</h1><p class="soft">Written by a-infonce ${version} on ${new Date().toISOString().slice(0, 16).replace('T', ' at ')} UTC</p></header>
-<nav aria-label="Parts of this page"><ul>${parts.map(({ id, title: name }) => html`<li><a href="#${id}">${name}</a></li>`)}</ul></nav>
-<main>
-${parts.map(({ id, title: name, body }) => html`<section id="${id}" aria-labelledby="${id}-title"><h2 id="${id}-title">${name}</h2>
-${body}</section>
-`)}</main>
-</body>
-</html>`.text}\n`;
 }

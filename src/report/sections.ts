@@ -8,15 +8,10 @@ import type { Result } from '../evaluation/results.js';
 import { densityChart, legend, lineChart, mapChart, swatch, type Series } from './charts.js';
 import { dataTable, html, missing, type Html, type Part } from './html.js';
 import { ball, duration, flatten, grouped, halfInterval, percent, value } from './numbers.js';
+import type { Section } from './page.js';
 import type { Metric, RunFiles } from './read.js';
 import type { StepValues } from '../training/methods/method.js';
 import { corruptionOf, contradictions, curvesOf, doubtful, rowsOf, subjectsOf, unidentified, type Curve, type Subject } from './results.js';
-
-export interface Section {
-  id: string;
-  title: string;
-  body: Part;
-}
 
 /** Shell quoting of the folders, as one types them. */
 const typed = (runs: readonly RunFiles[]): string => runs.map(({ given }) => (/^[\w./+=:@%-]+$/.test(given) ? given : `'${given.replaceAll("'", `'\\''`)}'`)).join(' ');

@@ -1,9 +1,12 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseHTML } from 'linkedom';
 import { afterAll, expect, it } from 'vitest';
-import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, benchmark, getThreads, memory, runtimeInfo, type BenchmarkProgress } from 'a-infonce';
+import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, benchmark, getThreads, memory, runtimeInfo, type BenchmarkProgress, type Quartiles } from 'a-infonce';
 import { Companion } from '../../src/benchmark/companion.js';
+import { benchmarkPage } from '../../src/benchmark/page.js';
+import { short } from '../../src/report/numbers.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'benchmark-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -99,6 +102,24 @@ it('refuses an interpreter that was named and will not do, and goes on without o
   } finally {
     process.env['PATH'] = path;
   }
+});
+
+it('the page shows what was measured, in numbers and in plots', async () => {
+  const found = await benchmark({ ...SMALL, sizes: [24, 48], only: 'rocl', peersUpTo: 24 });
+  found.absent.push({ what: '<b>', why: '&' });
+  const page = benchmarkPage(found), { document } = parseHTML(page);
+  const texts = (selector: string) => [...document.querySelectorAll(selector)].map((each) => (each as { textContent: string }).textContent);
+  expect(texts('h3')).toEqual(['rocl', 'rocl, IP', 'rocl, HN', 'rocl, IP+HN']);
+  expect(texts('figcaption')).toEqual(['The form of released RoCL, 1 thread', ...Array.from({ length: 4 }, () => ['time', 'time in matrix products', 'extra peak memory']).flat()]);
+  const lines = texts('#numbers tbody tr'), spread = (of: Quartiles) => `${short(of.median)} ${short(of.lower)} to ${short(of.upper)}`;
+  for (const { loss, by, n, ms, products, ofOurs, runs } of found.rows)
+    expect(lines.some((line) => line.startsWith(`${loss}${by}${n}1${spread(ms)}${spread(products)}`) && line.includes(short(ofOurs)) && line.endsWith(String(runs)))).toBe(true);
+  expect(lines).toHaveLength(found.rows.length + found.products.length);
+  const marks = (figure: number) => document.querySelectorAll('#rocl figure')[figure]!.querySelectorAll('[aria-label="line"] path').length;
+  const everyone = found.rows.filter(({ loss, n }) => loss === 'rocl' && n === 24).length;
+  expect([marks(0), marks(1)]).toEqual([everyone, everyone]);
+  expect(texts('.missing')).toContain('<b>: &');
+  expect(page).not.toMatch(/<script|<b>|https?:\/\/(?!www\.w3\.org)/);
 });
 
 it('stops when it is asked to', async () => {

@@ -25,7 +25,7 @@ async function call(args: string[], env: Record<string, string> = {}): Promise<R
   return new Promise((resolve) => child.on('close', (code) => resolve({ ...result, code })));
 }
 
-const commands = ['quickstart', 'pretrain', 'finetune', 'evaluate', 'attack', 'reproduce', 'data', 'doctor'];
+const commands = ['quickstart', 'pretrain', 'finetune', 'evaluate', 'attack', 'reproduce', 'data', 'bench', 'doctor'];
 
 test('--help names every command and every command has its own', async () => {
   const { code, stdout, stderr } = await call(['--help']);

@@ -1,12 +1,16 @@
 import { InvalidArgumentError, Option } from 'commander';
 import type { BenchmarkOptions, BenchmarkReport, Quartiles } from '../../index.js';
+import { short } from '../../report/numbers.js';
+import { atomically } from '../../runtime/files.js';
 import { define } from '../command.js';
 import { countOption, integer, integers, real } from '../options.js';
 import { bytes, counted, duration, table } from '../output.js';
 import { Progress } from '../progress.js';
+import { checkPlace } from '../run-folder.js';
 
 interface Options extends Pick<BenchmarkOptions, 'quick' | 'sizes' | 'dim' | 'seconds' | 'only' | 'peersUpTo' | 'python'> {
   threads?: number[];
+  out?: string;
 }
 
 export const bench = define<Options>({
@@ -20,25 +24,31 @@ export const bench = define<Options>({
     new Option('--sizes <numbers>', 'rows, multiples of 12 with commas between; default: 768,1536,3072,6144').argParser(multiples),
     countOption('dim', 'columns; default: 128'),
     new Option('--threads <numbers>', 'numbers of threads, with commas between; default: 1,2').argParser(integers({ min: 1, max: 1024 })),
-    new Option('--seconds <s>', 'for each loss, size and number of threads, three rounds at least; default: 2').argParser(real({ min: 0 })),
+    new Option('--seconds <s>', 'of our calls, for each loss, size and number of threads; three rounds at least; default: 1').argParser(real({ min: 0 })),
     new Option('--only <text>', 'only losses with this in their names, as rocl or IP+HN'),
     new Option('--peers-up-to <n>', 'other implementations up to so many rows: their time and memory grow with n x n; default: 3072').argParser(integer({ min: 0 })),
     new Option('--python <interpreter>', 'a Python with PyTorch; default: python3, if it has that'),
     new Option('--no-python', 'no peers in Python'),
+    new Option('--out <file>', 'write also a page with table and plots'),
   ],
   examples: [
     ['a-infonce bench --quick', 'a first look'],
-    ['a-infonce bench --python ~/venv/bin/python', 'everything'],
+    ['a-infonce bench --python ~/venv/bin/python --out bench.html', 'everything, with plots'],
     ["a-infonce bench --only 'advcl, IP+HN' --sizes 6144 --peers-up-to 6144 --threads 2", 'one loss, large'],
   ],
-  async action({ output, signal }, { quick, sizes, dim, threads, seconds, only, peersUpTo, python, seed }) {
+  async action({ output, signal }, { out, quick, sizes, dim, threads, seconds, only, peersUpTo, python, seed }) {
+    if (out !== undefined) await checkPlace(out, 'page', [], 'bench.html');
     const { benchmark } = await import('../../index.js');
     using progress = new Progress(output, { label: 'Measuring' });
     const found = await benchmark({
       quick, sizes, dim, threads, seconds, only, peersUpTo, python, seed, signal, onProgress: ({ done, total, what }) => progress.outOf(total).update(done, what),
     });
     progress.stop();
-    output.result(found, lines(found));
+    if (out !== undefined) {
+      const { benchmarkPage } = await import('../../benchmark/page.js'); // the plotting library: only where a page is written
+      await atomically(out, (file) => file.writeFile(benchmarkPage(found)));
+    }
+    output.result(found, [...lines(found), ...(out === undefined ? [] : [`${out}: the same with plots`])]);
   },
 });
 
@@ -48,7 +58,6 @@ function multiples(text: string): number[] {
   return numbers;
 }
 
-const short = (value: number): string => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
 const spread = ({ lower, upper }: Quartiles): string => `${short(lower)} to ${short(upper)}`;
 
 function lines({ environment, settings, products, rows, absent, seconds }: BenchmarkReport): string[] {
@@ -66,6 +75,7 @@ function lines({ environment, settings, products, rows, absent, seconds }: Bench
     ], 2), '',
     'products: time in units of one matrix product of the same round; CPU time: the same of processor time; of ours: time in units of a-infonce; memory: extra peak of a call.',
     ...absent.map(({ what, why }) => `Not measured: ${what} (${why})`),
+    ...(load > cores / 2 ? [`Other programs kept this machine busy (load ${load.toFixed(1)} when it began): trust the ratios of CPU time.`] : []),
     `Took ${duration(seconds)}.`,
   ];
 }
