@@ -145,7 +145,7 @@ export async function benchmark(options?: BenchmarkOptions): Promise<BenchmarkRe
     await setImmediate();
   };
   try {
-    using peers = await startPeers({ python, folder, quick }, absent);
+    using peers = await startPeers({ python, folder, quick, signal }, absent);
     manualSeed(settings.seed);
     for (const n of sizes)
       for (const count of threads) {
@@ -161,7 +161,7 @@ export async function benchmark(options?: BenchmarkOptions): Promise<BenchmarkRe
           products.push({ n, threads: count, ms, gflops: (2 * n * n * dim) / ms.median / 1e6 });
         });
       }
-    using memory = new Memory(dim, peers);
+    using memory = new Memory(dim, peers, signal);
     for (const [at, row] of rows.entries()) {
       const { loss, by, n, threads: count, peak } = row;
       if (rows[at - 1]?.loss !== loss) await progress(`memory of ${loss}, n = ${n}`);

@@ -8,8 +8,9 @@ export class Companion implements Disposable {
   readonly #lines: AsyncIterator<string>;
   readonly #gone: Promise<never>;
 
-  constructor(command: string, args: readonly string[], env: Record<string, string> = {}) {
-    this.#child = spawn(command, args, { env: { ...process.env, ...env } });
+  /** @param signal ends it */
+  constructor(command: string, args: readonly string[], { env = {}, signal }: { env?: Record<string, string>; signal?: AbortSignal | undefined } = {}) {
+    this.#child = spawn(command, args, { env: { ...process.env, ...env }, signal, killSignal: 'SIGKILL' });
     let words = '';
     this.#child.stderr.on('data', (chunk: Buffer) => { words = (words + String(chunk)).slice(-4096); });
     this.#child.stdin.on('error', () => {}); // it has gone, which is what #gone says

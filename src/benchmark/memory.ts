@@ -22,10 +22,10 @@ export interface PeakRequest {
 export class Memory implements Disposable {
   #ours: Companion | undefined;
   #theirs: Peers | undefined;
-  constructor(private readonly dim: number, private readonly peers: Peers | undefined) {}
+  constructor(private readonly dim: number, private readonly peers: Peers | undefined, private readonly signal: AbortSignal | undefined) {}
 
   async ofOurs(request: PeakRequest): Promise<number> {
-    this.#ours ??= new Companion(process.execPath, [PROGRAM], EXACT);
+    this.#ours ??= new Companion(process.execPath, [PROGRAM], { env: EXACT, signal: this.signal });
     return (await this.#ours.ask<{ bytes: number }>(request)).bytes;
   }
 

@@ -27,16 +27,17 @@ interface Where {
   /** For rows and gradients. */
   folder: string;
   quick: boolean;
+  signal: AbortSignal | undefined;
 }
 
 /** The peers that there are, or none with the reason in `absent`. @throws AInfoNCEError when an interpreter was named that will not do */
-export async function startPeers({ python, folder, quick }: Where, absent: { what: string; why: string }[]): Promise<Peers | undefined> {
+export async function startPeers({ python, folder, quick, signal }: Where, absent: { what: string; why: string }[]): Promise<Peers | undefined> {
   if (python === false) {
     absent.push({ what: 'peers in Python', why: 'not asked for' });
     return undefined;
   }
   try {
-    const peers = await Peers.start(python ?? 'python3', folder);
+    const peers = await Peers.start(python ?? 'python3', folder, signal);
     for (const [what, why] of Object.entries(peers.found.absent)) absent.push({ what, why });
     if (quick) {
       peers.found.peers = peers.found.peers.filter((peer) => peer !== COMPILED);
@@ -44,6 +45,7 @@ export async function startPeers({ python, folder, quick }: Where, absent: { wha
     }
     return peers;
   } catch (error) {
+    signal?.throwIfAborted();
     const why = (error as Error).message;
     if (python !== undefined) throw new AInfoNCEError(`no peers in Python: ${why}`, { cause: error });
     absent.push({ what: 'peers in Python', why });
@@ -52,21 +54,17 @@ export async function startPeers({ python, folder, quick }: Where, absent: { wha
 }
 
 export class Peers implements Disposable {
-  private constructor(private readonly python: string, private readonly folder: string, private readonly companion: Companion, readonly found: Found) {}
+  private constructor(private readonly companion: Companion, readonly found: Found, private readonly folder: string, readonly another: (env: Record<string, string>) => Promise<Peers>) {}
 
-  static async start(python: string, folder: string, env: Record<string, string> = {}): Promise<Peers> {
-    const companion = new Companion(python, [SCRIPT], { ...env, PYTHONDONTWRITEBYTECODE: '1' });
+  /** `another` starts the same in a process of its own. */
+  static async start(python: string, folder: string, signal: AbortSignal | undefined, env: Record<string, string> = {}): Promise<Peers> {
+    const companion = new Companion(python, [SCRIPT], { env: { ...env, PYTHONDONTWRITEBYTECODE: '1' }, signal });
     try {
-      return new Peers(python, folder, companion, await companion.answer<Found>());
+      return new Peers(companion, await companion.answer<Found>(), folder, (more) => Peers.start(python, folder, signal, more));
     } catch (error) {
       companion[Symbol.dispose]();
       throw error;
     }
-  }
-
-  /** The same in a process of its own. */
-  another(env: Record<string, string>): Promise<Peers> {
-    return Peers.start(this.python, this.folder, env);
   }
 
   /** Those that have this loss. Calls of another one are forgotten. */

@@ -23,7 +23,7 @@ const WRITTEN = {
   adversaries: { what: 'what attack writes', is: async (path: string) => (await metadataOf(path))?.['attack'] !== undefined },
   labels: { what: 'what cluster writes', is: async (path: string) => (await metadataOf(path))?.['a_infonce.pseudo_labels'] !== undefined },
   classifier: { what: 'what finetune writes', is: async (path: string) => /"kind":"classifier"/.test((await metadataOf(path))?.['a_infonce.model'] ?? '') },
-  page: { what: 'a page of report or bench', is: async (path: string) => /^<!doctype html>/i.test(await readFile(path, 'latin1')) },
+  page: { what: 'what report writes', is: async (path: string) => /^<!doctype html>/i.test(await readFile(path, 'latin1')) },
 };
 
 /** What a run and those who measure it keep in its folder. */
