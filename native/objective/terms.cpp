@@ -10,14 +10,37 @@ double log_add(double a, double b) {
   const double top = std::max(a, b), low = std::min(a, b);
   return low == -INFINITY ? top : top + std::log1p(std::exp(low - top));
 }
-double log_sum(const double* x, int64_t count, int64_t without) {
-  double top = -INFINITY, sum = 0;
-  for (int64_t k = 0; k < count; ++k)
-    if (k != without) top = std::max(top, x[k]);
-  if (top == -INFINITY) return top;
-  for (int64_t k = 0; k < count; ++k)
-    if (k != without) sum += std::exp(x[k] - top);
+double log_sum(const double* x, int64_t count) {
+  const double top = *std::max_element(x, x + count);
+  double sum = 0;
+  for (int64_t k = 0; k < count; ++k) sum += std::exp(x[k] - top);
   return top + std::log(sum);
+}
+/// out[k] = log sum_{l != k} e^{x_l}, from the sums before k and after it.
+void log_sums_of_others(const double* x, int64_t count, double* out) {
+  double sum = -INFINITY;
+  for (int64_t k = 0; k < count; ++k) out[k] = sum, sum = log_add(sum, x[k]);
+  sum = -INFINITY;
+  for (int64_t k = count - 1; k >= 0; --k) out[k] = log_add(out[k], sum), sum = log_add(sum, x[k]);
+}
+/// out[l] += e^{x_l} sum_{k != l} g_k e^{-others_k}, g >= 0, where others_k >= x_l for every l != k: no factor leaves the range. The k whose others are the
+/// least is the reference of all rows but its own.
+void add_from_others(const double* x, const double* others, const double* g, int64_t count, double* out) {
+  const int64_t least = std::min_element(others, others + count) - others;
+  const auto share = [&](int64_t k) { return g[k] * std::exp(others[least] - others[k]); };
+  double own = 0, sum = 0;
+  for (int64_t k = 0; k < count; ++k)
+    if (k != least) own += g[k] * std::exp(x[least] - others[k]);
+  out[least] += own;
+  for (int64_t k = 0; k < count; ++k) {  // those before
+    if (k != least) out[k] += std::exp(x[k] - others[least]) * sum;
+    sum += share(k);
+  }
+  sum = 0;
+  for (int64_t k = count - 1; k >= 0; --k) {  // those after
+    if (k != least) out[k] += std::exp(x[k] - others[least]) * sum;
+    sum += share(k);
+  }
 }
 
 /// log Neg of an anchor of the paper with hard negatives, log max((e^weighed - tau |N| e^log_positive) / (1 - tau), |N| e^{-1/t}), the floor being the least that
@@ -76,14 +99,14 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
   const double log_count = std::log(static_cast<double>(rows - views)), log_c = hard ? -std::log(static_cast<double>(positives)) : 0;
   const double log_epsilon = std::log(1e-8);
   constexpr int64_t few = 16;
-  double local[3 * few];
-  std::vector<double> many(positives > few ? 3 * positives : 0);
-  double *x = positives > few ? many.data() : local, *by_x[2] = {x + positives, x + 2 * positives};
+  double local[6 * few];
+  std::vector<double> many(positives > few ? 6 * positives : 0);
+  double *x = positives > few ? many.data() : local, *by_x[2] = {x + positives, x + 2 * positives}, *slopes[2] = {x + 3 * positives, x + 4 * positives}, *others = x + 5 * positives;
   double loss = 0;
   for (int64_t v = 0; v < views; ++v) {
     const auto view = [v](int64_t k) { return k + (k >= v); };  // the view of positive k
     const double* similarity = s + v * views;
-    for (int64_t k = 0; k < positives; ++k) x[k] = similarity[view(k)] + weights.log_positive[v * views + view(k)];
+    for (int64_t k = 0; k < positives; ++k) x[k] = similarity[view(k)] + weights.log_positive[v * views + view(k)] + log_c;
     const double* sums = log_sums + v * moments;
     // rest: log of what the negatives put into the denominator
     double rest = sums[0], by_sums[2] = {1, 0}, log_positive = 0, by_positive = 0;
@@ -92,7 +115,7 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
       std::vector<double> plains;
       double* p = positives > few ? (plains.resize(positives), plains.data()) : plain;
       for (int64_t k = 0; k < positives; ++k) p[k] = similarity[view(k)];
-      log_positive = log_sum(p, positives, -1);
+      log_positive = log_sum(p, positives);
       const Debiased debiased(moments == 2 ? sums[1] - sums[0] + log_count : sums[0], log_count, log_positive + log_c, options);
       rest = debiased.value, by_positive = debiased.by_positive;
       by_sums[moments - 1] = debiased.by_weighed;
@@ -102,27 +125,27 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
       by_sums[0] = std::exp(sums[0] - rest);
     }
     double by_rest[2] = {0, 0};
-    std::fill(by_x[0], by_x[0] + 2 * positives, 0.0);
+    std::fill(by_x[0], by_x[0] + 4 * positives, 0.0);
+    log_sums_of_others(x, positives, others);
+    for (int64_t k = 0; k < positives; ++k) others[k] = log_add(rest, others[k]);
     for (int64_t k = 0; k < positives; ++k) {
       const double share[2] = {weights.full[v * views + view(k)], weights.detached[v * views + view(k)]};
       if (share[0] == 0 && share[1] == 0) continue;
-      // l = -log(e^x_k / (c sum_l e^x_l + e^rest)) as log c + softplus(log of the others - x_k - log c), never log of a sum minus x: it keeps its relative
-      // precision, derivative included, when positive k outweighs everything else.
-      const double others = positives == 1 ? rest : log_add(rest, log_sum(x, positives, k) + log_c);
-      const double y = others - x[k] - log_c, decay = std::exp(-std::abs(y)), value = log_c + std::max(y, 0.0) + std::log1p(decay);
+      // l = -log(e^x_k / (c (sum_l e^x_l) + e^rest)), x holding log c here, as log c + softplus(log of the others - x_k), never log of a sum minus x: it keeps its
+      // relative precision, derivative included, when positive k outweighs everything else.
+      const double y = others[k] - x[k], decay = std::exp(-std::abs(y)), value = log_c + std::max(y, 0.0) + std::log1p(decay);
       double slope = (y > 0 ? 1 : decay) / (1 + decay), term = value;
       if (rocl) term = -log_add(-value, log_epsilon), slope *= std::exp(term - value);
       loss += (share[0] + share[1]) * term;
-      const double to_rest = std::exp(rest - others);
+      const double to_rest = std::exp(rest - others[k]);
       for (int end = 0; end < 2; ++end) {
         const double g = share[end] * slope;
         if (g == 0) continue;
-        by_rest[end] += g * to_rest, by_x[end][k] -= g;
-        for (int64_t l = 0; l < positives && positives > 1; ++l)
-          if (l != k) by_x[end][l] += g * std::exp(x[l] + log_c - others);
+        by_rest[end] += g * to_rest, by_x[end][k] -= g, slopes[end][k] = g;
       }
     }
     for (int end = 0; end < 2; ++end) {
+      if (positives > 1 && (end ? weights.any_detached : weights.any_full)) add_from_others(x, others, slopes[end], positives, by_x[end]);
       double *to_s = (end ? ds.detached : ds.full) + v * views, *to_sums = (end ? d_detached : d_full) + v * moments;
       for (int64_t k = 0; k < positives; ++k) {
         to_s[view(k)] += by_x[end][k];
