@@ -22,12 +22,23 @@ T* workspace() {
   return memory.get();
 }
 
+/// Lets the other hardware thread of a core work while this one waits.
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
 /// body(I, J) for every pair of blocks I <= J in the rounds of a tournament: each block plays once a round, itself first. A task waits for the tasks of its two
-/// blocks in earlier rounds and for nothing else, so what it writes to them is added in the same order whatever the number of threads.
+/// blocks in earlier rounds and for nothing else, so what it writes to them is added in the same order whatever the number of threads. What a
+/// task throws ends all of them.
 template <typename Body>
 void for_block_pairs(int64_t blocks, const Body& body) {
   const int64_t players = blocks + blocks % 2, half = players / 2, tasks = blocks + (players - 1) * half;
   std::atomic<int64_t> next{0};
+  std::atomic<bool> failed{false};
   const auto played = std::make_unique<std::atomic<int64_t>[]>(players);  // rounds that each block has behind it
   played[players - 1] = players - blocks;                                   // one that is not there need not meet itself
   const auto work = [&] {
@@ -41,9 +52,16 @@ void for_block_pairs(int64_t blocks, const Body& body) {
         if (I > J) std::swap(I, J);
       }
       for (const int64_t block : {I, J})  // tasks are handed out in order: those that this one waits for are running
-        for (int spins = 0; played[block].load(std::memory_order_acquire) < round;)
-          if (++spins > 200) std::this_thread::yield();
-      if (J < blocks) body(I, J);
+        for (int spins = 0; played[block].load(std::memory_order_acquire) < round;) {
+          if (failed.load(std::memory_order_relaxed)) return;
+          ++spins > 200 ? std::this_thread::yield() : pause();
+        }
+      try {
+        if (J < blocks) body(I, J);
+      } catch (...) {
+        failed.store(true, std::memory_order_relaxed);
+        throw;
+      }
       played[I].store(round + 1, std::memory_order_release);
       if (I != J) played[J].store(round + 1, std::memory_order_release);
     }
