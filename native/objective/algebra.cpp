@@ -6,6 +6,11 @@
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/where.h>
 #include <cmath>
+#include <cstdio>
+#include <limits>
+#include "dtype.h"
+#include "error.h"
+#include "objective/terms.h"
 
 namespace a_infonce::objective {
 
@@ -20,6 +25,21 @@ Rows rows_of(const Tensor& features, const Options& options) {
   // RoCL's own constant; elsewhere a row of zeros stays one.
   const Tensor normalized = exact / (options.form == Form::RoCL ? length + 1e-8 : length.clamp_min(1e-12));
   return {normalized, normalized.to(features.scalar_type())};
+}
+
+void check_precision(double largest_square, at::ScalarType dtype, const Options& options) {
+  if (!std::isfinite(largest_square)) throw Error(ErrorKind::NonFinite, "features: the square of a row overflows");
+  const double precision = dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
+  const auto powers = powers_of(options);
+  const double least = largest_square * powers.back() * precision;
+  if (options.temperature >= least) return;
+  char expected[96], received[32];
+  std::snprintf(expected, sizeof expected, "at least %.3g (below, similarities of these rows have no precision in %s)", least, dtype_name(dtype).c_str());
+  std::snprintf(received, sizeof received, "%.10g", options.temperature);
+  throw Error(ErrorKind::ArgumentRange, "options.temperature", expected, received);
+}
+void check_precision(const Rows& rows, const Options& options) {
+  check_precision(rows.exact.detach().square().sum(1).max().item<double>(), rows.z.scalar_type(), options);
 }
 
 Tensor row_codes(int64_t batch, int64_t views, int64_t adversarial_view, const std::optional<Tensor>& groups) {

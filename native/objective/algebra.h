@@ -20,6 +20,10 @@ at::Tensor supervised(const Rows& rows, const Options& options);
 /// ArgumentRange on a temperature or hard negatives that cannot be.
 void check_weights(const Options& options);
 
+/// ArgumentRange on a temperature at which similarities of rows, the largest square given, have no precision left in the dtype: the error of an exponent is 1.
+void check_precision(double largest_square, at::ScalarType dtype, const Options& options);
+void check_precision(const Rows& rows, const Options& options);
+
 /// Every row divided by its length; one of zeros stays.
 at::Tensor normalized(const at::Tensor& rows);
 

@@ -42,7 +42,7 @@ class Fused final : public Evaluation {
   std::vector<double> inverse, length;      // z = x * inverse, [views * batch]
   std::vector<double> similarity, by_full, by_detached;  // [batch, views, views]
   std::vector<double> powers;
-  double bound = 0, reference = 0;
+  double largest_square = 0, bound = 0, reference = 0;  // of a row of z; of |s|; of the exponents
   bool bounded = true, attracted = false, bf16 = false;
   std::vector<T> own[2], other[2], logs[2], sums_gradient;
   std::vector<T> relative, weight, ones;  // of the released hard negatives
@@ -90,12 +90,13 @@ class Fused final : public Evaluation {
       squares[block] = largest;
       pairs.pack(block, z);
     });
-    bound = scale * (1 + 1e-6) * *std::max_element(squares.begin(), squares.end());  // rows were rounded
+    largest_square = (1 + 1e-6) * *std::max_element(squares.begin(), squares.end());  // rows were rounded
+    bound = scale * largest_square;
   }
   void check_rows(const std::vector<Tensor>& tensors) const {
-    if (std::isfinite(bound)) return;
-    for (const Tensor& tensor : tensors) ops::require_finite_rows(tensor, tensors.size() == 1 ? "features" : &tensor == &tensors[0] ? "adversaries" : "clean");
-    throw Error(ErrorKind::NonFinite, "features: the square of a row overflows");
+    if (!std::isfinite(largest_square))
+      for (const Tensor& tensor : tensors) ops::require_finite_rows(tensor, tensors.size() == 1 ? "features" : &tensor == &tensors[0] ? "adversaries" : "clean");
+    check_precision(largest_square, tensors[0].scalar_type(), options);
   }
 
   void check_lengths() const {
@@ -372,6 +373,7 @@ struct FusedFunction : torch::autograd::Function<FusedFunction> {
     return loss;
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
+    ops::require_first_order();
     const auto tensors = context->get_saved_variables();
     auto& evaluation = *c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule());
     const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
@@ -394,6 +396,7 @@ Tensor fused_adversaries(const Tensor& adversaries, const Tensor& clean, const T
 Tensor fused_clean_sums(const Tensor& clean, const Options& options) {
   const at::NoGradGuard no_grad;
   const Rows rows = rows_of(clean, options);
+  check_precision(rows, options);
   const int64_t views = options.views - 1;
   return std::get<0>(ops::log_moments(rows.z, row_codes(clean.size(0) / views, views, -1), 1 / options.temperature, powers_of(options), kernels::Negatives));
 }

@@ -30,6 +30,7 @@ Tensor rows_of(const Tensor& x, const char* name, const Tensor& queries, int64_t
 Tensor queue_loss(const Tensor& queries, const Tensor& keys, const Tensor& queue, const objective::Options& options) {
   const Tensor q = rows_of(queries, "queries", queries, -1), k = rows_of(keys, "keys", queries, q.size(0)), columns = rows_of(queue, "queue", queries, -1);
   objective::check_weights(options);
+  objective::check_precision(1, queries.scalar_type(), options);
   const double scale = 1 / options.temperature;
   const Tensor positive = (q.to(at::kDouble) * k.to(at::kDouble)).sum(1) * scale;
   const Tensor s = (q.mm(columns.t()) * scale).to(at::kDouble);

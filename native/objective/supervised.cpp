@@ -40,6 +40,7 @@ Tensor log_negatives(const Tensor& z, const Tensor& codes, const Tensor& count, 
 
 /// Positives: every other row of the same label. The mean is over the rows that have one.
 Tensor supervised(const Rows& rows, const Options& options) {
+  check_precision(rows, options);
   const auto& [zd, z] = rows;
   const int64_t views = options.views, n = z.size(0), batch = n / views, adversarial = options.adversarial_view.value_or(-1);
   const double scale = 1 / options.temperature;

@@ -1,10 +1,8 @@
 #include "ops/similarity.h"
 #include <ATen/Dispatch.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/bmm.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -86,7 +84,10 @@ void on_type(const Tensor& z, Body body) {
 struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
   static variable_list forward(AutogradContext* context, const Tensor& z, const Tensor& codes, double scale, std::vector<double> powers, int64_t selection,
                                double clean, double adversarial) {
-    const double bound = bound_of(z, scale);
+    const double bound = bound_of(z, scale), largest = *std::max_element(powers.begin(), powers.end());
+    const double precision = z.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
+    require_range(bound * largest * precision <= 1, "scale", "one at which similarities times powers are known to 1, in " + dtype_name(z.scalar_type()) + " for rows of this length",
+                  std::to_string(scale));
     const int64_t n = z.size(0);
     const Tensor log_sums = at::empty({static_cast<int64_t>(powers.size()), n}, z.options().dtype(at::kDouble));
     double reference = 0;
@@ -122,6 +123,7 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    require_first_order();
     const auto saved = context->get_saved_variables();
     const Tensor &z = saved[0], &codes = saved[1], &log_sums = saved[2];
     const auto powers = context->saved_data["powers"].toDoubleVector();
@@ -166,93 +168,11 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
   }
 };
 
-template <typename T>
-kernels::HardExponential<T> hard_exponential(double exponent, double epsilon, double reference, const std::vector<T>& relative) {
-  const bool uniform = std::all_of(relative.begin(), relative.end(), [](T x) { return x == 1; });
-  return {exponent, std::max<double>(epsilon, std::numeric_limits<T>::min()), reference, uniform, relative.data()};
-}
-
-struct HardMomentsFunction : torch::autograd::Function<HardMomentsFunction> {
-  static variable_list forward(AutogradContext* context, const Tensor& z, const Tensor& codes, const Tensor& q, const Tensor& detached_q, const Tensor& shift, double scale,
-                               double epsilon, double exponent, bool times_e) {
-    const Tensor sums = at::empty_like(shift), maximum = at::empty({times_e ? 0 : z.size(0)}, shift.options());
-    const double reference = shift.max().item<double>();
-    const Tensor relative = (reference - shift).exp();
-    on_type(z, [&](auto zero) {
-      using T = decltype(zero);
-      const auto relatives = padded<T>(relative, 1), weights = padded<T>(q);
-      const auto pairs = packed<T>(z, codes, scale);
-      std::vector<double> total(pairs.rows);
-      std::vector<T> top(times_e ? 0 : pairs.rows, -std::numeric_limits<T>::infinity());
-      pairs.run(&kernels::SimilarityKernels<T>::hard_moments, kernels::HardMoments<T>{hard_exponential(exponent, epsilon, reference, relatives), times_e, false, 1, {weights.data()},
-                                                                                      total.data(), times_e ? nullptr : top.data()});
-      std::copy_n(total.data(), z.size(0), sums.mutable_data_ptr<double>());
-      for (int64_t i = 0; i < maximum.size(0); ++i) maximum.mutable_data_ptr<double>()[i] = scale * top[i];
-    });
-    context->set_materialize_grads(false);
-    context->mark_non_differentiable({maximum});
-    context->save_for_backward({z, codes, q, relative});
-    context->saved_data["scale"] = scale, context->saved_data["epsilon"] = epsilon, context->saved_data["exponent"] = exponent, context->saved_data["times_e"] = times_e;
-    context->saved_data["reference"] = reference;
-    return {sums, sums.clone(), maximum};
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto saved = context->get_saved_variables();
-    const Tensor &z = saved[0], &codes = saved[1], &q = saved[2], &relative = saved[3];
-    if (!gradients[0].defined() && !gradients[1].defined()) return variable_list(9);
-    const Tensor full = gradients[0].defined() ? gradients[0] : at::zeros_like(q), detached = gradients[1].defined() ? gradients[1] : at::zeros_like(q);
-    const Tensor q_gradient = at::empty_like(relative), detached_q_gradient = at::empty_like(relative);
-    Tensor gradient;
-    on_type(z, [&](auto zero) {
-      using T = decltype(zero);
-      const auto relatives = padded<T>(relative, 1), weights = padded<T>(q), own = padded<T>(full + detached), other = padded<T>(full), own_only = padded<T>(detached);
-      const auto exponential = hard_exponential(context->saved_data["exponent"].toDouble(), context->saved_data["epsilon"].toDouble(), context->saved_data["reference"].toDouble(), relatives);
-      const bool times_e = context->saved_data["times_e"].toBool();
-      const auto pairs = packed<T>(z, codes, context->saved_data["scale"].toDouble());
-      std::vector<double> by_q(2 * pairs.rows);
-      pairs.run(&kernels::SimilarityKernels<T>::hard_moments, kernels::HardMoments<T>{exponential, times_e, true, 2, {other.data(), own_only.data()}, by_q.data(), nullptr});
-      std::vector<T> sums(pairs.rows * pairs.padded_d);
-      pairs.run(&kernels::SimilarityKernels<T>::hard_moments_gradient,
-                kernels::HardMomentsGradient<T>{exponential, 1, {{times_e, weights.data(), own.data(), other.data()}, {}}, sums.data()});
-      std::copy_n(by_q.data(), z.size(0), q_gradient.mutable_data_ptr<double>());
-      std::copy_n(by_q.data() + pairs.rows, z.size(0), detached_q_gradient.mutable_data_ptr<double>());
-      gradient = gradient_of(sums, pairs, z);
-    });
-    return {gradient, {}, q_gradient, detached_q_gradient, {}, {}, {}, {}, {}};
-  }
-};
-
-struct ViewSimilarityFunction : torch::autograd::Function<ViewSimilarityFunction> {
-  /// [views * B, d] -> float64 [B, views, d]
-  static Tensor by_image(const Tensor& z, int64_t views) { return z.view({views, z.size(0) / views, z.size(1)}).transpose(0, 1).to(at::kDouble); }
-
-  static variable_list forward(AutogradContext* context, const Tensor& z, int64_t views, double scale, int64_t adversarial_view, double clean, double adversarial) {
-    const Tensor images = by_image(z.contiguous(), views), similarity = at::bmm(images, images.transpose(1, 2)).mul_(scale);
-    Tensor factors = at::ones({views, views}, similarity.options());
-    if (adversarial_view >= 0) {
-      factors.select(1, adversarial_view).fill_(clean);
-      factors.select(0, adversarial_view).fill_(adversarial);
-      factors.select(0, adversarial_view).select(0, adversarial_view).fill_(1);
-    }
-    context->set_materialize_grads(false);
-    context->save_for_backward({z, factors * scale});
-    return {similarity, similarity.clone()};
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const auto saved = context->get_saved_variables();
-    const Tensor &z = saved[0], &factors = saved[1];
-    Tensor weights;
-    if (gradients[0].defined()) weights = gradients[0] + gradients[0].transpose(1, 2);
-    if (gradients[1].defined()) weights = weights.defined() ? weights + gradients[1] : gradients[1];
-    if (!weights.defined()) return variable_list(6);
-    const Tensor images = by_image(z.contiguous(), factors.size(0));
-    return {at::bmm(weights * factors, images).transpose(0, 1).reshape(z.sizes()).to(z.scalar_type()), {}, {}, {}, {}, {}};
-  }
-};
-
 }  // namespace
+
+void require_first_order() {
+  if (at::GradMode::is_enabled()) throw Error(ErrorKind::Operator, "the loss is differentiable once: its gradient has none (create_graph)");
+}
 
 void require_finite_rows(const Tensor& x, const char* argument) {
   const Tensor bad = x.isfinite().all(1).logical_not();
@@ -264,6 +184,8 @@ void require_finite_rows(const Tensor& x, const char* argument) {
 std::tuple<Tensor, Tensor> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) {
   check_rows(z);
   check_vector(codes, "codes", at::kInt, z.size(0));
+  const auto least_code = codes.min().item<int32_t>();
+  require_range(least_code >= 0, "codes", "numbers of at least 0 (2 * group + kind)", std::to_string(least_code));
   require_range(std::isfinite(scale) && scale > 0, "scale", "a positive number", std::to_string(scale));
   require_range(powers.size() == 1 || powers.size() == 2, "powers", "one or two powers", std::to_string(powers.size()));
   for (double power : powers) require_range(std::isfinite(power) && power > 0, "powers", "positive numbers", std::to_string(power));
@@ -272,39 +194,10 @@ std::tuple<Tensor, Tensor> log_moments(const Tensor& z, const Tensor& codes, dou
   return {result[0], result[1]};
 }
 
-std::tuple<Tensor, Tensor, Tensor> hard_moments(const Tensor& z, const Tensor& codes, const Tensor& q, const Tensor& detached_q, const Tensor& shift, double scale,
-                                                double epsilon, double exponent, bool times_e) {
-  check_rows(z);
-  check_vector(codes, "codes", at::kInt, z.size(0));
-  check_vector(q, "q", at::kDouble, z.size(0));
-  check_vector(detached_q, "detached_q", at::kDouble, z.size(0));
-  check_vector(shift, "shift", at::kDouble, z.size(0));
-  require_range(std::isfinite(scale) && scale > 0, "scale", "a positive number", std::to_string(scale));
-  require_range(std::isfinite(exponent) && exponent >= 0, "exponent", "a number of at least 0", std::to_string(exponent));
-  require_range(std::isfinite(epsilon) && epsilon >= 0, "epsilon", "a number of at least 0", std::to_string(epsilon));
-  bound_of(z, scale);
-  const auto result = HardMomentsFunction::apply(z, codes, q, detached_q, shift.detach(), scale, epsilon, exponent, times_e);
-  return {result[0], result[1], result[2]};
-}
-
-std::tuple<Tensor, Tensor> view_similarity(const Tensor& z, int64_t views, double scale, int64_t adversarial_view, CrossFactors factors) {
-  check_rows(z);
-  require_range(views >= 1 && z.size(0) % views == 0, "views", "a divisor of the " + std::to_string(z.size(0)) + " rows", std::to_string(views));
-  require_range(adversarial_view >= -1 && adversarial_view < views, "adversarial_view", "-1 or a view", std::to_string(adversarial_view));
-  const auto result = ViewSimilarityFunction::apply(z, views, scale, adversarial_view, factors.clean, factors.adversarial);
-  return {result[0], result[1]};
-}
-
 TORCH_LIBRARY_FRAGMENT(a_infonce, m) {
   m.def("log_moments(Tensor z, Tensor codes, float scale, float[] powers, int selection, float clean_factor=1, float adversarial_factor=1) -> (Tensor, Tensor)",
         [](const Tensor& z, const Tensor& codes, double scale, at::ArrayRef<double> powers, int64_t selection, double clean, double adversarial) {
           return log_moments(z, codes, scale, powers.vec(), selection, {clean, adversarial});
-        });
-  m.def("hard_moments(Tensor z, Tensor codes, Tensor q, Tensor detached_q, Tensor shift, float scale, float epsilon, float exponent, bool times_e) -> (Tensor, Tensor, Tensor)",
-        &hard_moments);
-  m.def("view_similarity(Tensor z, int views, float scale, int adversarial_view=-1, float clean_factor=1, float adversarial_factor=1) -> (Tensor, Tensor)",
-        [](const Tensor& z, int64_t views, double scale, int64_t adversarial_view, double clean, double adversarial) {
-          return view_similarity(z, views, scale, adversarial_view, {clean, adversarial});
         });
 }
 

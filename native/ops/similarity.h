@@ -19,15 +19,8 @@ struct CrossFactors {
 std::tuple<at::Tensor, at::Tensor> log_moments(const at::Tensor& z, const at::Tensor& codes, double scale, const std::vector<double>& powers,
                                                int64_t selection, CrossFactors factors = {});
 
-/// sums[i] = sum_{j negative} phi(e_ij) q_j, e_ij = exp(scale <z_i, z_j> - shift_i), phi(e) = (e + epsilon)^exponent (times e if times_e).
-/// q, detached_q (same values, used by the full and the detached sums) and shift float64 [n]; shift carries no gradient.
-/// Returns (full, detached, maximum of s_ij over the negatives), float64 [n] each; the maximum is empty if times_e.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> hard_moments(const at::Tensor& z, const at::Tensor& codes, const at::Tensor& q, const at::Tensor& detached_q,
-                                                            const at::Tensor& shift, double scale, double epsilon, double exponent, bool times_e);
-
-/// The similarities within each image: s[b, v, w] = scale <z_{v B + b}, z_{w B + b}> in float64, z [views * B, d] view-major.
-/// Returns (full, detached), [B, views, views] each. adversarial_view -1: every view is clean.
-std::tuple<at::Tensor, at::Tensor> view_similarity(const at::Tensor& z, int64_t views, double scale, int64_t adversarial_view = -1, CrossFactors factors = {});
+/// For the backward of what is differentiable once: throws where autograd would differentiate the gradient again (create_graph), which is a constant to it.
+void require_first_order();
 
 /// Throws NonFinite naming the first row of x [n, d] that holds NaN or infinity; nothing if there is none.
 void require_finite_rows(const at::Tensor& x, const char* argument);

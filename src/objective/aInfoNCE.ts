@@ -125,7 +125,8 @@ export class FixedViews implements Disposable {
     this.#options = checked(options, KEYS.filter((key) => key !== 'labels'));
     const { views, native: { form, temperature, beta, tau_plus, normalize } } = this.#options;
     this.#sums = keep(ops.a_infonce.clean_sums(clean, views, { form, temperature, beta, tau_plus, normalize }));
-    this.#clean = keep(clean.detach());
+    using detached = clean.detach();
+    this.#clean = keep(detached.clone());  // the sums are of these rows, whatever becomes of the caller's
   }
 
   /** The loss of adversaries [batch, dim] in the clean rows' dtype: a scalar in that dtype, differentiable once. */
@@ -134,7 +135,7 @@ export class FixedViews implements Disposable {
     return ops.a_infonce.adversarial_loss(adversaries, this.#clean, this.#sums, this.#options.views, this.#options.native);
   }
 
-  /** Gives up the sums; the clean rows stay the caller's. */
+  /** Gives up the sums and the copy of the clean rows. */
   dispose(): void {
     this.#clean.dispose();
     this.#sums.dispose();

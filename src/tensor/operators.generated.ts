@@ -4606,7 +4606,6 @@ export interface AInfonceOperators extends ByOverload {
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, alpha_max: number): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, eta: number, keywords?: { alpha_max?: number }): Tensor;
   fab_step_(z: Tensor, x: Tensor, w: Tensor, f: Tensor, l2: boolean, keywords?: { eta?: number; alpha_max?: number }): Tensor;
-  hard_moments(z: Tensor, codes: Tensor, q: Tensor, detached_q: Tensor, shift: Tensor, scale: number, epsilon: number, exponent: number, times_e: boolean): [Tensor, Tensor, Tensor];
   high_frequency(images: Tensor, radius: number): Tensor;
   log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
   log_moments(z: Tensor, codes: Tensor, scale: number, powers: readonly number[], selection: Int, clean_factor: number, keywords?: { adversarial_factor?: number }): [Tensor, Tensor];
@@ -4628,10 +4627,6 @@ export interface AInfonceOperators extends ByOverload {
   square_start_linf(x: Tensor, u: Tensor, epsilon: number): Tensor;
   square_step_l2(best: Tensor, x: Tensor, u: Tensor, epsilon: number, side: Int): Tensor;
   square_step_linf(best: Tensor, x: Tensor, u: Tensor, epsilon: number, side: Int): Tensor;
-  view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, clean_factor: number, adversarial_factor: number): [Tensor, Tensor];
-  view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, clean_factor: number, keywords?: { adversarial_factor?: number }): [Tensor, Tensor];
-  view_similarity(z: Tensor, views: Int, scale: number, adversarial_view: Int, keywords?: { clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
-  view_similarity(z: Tensor, views: Int, scale: number, keywords?: { adversarial_view?: Int; clean_factor?: number; adversarial_factor?: number }): [Tensor, Tensor];
 }
 
 export interface Operators {

@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto';
 import {
-  aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
+  aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, OperatorError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
   type AInfoNCEOptions, type DType, type InstructionSet,
 } from 'a-infonce';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { distance, evaluate, goldenCases, normal, relative, unitRows } from './fixtures.js';
+import { distance, evaluate, goldenCases, normal, relative, unitRows, type Result } from './fixtures.js';
 import { densePaper } from './reference.js';
 
 const sets = runtimeInfo().instructionSets as InstructionSet[];
@@ -226,6 +227,49 @@ describe('one result', () => {
       setInstructionSet('');
     }
   });
+  it('has the same bits at 1, 2, 3 and 7 threads with 5 and 6 blocks of rows', () => {
+    const same = (results: Result[], message: string) => {
+      const bits = results.map(({ loss, gradient }) => [loss, createHash('sha256').update(new Uint8Array(gradient.buffer)).digest('hex')]);
+      for (const result of bits) expect(result, message).toEqual(bits[0]);
+    };
+    const dim = 24;
+    for (const blocks of [5, 6]) {
+      const rows = 192 * blocks - 96;
+      const x = normal([rows, dim]);
+      for (const options of [forms['paper, IP+HN']!, forms['advcl, IP+HN']!, forms['rocl']!, { ...adversarial, temperature: 0.004 }]) {
+        const results = [1, 2, 3, 7].map((count) => (setThreads(count), evaluate(x, [rows, dim], options, 'float32')));
+        same(results, JSON.stringify(options));
+      }
+    }
+    // The view that moves has 3 blocks, the others 5.
+    const [batch, all] = [400, normal([3 * 400, dim])];
+    for (const options of [forms['paper, IP+HN']!, forms['advcl, IP']!, forms['rocl']!])
+      scope(() => {
+        using fixed = new FixedViews(tensor(all.slice(batch * dim), { shape: [2 * batch, dim], dtype: 'float32' }), options);
+        const results = [1, 2, 3, 7].map((count) => (setThreads(count), evaluate(all.slice(0, batch * dim), [batch, dim], (moved) => fixed.loss(moved), 'float32')));
+        same(results, JSON.stringify(options));
+      });
+    setThreads(1);
+  });
+  it('takes many views as the dense formula does, in a time that grows with their square', () => {
+    const shape = [40 * 3, 6];
+    const x = normal(shape);
+    for (const temperature of [0.5, 0.004]) {
+      const options = { views: 40, adversarialView: 1, temperature, inferiorPositive: { alpha: 0.3, weight: 0.7, positiveWeight: 1.3 }, hardNegative: { beta: 1, tauPlus: 0.01 } };
+      for (const at of [options, { ...options, hardNegative: undefined }] as AInfoNCEOptions[]) {
+        const [dense, fused] = [evaluate(x, shape, (features) => densePaper(features, at)), evaluate(x, shape, at)];
+        expect(relative(fused.loss, dense.loss)).toBeLessThan(1e-12);
+        expect(distance(fused.gradient, dense.gradient)).toBeLessThan(1e-11);
+      }
+    }
+    const seconds = (views: number) => Math.min(...[0, 1, 2].map(() => {
+      const features = normal([views * 2, 4]), from = process.cpuUsage();
+      evaluate(features, [views * 2, 4], { views, normalize: true });
+      const { user, system } = process.cpuUsage(from);
+      return (user + system) / 1e6;
+    }));
+    expect(seconds(512) / seconds(128)).toBeLessThan(40); // 16 and a little; a cube has 64
+  });
   it('holds at every temperature: no overflow, no underflow', () => {
     const size = [2 * 40, 24];
     const x = normal(size);
@@ -342,6 +386,15 @@ describe('fixed views', () => {
       }
     setInstructionSet('');
   });
+  it('are those that were given, whatever becomes of their memory', () => {
+    scope(() => {
+      const [clean, rows] = [randn([8, 4]), randn([4, 4])];
+      using fixed = new FixedViews(clean, { views: 3 });
+      const before = fixed.loss(rows).item();
+      ops.aten.fill_(clean, 1);
+      expect(fixed.loss(rows).item()).toBe(before);
+    });
+  });
   it('refuse what they cannot do', () => {
     const attempt = (clean: number[], options: object, moved: number[] = [4, 3]) => () => scope(() => new FixedViews(randn(clean), options as AInfoNCEOptions).loss(randn(moved)));
     expect(attempt([8, 3], { views: 4 })).toThrow(/^clean: .*options\.views - 1/);
@@ -445,7 +498,29 @@ describe('bad input', () => {
     }
   });
   it('a loss that leaves the range of numbers', () => {
-    rejects(() => aInfoNCE(tensor(Array(8).fill(3e20), { shape: [4, 2] }), { normalize: false }), NonFiniteError, /overflow|not finite/);
+    rejects(() => aInfoNCE(tensor(Float64Array.from(Array(8).fill(1e200)), { shape: [4, 2] }), { normalize: false }), NonFiniteError, /overflow/);
+  });
+  it.each([...named, { name: 'labels', options: { views: 2, labels: [1, 1, 2, 2] } }])('temperatures at which similarities have no precision left: $name', ({ options }) => {
+    for (const [dtype, coldest] of [['float32', 1e-9], ['float64', 1e-17]] as const)
+      for (const temperature of [coldest, 1e-30, 1e-300])
+        rejects(() => aInfoNCE(randn([options.views! * 4, 5], { dtype }), { ...options, temperature }), ArgumentRangeError, /^options\.temperature: /);
+    rejects(() => aInfoNCE(tensor(Array(8).fill(3e20), { shape: [4, 2] }), { normalize: false }), ArgumentRangeError, /^options\.temperature: expected at least .*float32/);
+    rejects(() => new FixedViews(randn([4, 5]), { temperature: 1e-9 }), ArgumentRangeError, /^options\.temperature: /);
+    rejects(() => ops.a_infonce.queue_loss(randn([4, 5]), randn([4, 5]), randn([4, 5]), { temperature: 1e-9 }), ArgumentRangeError, /^options\.temperature: /);
+    const cold = evaluate(normal([8, 5]), [8, 5], { temperature: 1e-6 }, 'float32');
+    expect([cold.loss, ...cold.gradient].every(Number.isFinite)).toBe(true);
+  });
+  it('codes of a public operator that are none, and a scale without precision', () => {
+    const codes = (...values: number[]) => tensor(Int32Array.from(values));
+    rejects(() => ops.a_infonce.log_moments(randn([3, 2]), codes(0, -2, 2), 1, [1], 3), ArgumentRangeError, /^codes: .*got -2/);
+    rejects(() => ops.a_infonce.log_moments(randn([3, 2]), codes(0, 2, 4), 1e12, [1], 3), ArgumentRangeError, /^scale: /);
+  });
+  it('a second derivative', () => {
+    for (const options of [{}, { form: 'rocl' }, { labels: [1, 1, 2, 2] }] as AInfoNCEOptions[])
+      rejects(() => {
+        const x = randn([8, 4], { requiresGrad: true });
+        ops.aten._backward(aInfoNCE(x, { ...options, views: 2 }), [x], null, { create_graph: true, retain_graph: true });
+      }, OperatorError, /differentiable once/);
   });
 });
 

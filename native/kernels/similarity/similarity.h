@@ -128,8 +128,6 @@ struct SimilarityKernels {
   double (*dot)(const T* x, const T* y, int64_t d);
   /// y += a x in double.
   void (*add)(double a, const T* x, int64_t d, double* y);
-  /// out = a (g - b <g, x> x): the gradient of a row x from that of its normalised self.
-  void (*project)(const double* g, const T* x, int64_t d, double a, double b, T* out);
 };
 
 /// The kernels of the instruction set in use.

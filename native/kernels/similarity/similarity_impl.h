@@ -520,39 +520,16 @@ void add(double a, const T* x, int64_t d, double* y) {
   for (; k < d; ++k) y[k] += a * x[k];
 }
 
-inline void store_doubles(double* p, Doubles v) { store(p, v); }
-inline void store_doubles(float* p, Doubles v) {
-  typedef float Half __attribute__((vector_size(vector_bytes / 2), aligned(4), may_alias));
-  typedef float Aligned __attribute__((vector_size(vector_bytes / 2)));
-  *reinterpret_cast<Half*>(p) = __builtin_convertvector(v, Aligned);
-}
-template <typename T>
-void project(const double* g, const T* x, int64_t d, double a, double b, T* out) {
-  constexpr int width = lanes<double>;
-  double along = 0;
-  int64_t k = 0;
-  if (b != 0) {
-    Doubles total[2] = {};
-    for (; k + 2 * width <= d; k += 2 * width)
-      for (int v = 0; v < 2; ++v) total[v] = fma(load(g + k + v * width), load_doubles(x + k + v * width), total[v]);
-    along = sum<double>(total[0] + total[1]);
-    for (; k < d; ++k) along += g[k] * x[k];
-  }
-  const double back = a * b * along;
-  for (k = 0; k + width <= d; k += width) store_doubles(out + k, fma(splat(-back), load_doubles(x + k), a * load(g + k)));
-  for (; k < d; ++k) out[k] = static_cast<T>(a * g[k] - back * x[k]);
-}
-
 #ifndef A_INFONCE_BF16
 extern const SimilarityKernels<float> similarity_float;
 const SimilarityKernels<float> similarity_float{pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>,
-                                                running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>, project<float>};
+                                                running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>};
 extern const SimilarityKernels<double> similarity_double;
 const SimilarityKernels<double> similarity_double{pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>,
-                                                  running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>, project<double>};
+                                                  running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>};
 #else
 extern const SimilarityKernels<float> similarity_float;
-const SimilarityKernels<float> similarity_float{pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>, project<float>};
+const SimilarityKernels<float> similarity_float{pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>};
 #endif
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA
