@@ -59,7 +59,8 @@ Tensor supervised(const Rows& rows, const Options& options) {
   if (options.hard_negative)
     require_range(negative_count.index_select(0, used).gt(0).all().item<bool>(), "options.hardNegative", "a row of another label for every anchor", "one label only");
 
-  const auto moments = [&](int64_t selection) { return std::get<0>(ops::log_moments(z, codes, scale, {1}, selection, factors))[0]; };
+  // In float64 whatever the features are: tight positives cancel in log_denominator - s.
+  const auto moments = [&](int64_t selection) { return std::get<0>(ops::log_moments(zd, codes, scale, {1}, selection, factors))[0]; };
   const Tensor positive = moments(kernels::PositiveSameKind | kernels::PositiveCrossKind);
   Tensor weighed_positive = positive;
   if (options.positive_weight != 1)

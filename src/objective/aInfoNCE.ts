@@ -53,7 +53,7 @@ const PRECISIONS = ['full', 'bf16'] as const;
 
 /**
  * The asymmetric InfoNCE loss of "Adversarial Contrastive Learning via Asymmetric InfoNCE" (arXiv 2207.08374), forward and backward fused: no
- * n x n matrix is stored, memory is O(n dim). A scalar in the dtype of the features, differentiable once; the same bits at any thread count.
+ * n x n matrix is stored, memory is O(n (dim + views)). A scalar in the dtype of the features, differentiable once; the same bits at any thread count.
  *
  * With z the normalised rows, s_ij = <z_i, z_j> / temperature, P(i) the other views of row i's image (with `labels`: the other rows of its class),
  * N(i) all other rows, the form `'paper'` is the mean over rows i and j in P(i) of

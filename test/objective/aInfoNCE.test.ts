@@ -135,7 +135,8 @@ describe('gradients', () => {
       for (const views of [2, 3]) {
         const noise = normal([views * batch, dim]);
         const x = Float64Array.from(new Float32Array(noise.map((e, k) => image[k % image.length]! + 0.01 * e))); // the same numbers in both precisions
-        for (const { name, options } of [{ name: 'paper', options: {} }, { name: 'advcl', options: { form: 'advcl', normalize: true } }] as const) {
+        for (const { name, options } of [{ name: 'paper', options: {} }, { name: 'advcl', options: { form: 'advcl', normalize: true } },
+          { name: 'labels', options: { labels: Array.from({ length: batch }, (_, i) => i) } }] as { name: string; options: AInfoNCEOptions }[]) {
           const at = { ...options, views, temperature };
           const [wide, narrow] = [evaluate(x, [views * batch, dim], at), evaluate(x, [views * batch, dim], at, 'float32')];
           expect(distance(narrow.gradient, wide.gradient), `${name} t=${temperature} views=${views}`).toBeLessThan(limit);
