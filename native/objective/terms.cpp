@@ -99,9 +99,9 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
   const double log_count = std::log(static_cast<double>(rows - views)), log_c = hard ? -std::log(static_cast<double>(positives)) : 0;
   const double log_epsilon = std::log(1e-8);
   constexpr int64_t few = 16;
-  double local[6 * few];
-  std::vector<double> many(positives > few ? 6 * positives : 0);
-  double *x = positives > few ? many.data() : local, *by_x[2] = {x + positives, x + 2 * positives}, *slopes[2] = {x + 3 * positives, x + 4 * positives}, *others = x + 5 * positives;
+  double local[7 * few] = {};
+  std::vector<double> many(positives > few ? 7 * positives : 0);
+  double *x = positives > few ? many.data() : local, *by_x[2] = {x + positives, x + 2 * positives}, *slopes[2] = {x + 3 * positives, x + 4 * positives}, *others = x + 5 * positives, *plain = x + 6 * positives;
   double loss = 0;
   for (int64_t v = 0; v < views; ++v) {
     const auto view = [v](int64_t k) { return k + (k >= v); };  // the view of positive k
@@ -111,11 +111,8 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
     // rest: log of what the negatives put into the denominator
     double rest = sums[0], by_sums[2] = {1, 0}, log_positive = 0, by_positive = 0;
     if (hard) {
-      double plain[few];
-      std::vector<double> plains;
-      double* p = positives > few ? (plains.resize(positives), plains.data()) : plain;
-      for (int64_t k = 0; k < positives; ++k) p[k] = similarity[view(k)];
-      log_positive = log_sum(p, positives);
+      for (int64_t k = 0; k < positives; ++k) plain[k] = similarity[view(k)];
+      log_positive = log_sum(plain, positives);
       const Debiased debiased(moments == 2 ? sums[1] - sums[0] + log_count : sums[0], log_count, log_positive + log_c, options);
       rest = debiased.value, by_positive = debiased.by_positive;
       by_sums[moments - 1] = debiased.by_weighed;

@@ -12,7 +12,7 @@ void require_labelled(const nn::Network& network, const at::Tensor& images, cons
   require_range(network.head != nullptr, "trainer", "a network with a head", "one without");
   require_range(images.dim() == 4 && images.size(0) > 0, "images", "[B, C, H, W]", "shape " + shape_text(images.sizes()));
   require_range(labels.scalar_type() == at::kLong && labels.sizes() == images.sizes().slice(0, 1), "labels", "int64 " + shape_text(images.sizes().slice(0, 1)),
-                dtype_name(labels.scalar_type()) + (" " + shape_text(labels.sizes())));
+                dtype_name(labels.scalar_type()) + " " + shape_text(labels.sizes()));
   const auto [low, high] = at::aminmax(labels);
   require_range(low.item<int64_t>() >= 0 && high.item<int64_t>() < network.head->weight.size(0), "labels",
                 "classes from 0 to " + std::to_string(network.head->weight.size(0) - 1), std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
