@@ -2,14 +2,13 @@
 //   npm run build && node bench/training-step.mjs --python <python with torch and numpy> [--methods rocl,advcl] [--threads 1] [--width 16] [--batch 32] [--rounds 5]
 //     [--channels-last]: the peer too in the layout that ours takes where the width is a multiple of 16
 // Fails where the losses of the first step are not the same to a hundredth: the sign in the attack makes much of the last bits.
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Encoder, ops, rand, runtimeInfo, setThreads, tensor, writeSafetensors } from '../dist/index.js';
+import { Companion } from '../dist/benchmark/companion.js';
 import { job } from '../dist/runtime/job.js';
 import { native } from '../dist/runtime/native.js';
 
@@ -54,20 +53,6 @@ const methods = {
   },
 };
 
-/** The peer, as a function that asks it for a step. */
-async function startPeer(folder) {
-  const child = spawn(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, OMP_NUM_THREADS: String(threads) } });
-  const gone = new Promise((_, reject) => {
-    child.on('error', reject);
-    child.on('exit', (code) => reject(new Error(`${values.python} ended with ${code}: it needs torch and numpy (--python names another)`)));
-  });
-  gone.catch(() => {});
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const answer = async () => JSON.parse((await Promise.race([lines.next(), gone])).value);
-  const { torch } = await answer();
-  return { torch, end: () => child.kill(), step: () => (child.stdin.write('step\n'), answer()) };
-}
-
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 const { cpu, libtorch } = runtimeInfo();
 for (const method of values.methods.split(',')) {
@@ -76,8 +61,9 @@ for (const method of values.methods.split(',')) {
   await encoder.save(join(folder, 'encoder.safetensors'));
   await writeSafetensors(join(folder, 'images.safetensors'), new Map(Object.entries({ ...inputs, ...starts })));
   writeFileSync(join(folder, 'options.json'), JSON.stringify({ method, width, threads, classes, projector: [...projector.hidden, projector.output], channelsLast: values['channels-last'], ...given }));
-  const peer = await startPeer(folder);
+  const peer = new Companion(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder], { env: { OMP_NUM_THREADS: String(threads) } });
   try {
+    const { torch } = await peer.answer();
     const trainer = native().create_trainer(encoder.handle, optimizer, '');
     const handles = Object.fromEntries(Object.entries({ ...inputs, samples }).map(([name, { handle }]) => [name, handle]));
     const ours = async () => {
@@ -88,7 +74,7 @@ for (const method of values.methods.split(',')) {
     };
     const times = { wall: [[], []], cpu: [[], []] };
     for (let round = -1; round < rounds; ++round) {
-      const pair = [await ours(), await peer.step()];
+      const pair = [await ours(), await peer.ask({})];
       if (round < 0) {
         const [one, other] = pair.map(({ loss }) => loss);
         console.log(`${method}: loss of the first step ${one.toFixed(6)}, the peer's ${other.toFixed(6)}`);
@@ -96,10 +82,10 @@ for (const method of values.methods.split(',')) {
       } else for (const kind of ['wall', 'cpu']) pair.forEach((each, i) => times[kind][i].push(each[kind]));
     }
     const [wall, processor] = [times.wall, times.cpu].map((both) => both.map(median));
-    console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${threads} thread(s); ${cpu}, LibTorch ${libtorch}, the peer's torch ${peer.torch}; medians of ${rounds} steps in turn`);
+    console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${threads} thread(s); ${cpu}, LibTorch ${libtorch}, the peer's torch ${torch}; medians of ${rounds} steps in turn`);
     console.log(`  ours ${wall[0].toFixed(0)} ms, the released steps in PyTorch ${wall[1].toFixed(0)} ms: ratio ${(wall[1] / wall[0]).toFixed(2)}, of the processor's time ${(processor[1] / processor[0]).toFixed(2)}`);
   } finally {
-    peer.end();
+    peer[Symbol.dispose]();
     rmSync(folder, { recursive: true });
   }
 }
