@@ -15,7 +15,7 @@ export class Keeper {
     } catch (error) {
       const { name, message } = error as Error;
       if (name !== 'FileError') throw error;
-      if (!this.told.has(folder)) this.output.note(`Warning: ${message}. What is measured is shown, but not kept`);
+      if (!this.told.has(folder)) this.output.warn(`${message}. What is measured is shown, but not kept`);
       this.told.add(folder);
       this.problem ??= message;
       return false;

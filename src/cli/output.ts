@@ -33,6 +33,16 @@ export class Output {
     if (!this.json) this.streams.stderr.write(`${line}\n`);
   }
 
+  /** A remark that something may be wrong. */
+  warn(message: string): void {
+    this.note(`Warning: ${message}`);
+  }
+
+  /** The same as a line of a result. */
+  warning(message: string): string {
+    return `${this.style('yellow', 'Warning:')} ${message}`;
+  }
+
   /** `text` in a style where the stream shows styles. */
   style(style: Style, text: string, stream: Stream = this.streams.stdout): string {
     return stream.isTTY && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb' ? styleText(style, text) : text;

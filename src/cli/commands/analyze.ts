@@ -53,7 +53,7 @@ export const analyze = define<Options>({
     ['a-infonce analyze runs/iphn --curves --limit 200', 'and accuracy against epsilon and steps'],
   ],
   async action(context, options, ...paths) {
-    const runs = await checkRuns(paths as string[], options, (message) => context.output.note(`Warning: ${message}`));
+    const runs = await checkRuns(paths as string[], options, (message) => context.output.warn(message));
     const found: [string, Analysis][] = [], keeper = new Keeper(context.output);
     const { requireWritable } = await import('../../runtime/files.js'), { checkResults } = await import('../../evaluation/results.js');
     for (const { folder } of runs) {

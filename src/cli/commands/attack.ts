@@ -73,7 +73,7 @@ export const attack = define<Options>({
       output.result({ out: options.out, attack: settings, images: before.length, correct, fooled: correct - standing, successRate: success, ...(warnings.length > 0 && { warnings }) }, [
         `${correct} of ${counted(before.length, 'image')} ${before.length === 1 ? 'was' : 'were'} classified right (${percent(correct / before.length)}).`,
         ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)}.`]),
-        ...warnings.map((warning) => `${output.style('yellow', 'Warning:')} ${warning}`),
+        ...warnings.map((warning) => output.warning(warning)),
         `images, adversarial and labels are in ${options.out}`,
       ]);
     });

@@ -119,7 +119,7 @@ function linesOf(scores: Record<string, Score>, output: Output): string[] {
       ]),
     ]),
     ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
-    ...warningsOf(scores).map((warning) => `${output.style('yellow', 'Warning:')} ${warning}`),
+    ...warningsOf(scores).map((warning) => output.warning(warning)),
   ];
 }
 

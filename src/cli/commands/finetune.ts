@@ -151,7 +151,7 @@ export async function fitHead(
             progress = new Progress(output, { label, total: event.steps, from: event.step, rate: (steps) => `${Math.round(steps * batchSize)} images/s` });
             break;
           }
-          case 'warning': output.note(`Warning: ${event.message}`); break;
+          case 'warning': output.warn(event.message); break;
           case 'step': progress!.update(event.step, `epoch ${event.epoch + 1}${place}`, `loss ${event.loss.toFixed(4)}`, `accuracy ${percent(event.accuracy)}`); break;
           case 'epoch': {
             const { epoch, loss, accuracy, validationAccuracy: held } = event;

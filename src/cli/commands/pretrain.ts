@@ -126,7 +126,7 @@ export async function train(
           if (event.step > 0) output.note(`Going on after step ${event.step} of ${event.steps}.`);
           progress = new Progress(output, { label: 'Pre-training', total: event.steps, from: event.step, rate: (steps) => `${Math.round(steps * config!.batchSize)} images/s` });
           break;
-        case 'warning': output.note(`Warning: ${event.message}`); break;
+        case 'warning': output.warn(event.message); break;
         case 'step': progress!.update(event.step, `epoch ${event.epoch + 1}/${config!.epochs}`, `loss ${event.loss.toFixed(4)}`); break;
         case 'epoch':
           progress!.update(event.step, `epoch ${event.epoch + 1}/${config!.epochs}`, `loss ${event.loss.toFixed(4)}`);

@@ -26,7 +26,7 @@ export const report = define<Options>({
   async action({ output }, { out, title }, ...runs) {
     const { report: write } = await import('../../index.js');
     await checkPlace(out, 'page', [], 'report.html');
-    const warn = (message: string) => output.note(`Warning: ${message}`);
+    const warn = (message: string) => output.warn(message);
     const folders = await withoutReproductions(runs as string[], warn);
     const path = await write(folders, { out, title, onWarning: warn });
     const { size } = await stat(path);

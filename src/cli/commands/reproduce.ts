@@ -67,7 +67,7 @@ export const reproduce = define<Options>({
             Object.assign(place, { cells: event.cells, measures: event.measures });
             output.note(`${counted(event.cells.length, 'cell')} in ${out} (ctrl-C stops; what is done is kept)`);
             break;
-          case 'warning': output.note(`Warning: ${event.message}`); break;
+          case 'warning': output.warn(event.message); break;
           case 'stage': {
             const { of, cell, mode } = event;
             progress = new Progress(output, { label: `[${cell + 1}/${place.cells.length}] ${of.data} ${rowName(of)}${mode ? ` ${mode}` : ''}, seed ${of.seed}: ${stages[event.stage]}`, total: 1 });
