@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Classifier, Encoder, ops, readResults, type Tensor } from 'a-infonce';
-import { unchanged } from '../../src/cli/commands/evaluate.js';
+import { unchanged } from '../../src/cli/model.js';
 import { call } from './call.js';
 
 let folder: string;

@@ -3,7 +3,7 @@ import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { record } from '../../src/cli/commands/evaluate.js';
+import { record } from '../../src/cli/measuring.js';
 import { FileError, readResults, recordResult, type Result } from 'a-infonce';
 
 let folder: string;

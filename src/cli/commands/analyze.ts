@@ -6,11 +6,12 @@ import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError } from '../failure.js';
 import { Keeper } from '../keeper.js';
+import { attackOptions, measure, measuredOf, record } from '../measuring.js';
+import { loadModel, unchanged } from '../model.js';
 import { integer, real, type CommonOptions } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed, unfinished, withoutReproductions } from '../run-folder.js';
-import { attackOptions, loadModel, measure, measuredOf, record, unchanged } from './evaluate.js';
 
 interface Options extends DataOptions {
   classifier?: string;

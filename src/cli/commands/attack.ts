@@ -3,11 +3,12 @@ import type { Model, SingleAttack, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
+import { ATTACKS, attackOptions, recordedPgd, sayWhatIsKept } from '../measuring.js';
+import { dataOf, loadModel } from '../model.js';
 import { countOption, integer, type CommonOptions } from '../options.js';
 import { counted, percent } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkKind, checkPlace } from '../run-folder.js';
-import { ATTACKS, attackOptions, dataOf, loadModel, recordedPgd, sayWhatIsKept } from './evaluate.js';
 
 interface Options extends DataOptions {
   attack: string;

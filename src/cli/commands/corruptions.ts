@@ -5,10 +5,11 @@ import { define } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
 import { Interrupted } from '../interrupt.js';
 import { Keeper } from '../keeper.js';
+import { measuredOf, record } from '../measuring.js';
+import { dataOf, loadModel } from '../model.js';
 import { atOnce, firstTestImages, list } from '../options.js';
 import { percent, table } from '../output.js';
 import { Progress } from '../progress.js';
-import { dataOf, loadModel, measuredOf, record } from './evaluate.js';
 
 interface Options extends DataOptions {
   published?: string;

@@ -1,17 +1,15 @@
-import { existsSync, statSync } from 'node:fs';
-import { basename, extname, join } from 'node:path';
+import { join } from 'node:path';
 import { Argument, Option } from 'commander';
-import type { AttackName, AttackSettings, Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../../index.js';
+import type { AttackName, AttackSettings, Score } from '../../index.js';
 import { checkLines, examine } from '../checks.js';
-import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData, type RecordedRun } from '../data.js';
-import { CommandError, UsageError } from '../failure.js';
-import { Interrupted } from '../interrupt.js';
+import { define } from '../command.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
+import { UsageError } from '../failure.js';
 import { Keeper } from '../keeper.js';
-import { atOnce, countOption, firstTestImages, list, real } from '../options.js';
+import { ATTACKS, attackOptions, measure, measuredOf, record, recordedPgd, sayWhatIsKept } from '../measuring.js';
+import { dataOf, loadModel } from '../model.js';
+import { firstTestImages, list } from '../options.js';
 import { percent, table, type Output } from '../output.js';
-import { Progress } from '../progress.js';
-import { checkSource, typed } from '../run-folder.js';
 
 interface Options extends DataOptions {
   attacks: AttackName[];
@@ -24,18 +22,6 @@ interface Options extends DataOptions {
   state?: string;
   check?: boolean;
 }
-
-/** Attacks by name. */
-export const ATTACKS = 'pgd<steps>, fgsm, mim<steps>, apgd-ce, apgd-dlr, apgd-t, fab-t, square, cw (with --norm l2), autoattack';
-
-/** The ball and the steps of an attack. */
-export const attackOptions = (defaults = { epsilon: '8/255 (l2: 0.5)', stepSize: 'a quarter of epsilon' }): Option[] => [
-  new Option('--norm <name>', 'how a change is measured; default: linf').choices(['linf', 'l2']),
-  new Option('--epsilon <number>', `the largest change, pixels being in [0, 1]; default: ${defaults.epsilon}`).argParser(real({ min: 0 })),
-  new Option('--step-size <number>', `of one step of PGD; default: ${defaults.stepSize}`).argParser(real({ min: 0 })),
-  countOption('restarts', 'from so many random starts; default: 1'),
-  atOnce(),
-];
 
 export const evaluate = define<Options>({
   name: 'evaluate',
@@ -99,13 +85,6 @@ export const evaluate = define<Options>({
   },
 });
 
-/** Says of an interruption where AutoAttack's state is, and what to type to go on there. */
-export function sayWhatIsKept(error: unknown, state: string | undefined, call: string): void {
-  if (!(error instanceof Interrupted)) return;
-  if (state === undefined) error.message = 'stopped. What AutoAttack has found is kept only with --state <file>';
-  else if (existsSync(state)) error.message = `stopped. What AutoAttack has found is kept in ${state}. Go on with:\n  ${call}`;
-}
-
 /** A row a score and a row an attack of AutoAttack, and what is to be said of them. */
 function linesOf(scores: Record<string, Score>, output: Output): string[] {
   return [
@@ -121,26 +100,6 @@ function linesOf(scores: Record<string, Score>, output: Output): string[] {
     ...Object.values(scores).flatMap(({ autoAttack }) => (autoAttack ? [`AutoAttack took ${Number(autoAttack.secondsPerImage.toPrecision(2))} s an image.`] : [])),
     ...warningsOf(scores).map((warning) => output.warning(warning)),
   ];
-}
-
-/** The data that a classifier was fine-tuned on, else those of the run. */
-export const dataOf = (model: Model, run: RecordedRun | undefined): RecordedData | undefined =>
-  ('finetuning' in model ? ((model as Classifier).finetuning?.data as RecordedData | undefined) : undefined) ?? run?.data;
-
-/** What the run says of PGD, which is of PGD alone; a ball of another kind or size has steps of its own. */
-export const recordedPgd = (run: RecordedRun | undefined, { norm, epsilon }: { norm?: string | undefined; epsilon?: number | undefined }) =>
-  (norm === 'l2' || epsilon !== undefined ? undefined : run?.evaluation?.pgd20);
-
-/** What lines of results.jsonl say of a classifier and of the data. */
-export const measuredOf = ({ file, sha256, model }: Pick<Loaded<Model>, 'file' | 'sha256' | 'model'>, data: Dataset): Pick<Result, 'model' | 'sha256' | 'mode' | 'data' | 'dataSha256'> => ({
-  model: basename(file), sha256, mode: 'finetuning' in model ? (model as Classifier).finetuning?.mode : undefined, data: data.name, dataSha256: data.test.sha256(),
-});
-
-/** Adds the scores of a classifier in a run's folder to its results.jsonl. */
-export async function record(folder: string, measured: ReturnType<typeof measuredOf>, scores: Record<string, Pick<Score, 'accuracy' | 'correct' | 'total' | 'warnings'> & { settings: object }>): Promise<void> {
-  const { recordResult } = await import('../../index.js');
-  for (const [name, { accuracy, correct, total, settings, warnings = [] }] of Object.entries(scores))
-    await recordResult(folder, { ...measured, name, accuracy, correct, total, settings: { ...settings }, ...(warnings.length > 0 && { warnings }) });
 }
 
 /** Each warning once, with the attacks that it is of. */
@@ -159,57 +118,4 @@ function columns(settings: Score['settings'] | AttackSettings): string[] {
   const restarts = 'restarts' in settings && settings.restarts > 1 ? ` x ${settings.restarts}` : '';
   const start = settings.attack === 'cw' || settings.attack === 'fab' || ('randomStart' in settings && !settings.randomStart) ? 'image' : 'random';
   return [...ball, 'stepSize' in settings ? round(settings.stepSize) : '-', String('queries' in settings ? settings.queries : settings.steps), start + restarts];
-}
-
-/** A model, and the file that it was read from. */
-export interface Loaded<Of extends Model> extends Disposable {
-  model: Of;
-  file: string;
-  /** Of the very bytes that were read: what was loaded is what is measured, whatever lies at its name by then. */
-  sha256: string | undefined;
-}
-
-/** Loads from a file that has the same bytes before and after it. */
-export async function unchanged<Of extends Model>(file: string, load: () => Promise<Of>): Promise<Loaded<Of>> {
-  const { fileSha256 } = await import('../../runtime/files.js');
-  const sha256 = await fileSha256(file), model = await load();
-  if (await fileSha256(file) === sha256) return { model, file, sha256, [Symbol.dispose]: () => model.dispose() };
-  model.dispose();
-  throw new CommandError(`${file}: it was written while it was read. Type the same command again`);
-}
-
-/** What can be attacked and evaluated, in eval mode. */
-export async function loadModel({ signal }: Context, path: string): Promise<Loaded<Model>> {
-  await checkSource(path, 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt');
-  const { Classifier, Encoder, loadTorchScript } = await import('../../index.js');
-  const file = statSync(path).isDirectory() ? join(path, 'classifier.safetensors') : path;
-  return await unchanged<Model>(file, async () => {
-    if (extname(path) === '.pt') return (await loadTorchScript(path, { signal })).eval();
-    try {
-      return await Classifier.load(path);
-    } catch (error) {
-      const encoder = await Encoder.load(path).catch(() => undefined);
-      if (encoder === undefined) throw error;
-      encoder.dispose();
-      throw new CommandError(`${path}: there is an encoder here, but no classifier yet. Type: a-infonce finetune ${typed(path)}`, { cause: error });
-    }
-  });
-}
-
-/** Evaluates and shows it. */
-export async function measure(
-  { output, signal }: Context, model: Model, split: Split, options: EvaluateOptions, label = 'Evaluating',
-): Promise<Record<string, Score>> {
-  const { evaluate: run } = await import('../../index.js');
-  const names = options.attacks!;
-  using progress = new Progress(output, { label, rate: (images) => `${images.toFixed(images < 10 ? 1 : 0)} images/s` });
-  // Each attack goes over all of the images: what is done is counted over all of the attacks.
-  const done = new Map<string, number>();
-  return await run(model, split, {
-    ...options, signal,
-    onProgress: ({ attack, done: images, total }) => {
-      done.set(attack, images);
-      progress.outOf(total * names.length).update([...done.values()].reduce((sum, each) => sum + each, 0), attack);
-    },
-  });
 }

@@ -4,9 +4,9 @@ import { Option } from 'commander';
 import type { Classifier, Encoder, PresetName, PretrainConfig, Score } from '../../index.js';
 import { define } from '../command.js';
 import { openData } from '../data.js';
+import { measure, measuredOf, record } from '../measuring.js';
 import { duration, percent, table } from '../output.js';
 import { freshFolder, typed } from '../run-folder.js';
-import { measure, measuredOf, record } from './evaluate.js';
 import { fitHead } from './finetune.js';
 import { changesOf, train, trainingOptions, type TrainingOptions } from './pretrain.js';
 
