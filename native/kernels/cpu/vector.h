@@ -75,6 +75,18 @@ inline Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
 inline Doubles fma(Doubles a, Doubles b, Doubles c) { return a * b + c; }
 #endif
 
+#if defined(__AVX512BF16__)
+// Pairs of bfloat16 numbers: fma adds both products of a pair.
+typedef uint16_t Half;
+struct Pair {
+  Half low, high;
+};
+inline __m512bh load(const Pair* p) { return (__m512bh)_mm512_loadu_si512(p); }
+inline __m512bh splat(Pair p) { return (__m512bh)_mm512_set1_epi32(__builtin_bit_cast(int32_t, p)); }
+inline Floats fma(__m512bh a, __m512bh b, Floats c) { return _mm512_dpbf16_ps(c, a, b); }
+#endif
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 template <typename V, typename M>
 inline V select(M mask, V yes, V no) { return mask ? yes : no; }
 template <typename V>

@@ -2,32 +2,19 @@
 // Matrix holds, within a block's share of `rows`, the rows [block_rows, padded_d] and then pairs of rows [block_rows / 2, padded_d, 2]; in `panels`, pairs of
 // dimensions [d / 2 rounded up, panel columns, 2].
 #pragma once
-#include "kernels/cpu/vector.h"
-#include "kernels/similarity/similarity.h"
+#include "kernels/similarity/tile.h"
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-constexpr int micro_rows = 6;
-constexpr int micro_vectors = 4;
-template <typename T> constexpr int panel_columns = micro_vectors * lanes<T>;
 constexpr int64_t weight_stride = block_rows + 2 * lane_multiple;
-static_assert(block_rows % micro_rows == 0 && block_rows % tile_columns == 0 && micro_rows % 2 == 0);
+static_assert(micro_rows % 2 == 0);
 
-typedef uint16_t Half;
 inline Half rounded(float x) {  // to nearest, ties to even; x is finite
   uint32_t bits;
   __builtin_memcpy(&bits, &x, 4);
   return static_cast<Half>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
-/// The pair of numbers at p in every lane.
-inline __m512bh splat_pair(const Half* p) {
-  int32_t pair;
-  __builtin_memcpy(&pair, p, 4);
-  return (__m512bh)_mm512_set1_epi32(pair);
-}
-inline __m512bh load_pairs(const Half* p) { return (__m512bh)_mm512_loadu_si512(p); }
+template <> inline constexpr int per<Pair> = 2;
 
 inline void pack(const float* z, int64_t size, int64_t d, float* panels, float* rows) {
   constexpr int width = panel_columns<float>;
@@ -46,55 +33,10 @@ inline void pack(const float* z, int64_t size, int64_t d, float* panels, float* 
 }
 
 /// The products of micro_rows rows from row `i` of block I with a panel of columns from column `j` of block J: s [micro_rows, panel_columns] (row stride `stride`).
-inline void multiply(const Matrix<float>& z, int64_t I, int64_t i, int64_t J, int64_t j, float* __restrict s, int64_t stride) {
-  const int64_t depth = (z.d + 1) / 2;
-  const Half* __restrict a = reinterpret_cast<const Half*>(z.rows + I * block_rows * z.padded_d) + i * z.padded_d;
-  const Half* __restrict b = reinterpret_cast<const Half*>(z.panels + J * block_rows * z.d) + j * depth * 2;
-  __m512 c[micro_rows][micro_vectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < micro_vectors; ++v) c[r][v] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < depth; ++k) {
-    __m512bh x[micro_vectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < micro_vectors; ++v) x[v] = load_pairs(b + (k * panel_columns<float> + v * lanes<float>) * 2);
-#pragma GCC unroll 8
-    for (int r = 0; r < micro_rows; ++r) {
-      const __m512bh y = splat_pair(a + r * z.padded_d + 2 * k);
-#pragma GCC unroll 8
-      for (int v = 0; v < micro_vectors; ++v) c[r][v] = _mm512_dpbf16_ps(c[r][v], y, x[v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < micro_vectors; ++v) _mm512_storeu_ps(s + r * stride + v * lanes<float>, c[r][v]);
-}
-
-/// g [micro_rows, vectors] += sum over `depth` pairs of rows of z; the weights' pairs for row r and pair j are at w + r * row + j * pair.
-template <int vectors>
-inline void accumulate(const Half* __restrict w, int64_t row, int64_t pair, const Half* __restrict z, int64_t depth, int64_t stride, float* __restrict g) {
-  __m512 c[micro_rows][vectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) c[r][v] = _mm512_loadu_ps(g + r * stride + v * lanes<float>);
-  for (int64_t j = 0; j < depth; ++j) {
-    __m512bh x[vectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) x[v] = load_pairs(z + (j * stride + v * lanes<float>) * 2);
-#pragma GCC unroll 8
-    for (int r = 0; r < micro_rows; ++r) {
-      const __m512bh y = splat_pair(w + r * row + j * pair);
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) c[r][v] = _mm512_dpbf16_ps(c[r][v], y, x[v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < micro_rows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) _mm512_storeu_ps(g + r * stride + v * lanes<float>, c[r][v]);
+inline void multiply(const Matrix<float>& z, int64_t I, int64_t i, int64_t J, int64_t j, float* s, int64_t stride) {
+  const int64_t depth = (z.d + 1) / 2, row = z.padded_d / 2;
+  const Pair *rows = reinterpret_cast<const Pair*>(z.rows + I * block_rows * z.padded_d), *panels = reinterpret_cast<const Pair*>(z.panels + J * block_rows * z.d);
+  multiply_tile<false, micro_vectors>(rows + i * row, row, 1, panels + j * depth, panel_columns<float>, depth, s, stride);
 }
 
 /// As the weights of products.h, rounded; towards J they are interleaved by pairs of rows before they are used.
@@ -117,27 +59,13 @@ struct Weights {
         _mm512_storeu_si512(pairs + i * weight_stride + 2 * j, _mm512_or_si512(low, high));
       }
   }
-  /// The gradient of `rows` rows; z: the pairs of the other block's rows. transposed: from `pairs`, towards J.
-  template <int vectors>
-  static void panel(const Half* w, bool transposed, const Half* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, float* g) {
-    for (int64_t i = 0; i < rows; i += micro_rows) {
-      const int64_t from = diagonal && !transposed ? i : 0, to = diagonal && transposed ? smaller(columns, i + micro_rows) : columns, depth = (to - from + 1) / 2;
-      if (transposed) accumulate<vectors>(w + 2 * i, 2, 2 * weight_stride, z, depth, stride, g + i * stride);
-      else accumulate<vectors>(w + i * weight_stride + from, weight_stride, 2, z + from * stride, depth, stride, g + i * stride);
-    }
-  }
-  static void block(const Half* w, bool transposed, const Half* z, int64_t rows, int64_t columns, int64_t stride, bool diagonal, float* g) {
-    int64_t k = 0;
-    for (; k + panel_columns<T> <= stride; k += panel_columns<T>) panel<micro_vectors>(w, transposed, z + 2 * k, rows, columns, stride, diagonal, g + k);
-    for (; k < stride; k += lanes<T>) panel<1>(w, transposed, z + 2 * k, rows, columns, stride, diagonal, g + k);
-  }
   void apply(const Matrix<T>& z, int64_t I, int64_t J, Ends ends, bool agree, T* gradient) const {
     const int64_t width = block_rows * z.padded_d;
-    const auto row_pairs = [&](int64_t block) { return reinterpret_cast<const Half*>(z.rows + block * width) + width; };
-    if (ends & First) block(first, false, row_pairs(J), z.sizes[I], z.sizes[J], z.padded_d, I == J, gradient + I * width);
+    const auto row_pairs = [&](int64_t block) { return reinterpret_cast<const Pair*>(reinterpret_cast<const Half*>(z.rows + block * width) + width); };
+    if (ends & First) accumulate<weight_stride / 2, 1>(reinterpret_cast<const Pair*>(first), row_pairs(J), z.sizes[I], z.sizes[J], z.padded_d, I == J, gradient + I * width);
     if (!(ends & Second)) return;
     interleave(agree ? first : second, z.sizes[I], round_up(z.sizes[J], 16));
-    block(pairs, true, row_pairs(I), z.sizes[J], z.sizes[I], z.padded_d, I == J, gradient + J * width);
+    accumulate<1, weight_stride>(reinterpret_cast<const Pair*>(pairs), row_pairs(I), z.sizes[J], z.sizes[I], z.padded_d, I == J, gradient + J * width);
   }
 };
 

@@ -329,7 +329,7 @@ struct RunningWeights {
   }
   void block(int64_t J) {
     const int64_t width = block_rows * z.padded_d;
-    accumulate_block<T, false>(weights, z.rows + J * width, z.sizes[I], z.sizes[J], z.padded_d, false, task.gradient + I * width);
+    accumulate<weight_stride, 1>(weights, z.rows + J * width, z.sizes[I], z.sizes[J], z.padded_d, false, task.gradient + I * width);
   }
 };
 template <typename T>
