@@ -9,6 +9,7 @@ import {
 import { fromCounts, fromValues, FINE_BINS } from '../../src/analysis/distribution.js';
 import { native } from '../../src/runtime/native.js';
 import { deriveSeed } from '../../src/training/seeds.js';
+import { live } from '../fixtures/live.js';
 
 const N = 30;
 let data: Dataset, encoder: Encoder, classifier: Classifier, found: AnalysisResult;
@@ -16,7 +17,7 @@ let rows: Record<string, number[][]>;
 let before: { tensors: number };
 const options = { steps: 2, limit: N, mapLimit: 25, epsilon: 0.1, seed: 3 };
 beforeAll(async () => {
-  before = memory();
+  before = await live();
   data = proceduralDataset({ train: 10, test: 40, size: 8 });
   encoder = Encoder.create({ width: 2, projector: { hidden: [8], output: 6, batchNorm: false }, seed: 1 });
   classifier = Classifier.create({ encoder, classes: 10, seed: 2 });

@@ -11,6 +11,7 @@ import { runLabelled } from '../../src/attack/attack.js';
 import { runAutoAttack } from '../../src/attack/autoAttack.js';
 import { namedAttack, type NamedAttack } from '../../src/attack/named.js';
 import { difference, functionNet, int64, largest, loadNet, mislabelled, rows } from './fixtures.js';
+import { live } from '../fixtures/live.js';
 
 const { aten } = ops;
 const { images, wrongly, data } = mislabelled();
@@ -35,9 +36,8 @@ const short = (model: AttackModel, from: EvaluationData, options: AutoAttackOpti
 });
 
 describe('autoAttack', () => {
-  // Fewer than before where other garbage was collected meanwhile.
   it('counts progress up to the end, and leaves nothing behind', async () => {
-    const before = memory();
+    const before = await live();
     const shares: number[] = [];
     await short(net, data, { epsilon, batchSize: 4, onProgress: ({ share, done, total, standing }) => {
       shares.push(share);

@@ -1,6 +1,7 @@
 import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, NonFiniteError, memory, ops, pgd, rand, randn, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { difference, equal, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
+import { live } from '../fixtures/live.js';
 
 const { aten } = ops;
 const { images, labels, cases } = reference();
@@ -280,9 +281,9 @@ describe('a running attack', () => {
       for (let i = 0; i < count; ++i) (await pgd(model, x, y, { steps: 1, seed: i })).dispose();
     };
     await attacks(300);
-    const { tensors } = memory(), { rss } = process.memoryUsage();
+    const { tensors } = await live(), { rss } = process.memoryUsage();
     await attacks(1200);
-    expect(memory().tensors).toBeLessThanOrEqual(tensors);  // less is garbage of other tests, collected meanwhile
+    expect(memory().tensors).toBe(tensors);
     expect(process.memoryUsage().rss - rss).toBeLessThan(20e6);
   });
 
@@ -294,11 +295,9 @@ describe('a running attack', () => {
       await pgd(() => { throw new Error(); }, images, labels, { steps: 1 }).catch(() => {});
     });
     await round();
-    const before = memory();
+    const before = await live();
     for (let i = 0; i < 100; ++i) await round();
-    const after = memory();  // less is garbage of other tests, collected meanwhile
-    expect(after.tensors).toBeLessThanOrEqual(before.tensors);
-    expect(after.bytes).toBeLessThanOrEqual(before.bytes);
+    expect(memory()).toEqual(before);
   });
 });
 

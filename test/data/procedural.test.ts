@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ArgumentRangeError, memory, openDataset, ops, proceduralDataset, scope, setThreads, getThreads, type Split, type Tensor } from 'a-infonce';
+import { live } from '../fixtures/live.js';
 
 /** Ridge regression onto one-hot labels in closed form; the accuracy on the test features. */
 function ridge(train: Tensor, trainLabels: Tensor, test: Tensor, testLabels: Tensor, strength: number): number {
@@ -78,8 +79,8 @@ describe('the procedural data set', () => {
     expect(() => ops.a_infonce.procedural_images(0, -1, 0, 1, 32)).toThrow('split');
   });
 
-  it('frees what it made', () => {
-    const before = memory();
+  it('frees what it made', async () => {
+    const before = await live();
     proceduralDataset({ train: 10, test: 10 }).dispose();
     expect(memory()).toEqual(before);
   });

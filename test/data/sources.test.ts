@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ArgumentRangeError, FileError, limitDataset, memory, openDataset, proceduralDataset, type Dataset } from 'a-infonce';
+import { live } from '../fixtures/live.js';
 
 let root: string;
 beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'a-infonce-data-')); });
@@ -271,7 +272,7 @@ describe('openDataset', () => {
 describe('Split', () => {
   it('gives batches and copies, checks rows, and outlives the scope it was made in', async () => {
     const { scope, tensor, proceduralDataset } = await import('a-infonce');
-    const before = memory();
+    const before = await live();
     let made: Dataset | undefined;
     scope(() => { made = proceduralDataset({ train: 40, test: 10 }); });
     const { train } = made!;
@@ -307,8 +308,8 @@ describe('Split', () => {
     expect(memory().bytes - before.bytes).toBeLessThan(10_000);
   });
 
-  it('limits the training images, of its own or beside the whole', () => {
-    const before = memory().tensors;
+  it('limits the training images, of its own or beside the whole', async () => {
+    const { tensors: before } = await live();
     using whole = proceduralDataset({ train: 40, test: 10, size: 8 });
     const open = memory().tensors;
     expect([limitDataset(whole, undefined), limitDataset(whole, 40)]).toEqual([whole, whole]);

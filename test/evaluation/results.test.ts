@@ -1,4 +1,3 @@
-import { fork } from 'node:child_process';
 import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -47,16 +46,4 @@ test.each<[string, Partial<Record<keyof Result, unknown>>]>([
   writeFileSync(join(folder, 'results.jsonl'), `${JSON.stringify(bad)}\n`);
   await expect(readResults(folder)).rejects.toThrow(named);
   await expect(readResults(folder)).rejects.toBeInstanceOf(FileError);
-});
-
-test('writers in several processes lose nothing of one another', async () => {
-  const program = join(folder, 'writer.mjs');
-  writeFileSync(program, `import { recordResult } from ${JSON.stringify(new URL('../../dist/evaluation/results.js', import.meta.url).href)};
-    const [folder, who] = process.argv.slice(2);
-    for (let i = 0; i < 50; i++) await recordResult(folder, { ...${JSON.stringify(line)}, name: who + '-' + i, settings: { long: 'x'.repeat(20000) } });`);
-  const writers = ['a', 'b', 'c'].map((who) => new Promise((resolve) => fork(program, [folder, who]).on('exit', resolve)));
-  expect(await Promise.all(writers)).toEqual([0, 0, 0]);
-  const names = (await readResults(folder)).map(({ name }) => name);
-  expect(names.length).toBe(150);
-  for (const who of ['a', 'b', 'c']) expect(names.filter((name) => name.startsWith(who))).toEqual(Array.from({ length: 50 }, (_, i) => `${who}-${i}`));
 });

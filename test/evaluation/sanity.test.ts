@@ -4,6 +4,7 @@ import {
 } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { functionNet, int64, loadNet, reference } from '../attack/fixtures.js';
+import { live } from '../fixtures/live.js';
 
 const { aten } = ops;
 const { images, labels } = reference();
@@ -59,7 +60,7 @@ describe('checkEvaluation', () => {
   it('leaves no tensors behind, and the mode of the model as it was', async () => {
     net.train();
     await checkEvaluation(net, data, options);
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     await checkEvaluation(net, data, options);
     expect(memory().tensors).toBe(before);
     expect(net.training).toBe(true);

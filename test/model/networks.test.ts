@@ -1,6 +1,7 @@
 import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, memory, ops, rand, scope, type Tensor } from 'a-infonce';
 import { describe, expect, test as unscoped } from 'vitest';
 import { equal, expectClose, reference, test } from './fixtures.js';
+import { live } from '../fixtures/live.js';
 
 describe('against PyTorch', () => {
   test('ResNet-18, CIFAR stem, under the names of RoCL: eval, gradient, train, running statistics', async () => {
@@ -215,7 +216,7 @@ describe('bad input and lifetimes', () => {
     expect(() => Classifier.create({ encoder: classifier as never, classes: 2 })).toThrow(ArgumentTypeError);
   });
 
-  test('a disposed model says so, twice is harmless, and nothing grows', () => {
+  test('a disposed model says so, twice is harmless, and nothing grows', async () => {
     const encoder = Encoder.create({ width: 1 });
     const classifier = Classifier.create({ encoder, classes: 2 });
     classifier.dispose();
@@ -224,7 +225,7 @@ describe('bad input and lifetimes', () => {
     expect(() => classifier.forward(rand([2, 3, 8, 8]))).toThrow(/model: expected a live Classifier, got a disposed Classifier/);
     expect(() => classifier.state()).toThrow(ArgumentTypeError);
     expect(() => classifier.training).toThrow(ArgumentTypeError);
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     for (let i = 0; i < 3; i++)
       scope(() => {
         encoder.forward(rand([2, 3, 8, 8]));

@@ -1,22 +1,18 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { report } from 'a-infonce';
 import { temporary } from '../fixtures/runs.js';
+import { unprivileged } from '../fixtures/unprivileged.js';
 
-// Root reads every folder: one that cannot be read has to be played.
-vi.mock('node:fs/promises', async (original) => {
-  const real = await original<typeof import('node:fs/promises')>();
-  const readdir = (path: string, ...rest: unknown[]) => (path.endsWith('locked') ? Promise.reject(Object.assign(new Error('no'), { code: 'EACCES' })) : (real.readdir as (...args: unknown[]) => unknown)(path, ...rest));
-  return { ...real, readdir };
-});
-
-const { fresh } = temporary();
+const { folder, fresh } = temporary();
 
 test('names the runs of a reproduction beside a folder that cannot be read', async () => {
-  const folder = fresh(), run = join(folder, 'cifar10', 'seed-0', 'rocl-base');
-  for (const path of [run, join(folder, 'locked')]) mkdirSync(path, { recursive: true });
-  writeFileSync(join(folder, 'config.json'), '{"reproduction":"table1"}');
+  const grid = fresh(), run = join(grid, 'cifar10', 'seed-0', 'rocl-base'), locked = join(grid, 'locked');
+  for (const path of [run, locked]) mkdirSync(path, { recursive: true });
+  writeFileSync(join(grid, 'config.json'), '{"reproduction":"table1"}');
   writeFileSync(join(run, 'config.json'), '{}');
-  await expect(report([folder], { out: join(folder, 'report.html') })).rejects.toThrow(`a reproduction, not a run. Its runs: ${run}`);
+  chmodSync(folder, 0o755);
+  chmodSync(locked, 0);
+  await expect(unprivileged(() => report([grid], { out: join(folder, 'report.html') }))).rejects.toThrow(`a reproduction, not a run. Its runs: ${run}`);
 });

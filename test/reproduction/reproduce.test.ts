@@ -6,6 +6,7 @@ import { Classifier, memory, presets, proceduralDataset, readResults, reproduce,
 import { configOf, gridOf, PUBLISHED } from '../../src/reproduction/grid.js';
 import { markdownOf, tableOf, type CellResult } from '../../src/reproduction/table.js';
 import { only, stages, workplace } from './tiny.js';
+import { live } from '../fixtures/live.js';
 
 const { folder, data, all } = workplace();
 
@@ -125,7 +126,7 @@ describe('reproduce', () => {
   });
 
   it('keeps what is measured, whatever is asked for next, and refuses what is not that', async () => {
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     const words = ['rocl', 'base', 'slf', 'sa', 'ra'];
     const controller = new AbortController();
     const stopped = all({ only: words, signal: controller.signal }, (event) => event.type === 'stage' && event.stage === 'evaluate' && controller.abort(new Error('enough')));

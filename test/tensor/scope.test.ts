@@ -1,11 +1,12 @@
 import { ArgumentTypeError, keep, memory, noGrad, ops, randn, scope, tensor, zeros, type Tensor } from 'a-infonce';
 import { describe, expect, it } from 'vitest';
+import { live } from '../fixtures/live.js';
 
 const pause = (ms = 1) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe('scope', () => {
-  it('frees all but what is returned, in any container', () => {
-    const before = memory().tensors;
+  it('frees all but what is returned, in any container', async () => {
+    const { tensors: before } = await live();
     const out = scope(() => {
       const a = zeros([2]);
       zeros([3]);
@@ -16,8 +17,8 @@ describe('scope', () => {
     for (const t of [out.list[0] as Tensor, (out.list[1] as Tensor[])[0]!, out.map.get('k')!]) t.dispose();
     expect(memory().tensors).toBe(before);
   });
-  it('hands results to the enclosing scope', () => {
-    const before = memory().tensors;
+  it('hands results to the enclosing scope', async () => {
+    const { tensors: before } = await live();
     scope(() => {
       const inner = scope(() => ops.aten.add(zeros([2]), 1));
       expect(memory().tensors).toBe(before + 1);
@@ -26,13 +27,13 @@ describe('scope', () => {
     expect(memory().tensors).toBe(before);
   });
   it('frees when the body throws, synchronously or not', async () => {
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     expect(() => scope(() => { zeros([2]); throw new Error('x'); })).toThrow('x');
     await expect(scope(async () => { zeros([2]); await pause(); zeros([2]); throw new Error('y'); })).rejects.toThrow('y');
     expect(memory().tensors).toBe(before);
   });
   it('keeps scopes that await at the same time apart', async () => {
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     const work = (n: number) => scope(async () => {
       const made: Tensor[] = [];
       for (let i = 0; i < 5; ++i) { made.push(zeros([n])); await pause(n); }
@@ -51,8 +52,8 @@ describe('scope', () => {
     expect(kept!.disposed).toBe(false);
     kept!.dispose();
   });
-  it('stays flat over thousands of operations in one synchronous loop', () => {
-    const before = memory();
+  it('stays flat over thousands of operations in one synchronous loop', async () => {
+    const before = await live();
     const x = randn([64, 64]);
     for (let i = 0; i < 3000; ++i) scope(() => { ops.aten.relu(ops.aten.add(x, i)); });
     expect(memory().tensors).toBe(before.tensors + 1);

@@ -1,6 +1,7 @@
 import { ArgumentRangeError, ArgumentTypeError, DTYPES, OperatorError, Tensor, full, memory, ones, ops, rand, randn, manualSeed, tensor, zeros, type DType } from 'a-infonce';
 import { describe, expect, it } from 'vitest';
 import { inspect } from 'node:util';
+import { live } from '../fixtures/live.js';
 
 const values = (x: Tensor) => Array.from(x.toTypedArray() as Float32Array);
 
@@ -196,8 +197,8 @@ describe('autograd', () => {
 });
 
 describe('lifetime', () => {
-  it('dispose is idempotent, and any use afterwards is a typed error', () => {
-    const before = memory();
+  it('dispose is idempotent, and any use afterwards is a typed error', async () => {
+    const before = await live();
     const x = zeros([1000]);
     const view = ops.aten.view(x, [10, 100]);
     expect(memory()).toEqual({ tensors: before.tensors + 2, bytes: before.bytes + 4000 });
@@ -212,17 +213,9 @@ describe('lifetime', () => {
     expect(memory()).toEqual(before);
   });
   it('frees what was forgotten when the event loop turns', async () => {
-    const { setFlagsFromString } = await import('node:v8');
-    const { runInNewContext } = await import('node:vm');
-    setFlagsFromString('--expose-gc');
-    const gc = runInNewContext('gc') as () => void;
-    const before = memory().bytes;
+    const { bytes: before } = await live();
     (() => { for (let i = 0; i < 200; ++i) zeros([1000]); })();
     expect(memory().bytes).toBeGreaterThanOrEqual(before + 800_000);
-    for (let i = 0; i < 20 && memory().bytes > before; ++i) {
-      gc();
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    expect(memory().bytes).toBeLessThan(before + 80_000);
+    expect((await live()).bytes).toBeLessThan(before + 80_000);
   });
 });

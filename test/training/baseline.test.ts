@@ -1,12 +1,13 @@
 import { ArgumentTypeError, Encoder, memory, noGrad, openDataset, ops, randomEncoder, scope, type Dataset } from 'a-infonce';
 import { expect, it } from 'vitest';
+import { live } from '../fixtures/live.js';
 
 const procedural = { train: 40, test: 2, size: 8 };
 
 it('has random weights of its own and the statistics of the training images', async () => {
   using data = await openDataset('procedural', { procedural });
   using trained = Encoder.create({ width: 2, seed: 1, projector: { hidden: [8], output: 4 } });
-  const before = memory().tensors;
+  const { tensors: before } = await live();
   const random = await randomEncoder(trained, data, { seed: 7 });
   await scope(async () => {
     expect([random.training, random.config.projector, random.featureDim]).toEqual([false, undefined, trained.featureDim]);

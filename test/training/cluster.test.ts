@@ -8,6 +8,7 @@ import {
 } from 'a-infonce';
 import { afterAll, describe, expect, it } from 'vitest';
 import { run } from '../../src/cli/run.js';
+import { live } from '../fixtures/live.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
 /** Data sets of n images: k-means on given features only counts them. */
@@ -152,7 +153,7 @@ describe('cluster', () => {
   it('encodes the training images once, through the branch that is asked for', async () => {
     const data = images(60), events: ClusterProgress[] = [];
     using encoder = Encoder.create({ width: 2, branches: ['normal', 'pgd'], seed: 2 });
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     const features = () => scope(() => Array.from(encoder.eval().forward(data.train.images(), { branch: 'pgd' }).toTypedArray() as Float32Array));
     const untouched = features();
     scope(() => [...encoder.state()].filter(([name]) => /\.pgd\.weight$/.test(name)).forEach(([, weight]) => noGrad(() => ops.aten.neg_(weight))));
@@ -194,7 +195,7 @@ describe('cluster', () => {
     using flat = tensor(values.slice(0, 40));
     using few = tensor(values.slice(0, 39), { shape: [13, 3] });
     using integers = tensor(Int32Array.from(values), { shape: [40, 3] });
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     const refused = (source: unknown, options: unknown, message: RegExp, kind: { name: string }) =>
       expect(cluster(source as Tensor, data, options as ClusterOptions)).rejects.toThrow(expect.objectContaining({ name: kind.name, message: expect.stringMatching(message) }));
     await refused(features, { k: 41 }, /^options\.k: expected at most 40, the number of images, got 41/, ArgumentRangeError);

@@ -8,6 +8,7 @@ import type { TrainerHandle } from '../../src/runtime/addon.js';
 import { native } from '../../src/runtime/native.js';
 import { stratified } from '../../src/training/stratified.js';
 import { temporary } from '../fixtures/runs.js';
+import { live } from '../fixtures/live.js';
 
 let data: Dataset, encoder: Encoder;
 beforeAll(() => {
@@ -73,7 +74,7 @@ describe('finetune, mode slf', () => {
   it('stops where it is told to and holds nothing', async () => {
     const made = vi.spyOn(native(), 'create_trainer');
     const controller = new AbortController();
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     await expect(finetune(encoder, data, { ...options, onEvent: 5 as never })).rejects.toThrow(/^onEvent: expected a function, got 5/);
     const stopped = finetune(encoder, data, { ...options, epochs: 1000, signal: controller.signal, onEvent: (event) => event.type === 'epoch' && event.epoch === 2 && controller.abort(new Error('enough')) });
     await expect(stopped).rejects.toThrow('enough');

@@ -9,7 +9,7 @@ import { job } from '../../src/runtime/job.js';
 import { native } from '../../src/runtime/native.js';
 import { fade, strengthAt, weightAt } from '../../src/training/methods/dynacl.js';
 import { all, steps, temporary } from '../fixtures/runs.js';
-import { collect } from '../fixtures/collect.js';
+import { live } from '../fixtures/live.js';
 
 const { aten } = ops;
 const rate = 0.1;
@@ -381,8 +381,7 @@ describe('a run', () => {
   });
 
   it.each(runs)('of %s that is interrupted and resumed ends in the same bits', async (preset, changes) => {
-    await collect();
-    const before = memory().tensors;
+    const { tensors: before } = await live();
     const options = (out: string): PretrainOptions =>
       ({ preset, out, epochs: 2, batchSize: 8, seed: 7, overrides: { ...small, ...changes } as Overrides<PretrainConfig>, checkpointEvery: { steps: 2 } });
     const [whole, broken] = ['whole', 'broken'].map((name) => join(folder, `${preset}-${name}`)) as [string, string];

@@ -7,13 +7,14 @@ import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, benchmark, getThr
 import { Companion } from '../../src/benchmark/companion.js';
 import { benchmarkPage } from '../../src/benchmark/page.js';
 import { short } from '../../src/report/numbers.js';
+import { live } from '../fixtures/live.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'benchmark-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const SMALL = { sizes: [24], dim: 8, threads: [1], seconds: 0, python: false as const };
 
 it('measures every form and variant, whose formulas of operators give the same loss and gradient', async () => {
-  const threads = getThreads(), tensors = memory().tensors, heard: BenchmarkProgress[] = [];
+  const threads = getThreads(), { tensors } = await live(), heard: BenchmarkProgress[] = [];
   const { rows, products, absent, settings, environment } = await benchmark({ ...SMALL, onProgress: (progress) => heard.push(progress) });
   const bf16 = runtimeInfo().instructionSet === 'avx512_bf16';
   const variants = (form: string) => ['', ', IP', ', HN', ', IP+HN'].map((variant) => form + variant);
@@ -124,7 +125,7 @@ it('the page shows what was measured, in numbers and in plots', async () => {
 
 it('stops when it is asked to', async () => {
   const controller = new AbortController();
-  const tensors = memory().tensors, threads = getThreads();
+  const { tensors } = await live(), threads = getThreads();
   await expect(benchmark({ ...SMALL, seconds: 60, signal: controller.signal, onProgress: () => controller.abort(new Error('enough')) })).rejects.toThrow('enough');
   expect([getThreads(), memory().tensors]).toEqual([threads, tensors]);
 });

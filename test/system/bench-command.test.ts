@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { getThreads, type BenchmarkReport } from 'a-infonce';
-import { call } from './call.js';
+import { call } from '../cli/call.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'bench-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

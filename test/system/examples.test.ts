@@ -6,7 +6,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const folder = join(root, 'test', 'docs', '.examples');
+const folder = join(root, 'test', 'system', '.examples');
 
 interface Example { name: string; file: string }
 
