@@ -67,4 +67,7 @@ export const largest = (values: Iterable<number>) => {
   return max;
 };
 
-export const difference = (a: Tensor, b: Tensor) => rows(a).map((row, i) => row.map((value, k) => value - rows(b)[i]![k]!));
+export function difference(a: Tensor, b: Tensor): Float64Array[] {
+  const from = rows(b);
+  return rows(a).map((row, i) => row.map((value, k) => value - from[i]![k]!));
+}

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync, symlinkSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -36,9 +36,10 @@ describe('CIFAR binary batches', () => {
       truncateSync(write(join(folder, `${name}.bin`), ''), 10_000 * record);
   }
   const patch = (path: string, index: number, bytes: number[]) => {
-    const file = Buffer.alloc(10_000 * record);
-    file.set(bytes, index * record);
-    writeFileSync(path, file);
+    truncateSync(write(path, ''), 10_000 * record);
+    const file = openSync(path, 'r+');
+    writeSync(file, Uint8Array.from(bytes), 0, bytes.length, index * record);
+    closeSync(file);
   };
 
   it('reads images, labels and class names, by path and by name', async () => {
