@@ -19,6 +19,7 @@ using at::Tensor;
 namespace {
 
 constexpr int64_t chunk_images = 32;
+constexpr double bf16_rounding = 2.8e-3, bf16_error = 1e-3;  // of a product of two rounded numbers, root mean square; of an exponential, at most
 
 /// What backward needs of forward, and the loss.
 struct Evaluation : torch::CustomClassHolder {
@@ -46,6 +47,15 @@ class Fused final : public Evaluation {
   bool bounded = true, attracted = false, bf16 = false;
   std::vector<T> own[2], other[2], logs[2], sums_gradient;
   std::vector<T> relative, weight, ones;  // of the released hard negatives
+  // With bf16, the kernels weigh a pair (i, j) as if its exponential were less by what is about their mean, so that what they round is small. What that leaves out,
+  // value (own(i) weights(j) + weights(i) other(j)) times the factor across kinds, is of rank two: `common_part` adds it from sums over rows.
+  struct Centre {
+    double value;
+    const T *own, *other, *weights;
+  };
+  std::vector<Centre> centres;
+  double mean = 0;                        // of s over pairs of different images
+  std::vector<double> row_sums;  // [parts, kinds, centres, 2, d]: of weights(j) z_j and other(j) z_j
 
   static std::vector<int64_t> segments(int64_t batch, int64_t views, bool alone) {
     return alone ? std::vector<int64_t>{batch, (views - 1) * batch} : std::vector<int64_t>{views * batch};
@@ -61,10 +71,12 @@ class Fused final : public Evaluation {
     ops::for_blocks((batch + chunk_images - 1) / chunk_images, n * d, [&](int64_t chunk) { body(chunk, chunk * chunk_images, std::min(batch, (chunk + 1) * chunk_images)); });
   }
 
-  void use_bf16(bool wanted) {
+  /// For rows of at most this square: a similarity is a sum of d rounded products.
+  void use_bf16(double square) {
     pairs.table = &kernels::similarity<T>(), bf16 = false;
     if constexpr (sizeof(T) == 4)
-      if (const auto* table = wanted ? kernels::similarity_bf16() : nullptr) pairs.table = table, bf16 = true;
+      if (options.bf16 && scale * square * (hard() ? 1 + options.hard_negative->beta : powers.back()) * bf16_rounding <= bf16_error * std::sqrt(d))
+        if (const auto* table = kernels::similarity_bf16()) pairs.table = table, bf16 = true;
   }
 
   void normalize_and_pack(const std::vector<const T*>& features) {
@@ -120,6 +132,52 @@ class Fused final : public Evaluation {
     });
   }
 
+  double mean_similarity(const std::vector<const T*>& features) {  // leaves `ones`
+    ones.assign(pairs.rows, 1);
+    centres.assign(1, {1, nullptr, ones.data(), ones.data()});
+    sum_rows(features);
+    double square = 0;
+    for (int64_t k = 0; k < d; ++k) {
+      const double sum = row_sums[k] + row_sums[2 * d + k];
+      square += sum * sum;
+    }
+    for (double s : similarity) square -= s / scale;
+    centres.clear();
+    return scale * square / static_cast<double>(std::max<int64_t>(1, n * (n - views)));
+  }
+  void sum_rows(const std::vector<const T*>& features) {
+    constexpr int64_t parts = 16;
+    const int64_t count = static_cast<int64_t>(centres.size()), width = 4 * count * d;
+    row_sums.assign(parts * width, 0);
+    ops::for_blocks(parts, n * d, [&](int64_t part) {
+      for (int64_t b = batch * part / parts; b < batch * (part + 1) / parts; ++b)
+        for (int64_t v = 0; v < views; ++v) {
+          double* to = &row_sums[part * width + (v == adversarial) * width / 2];
+          for (const Centre& centre : centres)
+            for (const T* by : {centre.weights, centre.other}) pairs.table->add(inverse[v * batch + b] * by[row(v, b)], features_of(features, v, b), d, to), to += d;
+        }
+    });
+    for (int64_t part = 1; part < parts; ++part)
+      for (int64_t k = 0; k < width; ++k) row_sums[k] += row_sums[part * width + k];
+    row_sums.resize(width);
+  }
+  /// g += what the centres leave out of row (v, b), as if its own image were among its pairs; end[kind]: the factor of pairs with rows of that kind.
+  void common_part(int64_t v, int64_t b, const double* end, double* g) const {
+    const double* sums = row_sums.data();
+    for (int kind = 0; kind < 2; ++kind)
+      for (const Centre& centre : centres)
+        for (const T* by : {centre.own, centre.weights}) {
+          const double factor = scale * end[kind] * centre.value * by[row(v, b)];
+          for (int64_t k = 0; k < d; ++k) g[k] += factor * sums[k];
+          sums += d;
+        }
+  }
+  double common_weight(int64_t i, int64_t j) const {
+    double weight = 0;
+    for (const Centre& centre : centres) weight += centre.value * (centre.own[i] * centre.weights[j] + centre.weights[i] * centre.other[j]);
+    return weight;
+  }
+
   // The ends of a pair of blocks whose rows need sums (all those of a pair that holds moving ones) or gradients.
   int sum_ends(int64_t I, int64_t) const { return I < moving ? kernels::BothEnds : 0; }
   int gradient_ends(int64_t I, int64_t J) const { return (I < moving ? kernels::First : 0) | (J < moving ? kernels::Second : 0); }
@@ -136,11 +194,12 @@ class Fused final : public Evaluation {
     attracted = differentiable && !weights.any_full && count == 1;
     if (attracted) sums_gradient.assign(moving * kernels::block_rows * pairs.padded_d, 0);
     kernels::LogMoments<T> task{kernels::Negatives, count, {}, reference, sums.data(), attracted ? sums_gradient.data() : nullptr, attracted ? moving : 0};
+    if (bf16) task.centre = std::exp(mean - reference);
     std::copy(powers.begin(), powers.end(), task.powers);
     pairs.run(&Kernels::log_moments, task, [this](int64_t I, int64_t J) { return sum_ends(I, J); });
     bounded = ops::in_range<T>(sums.data(), count * pairs.rows, n);
     if (bounded) return sums;
-    if (bf16) use_bf16(false), normalize_and_pack(features);
+    if (bf16) use_bf16(INFINITY), normalize_and_pack(features);
     attracted = false;
     sums_gradient.clear();
     kernels::RunningLogMoments<T> running{kernels::Negatives, count, {}, sums.data()};
@@ -188,6 +247,11 @@ class Fused final : public Evaluation {
     const bool uniform = std::all_of(relative.begin(), relative.end(), [](T x) { return x == 1; });
     const double epsilon = importance_epsilon * std::exp(log_unit(options));
     return {options.hard_negative->beta, std::max<double>(epsilon, std::numeric_limits<T>::min()), reference, uniform, relative.data()};
+  }
+  /// Of a term of the kernels at the mean similarity.
+  double hard_derivative(bool times_e) const {
+    const double e = std::exp(mean - reference), x = e + exponential().epsilon, power = std::pow(x, options.hard_negative->beta), ratio = options.hard_negative->beta * e / x;
+    return power * (times_e ? e * (ratio + 1) : ratio);
   }
   void hard_sums(bool times_e, bool transposed, int count, const T* a, const T* b, double* sums, T* maximum) const {
     pairs.run(&Kernels::hard_moments, kernels::HardMoments<T>{exponential(), times_e, transposed, count, {a, b}, sums, maximum});
@@ -256,13 +320,19 @@ class Fused final : public Evaluation {
   }
 
   /// [rows that move, padded_d]: what the sums give the kernels' rows, up to `scale`.
-  void gradient_of_sums() {
+  void gradient_of_sums(const std::vector<const T*>& features) {
+    if (bf16) {
+      centres.clear();
+      for (size_t p = 0; p < (hard() ? 2 : powers.size()); ++p)
+        centres.push_back({hard() ? hard_derivative(p == 1) : std::exp(powers[p] * (mean - reference)), own[p].data(), other[p].data(), (hard() && p == 1 ? weight : ones).data()});
+      sum_rows(features);
+    }
     if (attracted) return;
     sums_gradient.assign(moving * kernels::block_rows * pairs.padded_d, 0);
     const auto ends_of = [this](int64_t I, int64_t J) { return gradient_ends(I, J); };
     if (hard()) {
       pairs.run(&Kernels::hard_moments_gradient,
-                kernels::HardMomentsGradient<T>{exponential(), 2, {{false, ones.data(), own[0].data(), other[0].data()}, {true, weight.data(), own[1].data(), other[1].data()}}, sums_gradient.data()}, ends_of);
+                kernels::HardMomentsGradient<T>{exponential(), 2, {{false, ones.data(), own[0].data(), other[0].data(), bf16 ? centres[0].value : 0}, {true, weight.data(), own[1].data(), other[1].data(), bf16 ? centres[1].value : 0}}, sums_gradient.data()}, ends_of);
       return;
     }
     const double alpha = options.form == Form::Paper ? options.alpha.value_or(0.5) : 0.5;
@@ -276,6 +346,7 @@ class Fused final : public Evaluation {
       kernels::LogMomentsGradient<T> task{};
       fill(task);
       task.reference = reference;
+      for (size_t p = 0; p < centres.size(); ++p) task.centres[p] = centres[p].value;
       pairs.run(&Kernels::log_moments_gradient, task, ends_of);
     } else {
       kernels::RunningLogMomentsGradient<T> task{};
@@ -294,11 +365,16 @@ class Fused final : public Evaluation {
     for (int64_t v = 0; v < views; ++v)
       start[v] = !alone ? v * batch : v == mover ? 0 : moving * kernels::block_rows + (v - (v > mover)) * batch;
     const auto features = data_of(tensors);
-    use_bf16(options.bf16);
+    use_bf16(1);
     normalize_and_pack(features);
+    if (bf16) {
+      use_bf16(largest_square);
+      if (!bf16) normalize_and_pack(features);
+    }
     check_rows(tensors);
     check_lengths();
     similarities(features);
+    if (bf16) mean = mean_similarity(features);
     hard() ? hard_negatives(differentiable) : plain(features, differentiable, clean);
   }
   static std::vector<const T*> data_of(const std::vector<Tensor>& tensors) {
@@ -309,7 +385,7 @@ class Fused final : public Evaluation {
 
   Tensor gradient(const std::vector<Tensor>& tensors, double by_loss) override {
     const auto features = data_of(tensors);
-    gradient_of_sums();
+    gradient_of_sums(features);
     const Tensor result = at::empty(tensors[0].sizes(), tensors[0].options());
     T* out = result.template mutable_data_ptr<T>();
     const double alpha = options.form == Form::Paper ? options.alpha.value_or(0.5) : 0.5;
@@ -321,12 +397,16 @@ class Fused final : public Evaluation {
           const double factor = attracted ? scale * own[0][row(v, b)] : scale;
           const T* sums = &sums_gradient[row(v, b) * pairs.padded_d];
           for (int64_t k = 0; k < d; ++k) g[k] = factor * sums[k];
+          const bool kind = v == adversarial;
+          double ends[2] = {1, 1};  // of pairs with clean and with adversarial rows
+          ends[!kind] = 2 * (kind ? 1 - alpha : alpha);
+          common_part(v, b, ends, g.data());
           for (int64_t w = 0; w < views; ++w) {
-            if (w == v) continue;
-            const bool cross = (v == adversarial) != (w == adversarial);
-            const double end = cross ? 2 * (v == adversarial ? 1 - alpha : alpha) : 1;
+            const double end = ends[w == adversarial];
+            double by = -end * common_weight(row(v, b), row(w, b));
             const int64_t there = (b * views + v) * views + w, back = (b * views + w) * views + v;
-            pairs.table->add(scale * inverse[w * batch + b] * (end * (by_full[there] + by_full[back]) + by_detached[there]), features_of(features, w, b), d, g.data());
+            if (w != v) by += end * (by_full[there] + by_full[back]) + by_detached[there];
+            if (by != 0) pairs.table->add(scale * inverse[w * batch + b] * by, features_of(features, w, b), d, g.data());
           }
           const int64_t index = v * batch + b;
           const double inv = inverse[index], size = length[index];

@@ -42,8 +42,9 @@ export interface AInfoNCEOptions {
   form?: 'paper' | 'advcl' | 'rocl';
   /**
    * `'bf16'`: products of similarities and gradients over pairs of different images take bfloat16 factors (8 bits of mantissa); their sums, the exponentials and
-   * everything within an image stay as they are. For float32 features without labels, on processors with AVX512_BF16 (`runtimeInfo().instructionSet` says
-   * `'avx512_bf16'`); elsewhere, in float64 and at temperatures that leave the range of one exponential, it is `'full'`, the default.
+   * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3. For float32 features without labels, on processors with
+   * AVX512_BF16 (`runtimeInfo().instructionSet` says `'avx512_bf16'`), at temperatures above 2.8 (1 + beta) / sqrt(dim) (0.25 at dim 128 without hard negatives),
+   * below which that precision is out of its reach; elsewhere it is `'full'`, the default.
    */
   precision?: 'full' | 'bf16';
 }

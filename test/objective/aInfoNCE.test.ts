@@ -415,27 +415,56 @@ describe('products in bf16', () => {
   describe.runIf(sets.includes('avx512_bf16'))('where the processor has them', () => {
     it.each(goldenCases())('stay close to $name', ({ options, shape, features, loss, gradient }) => {
       const result = evaluate(features, shape, { ...options, ...narrow }, 'float32');
-      expect(relative(result.loss, loss)).toBeLessThan(2e-3);
-      expect(distance(result.gradient, gradient)).toBeLessThan(3.5e-3);
+      expect(relative(result.loss, loss)).toBeLessThan(1e-4);
+      expect(distance(result.gradient, gradient)).toBeLessThan(1e-3);
     });
     it.each(named)('$name: any size, the same bits at any thread count, and not those of full precision', ({ options }) => {
-      for (const [batch, dim] of [[83, 37], [3, 1], [130, 128]] as const) {
-        const shape = [options.views! * batch, dim];
+      for (const [batch, dim, temperature] of [[83, 37, 1], [3, 1, 0.5], [130, 128, 0.5]] as const) {
+        const [shape, at] = [[options.views! * batch, dim], { ...options, temperature }];
         const x = normal(shape);
-        const full = evaluate(x, shape, options, 'float32');
-        const one = evaluate(x, shape, { ...options, ...narrow }, 'float32');
+        const full = evaluate(x, shape, at, 'float32');
+        const one = evaluate(x, shape, { ...at, ...narrow }, 'float32');
         setThreads(2);
-        expect(evaluate(x, shape, { ...options, ...narrow }, 'float32')).toEqual(one);
+        expect(evaluate(x, shape, { ...at, ...narrow }, 'float32')).toEqual(one);
         setThreads(1);
         if (dim === 1) continue; // in one dimension a unit row cannot move
-        expect(distance(one.gradient, full.gradient)).toBeLessThan(4e-3);
+        expect(distance(one.gradient, full.gradient)).toBeLessThan(6e-4);
         expect(distance(one.gradient, full.gradient)).toBeGreaterThan(1e-6);
       }
     });
-    it('give way to full ones where one exponential cannot hold the range', () => {
-      const x = normal([60, 16]);
-      for (const temperature of [0.004, 0.001])
-        expect(evaluate(x, [60, 16], { temperature, ...narrow }, 'float32')).toEqual(evaluate(x, [60, 16], { temperature }, 'float32'));
+    it('keep a gradient to 1e-3 at any temperature, around a mean row too, when positives are tight', () => {
+      const [batch, dim] = [130, 128];
+      const image = unitRows([batch, dim]);
+      const mean = unitRows([1, dim]);
+      for (const { name, options } of named.filter(({ name }) => !/advcl.*HN/.test(name))) // their floor is a kink of the loss, and random rows sit on it
+        for (const temperature of [0.5, 0.1, 0.07, 0.05, 0.02])
+          for (const shift of [0, 3]) {
+            const shape = [options.views! * batch, dim];
+            const x = Float64Array.from(normal(shape), (e, k) => image[k % image.length]! + 0.01 * e + shift * mean[k % dim]!); // similarity of positives: above .99
+            const [wide, rounded] = [evaluate(x, shape, { ...options, temperature }), evaluate(x, shape, { ...options, temperature, ...narrow }, 'float32')];
+            expect(distance(rounded.gradient, wide.gradient), `${name}, ${temperature}, ${shift}`).toBeLessThan(1e-3);
+          }
+    });
+    it('move the adversaries alone as they move them beside the others', () => {
+      const batch = 100;
+      const x = normal([3 * batch, 128]);
+      for (const { options } of named.filter(({ options }) => options.form === undefined)) {
+        const whole = evaluate(x, [3 * batch, 128], { ...options, ...narrow }, 'float32').gradient.slice(2 * batch * 128);
+        scope(() => {
+          using fixed = new FixedViews(tensor(x.slice(0, 2 * batch * 128), { shape: [2 * batch, 128], dtype: 'float32' }), { ...options, ...narrow });
+          expect(distance(evaluate(x.slice(2 * batch * 128), [batch, 128], (rows) => fixed.loss(rows), 'float32').gradient, whole)).toBeLessThan(3e-4);
+        });
+      }
+    });
+    it('give way to full ones where rounded similarities would be too coarse: cold, steep, in few dimensions, for long rows', () => {
+      const same = (shape: number[], options: AInfoNCEOptions, size = 1) => {
+        const x = unitRows(shape).map((value) => value * size);
+        expect(evaluate(x, shape, { ...options, ...narrow }, 'float32')).toEqual(evaluate(x, shape, options, 'float32'));
+      };
+      for (const temperature of [0.2, 0.01, 0.001]) same([60, 128], { temperature });
+      same([60, 128], { hardNegative: { beta: 2 } });
+      same([60, 16], {});
+      same([60, 128], { normalize: false }, 2);
     });
   });
   it('are full ones elsewhere and in float64', () => {

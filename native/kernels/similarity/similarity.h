@@ -32,8 +32,8 @@ struct Matrix {
 /// Elements of scratch memory that a call needs.
 constexpr int64_t workspace_elements = 2 * block_rows * (block_rows + lane_multiple) + 8 * block_rows * lane_multiple;
 
-/// sums[p, i] += sum_{j selected} e^{p (s_ij - reference)} for one or two powers p, and attraction_i += sum_j e^{s_ij - reference} z_j where it is asked for (one
-/// power, p = 1). e^{+-p (|s| + |reference|)} must be in the range of T, but for terms too small to matter: exponentials below the range count as its end.
+/// sums[p, i] += sum_{j selected} e^{p (s_ij - reference)} for one or two powers p, and attraction_i += sum_j (e^{s_ij - reference} - centre) z_j where it is asked
+/// for (one power, p = 1). e^{+-p (|s| + |reference|)} must be in the range of T, but for terms too small to matter: exponentials below the range count as its end.
 template <typename T>
 struct LogMoments {
   int32_t selection;
@@ -43,9 +43,10 @@ struct LogMoments {
   double* sums;    // [count, R]
   T* attraction;   // [R, padded_d] or null
   int64_t attracted;  // blocks that have an attraction: the first ones
+  double centre = 0;
 };
 
-/// gradient_i += sum_j f_ij sum_p (own_p(i) + other_p(j)) e^{p (s_ij - reference)} z_j, f_ij = 1 within a kind, factor[kind of i] across.
+/// gradient_i += sum_j f_ij sum_p (own_p(i) + other_p(j)) (e^{p (s_ij - reference)} - centre_p) z_j, f_ij = 1 within a kind, factor[kind of i] across.
 template <typename T>
 struct LogMomentsGradient {
   int32_t selection;
@@ -56,6 +57,7 @@ struct LogMomentsGradient {
   const T* other[2];  // [R]
   T factor[2];        // clean, adversarial
   T* gradient;        // [R, padded_d]
+  double centres[2] = {};
 };
 
 /// For exponents of any size, a block of rows against all columns: log_sums[p, i] = log sum_{j selected} e^{p s_ij}, every row with its running maximum.
@@ -99,7 +101,7 @@ struct HardMoments {
   T* maximum;             // [R] or null
 };
 
-/// With D = e phi'(e) of each term: gradient_i += sum_j sum_terms (own(i) q(j) D(e_ij) + other(j) q(i) D(e_ji)) z_j.
+/// With D = e phi'(e) - centre of each term: gradient_i += sum_j sum_terms (own(i) q(j) D(e_ij) + other(j) q(i) D(e_ji)) z_j.
 template <typename T>
 struct HardMomentsGradient {
   HardExponential<T> exponential;
@@ -109,6 +111,7 @@ struct HardMomentsGradient {
     const T* weights;  // q, [R]
     const T* own;      // [R]
     const T* other;    // [R]
+    double centre = 0;
   } terms[2];
   T* gradient;  // [R, padded_d]
 };

@@ -151,7 +151,11 @@ struct MomentsVisitor {
           if constexpr (tested) e[p] = keep<T>(test.selected(j + v * lanes<T>), e[p]);
           total[p] += e[p], column[v][p] += e[p];
         }
-        if constexpr (attract) weights.put(i + r - sums.first, j + v * lanes<T> - J * block_rows, e[0]);
+        if constexpr (attract) {
+          e[0] -= static_cast<T>(task.centre);
+          if constexpr (tested) e[0] = keep<T>(test.selected(j + v * lanes<T>), e[0]);
+          weights.put(i + r - sums.first, j + v * lanes<T> - J * block_rows, e[0]);
+        }
       }
       for (int p = 0; p < count; ++p) sums.rows[i + r - sums.first][p] += total[p];
     }
@@ -201,6 +205,7 @@ struct WeightsVisitor {
         Vector<T> e[count], first{}, second{};
         exponentials(load(s + r * stride + v * lanes<T>), e);
         for (int p = 0; p < count; ++p) {
+          e[p] -= static_cast<T>(task.centres[p]);
           first = fma(e[p], own[p] + load(task.other[p] + c), first);
           if constexpr (!agree) second = fma(e[p], load(task.own[p] + c) + other[p], second);
         }
@@ -463,8 +468,8 @@ struct HardWeights {
         exponentials(load(s + r * stride + v * lanes<T>), &e);
         for (int t = 0; t < count; ++t) {
           const auto& term = task.terms[t];
-          const Vector<T> mine = phi.derivative(uniform ? e : e * relative[i + r], term.times_e);
-          const Vector<T> theirs = uniform ? mine : phi.derivative(e * load(relative + c), term.times_e);
+          const Vector<T> mine = phi.derivative(uniform ? e : e * relative[i + r], term.times_e) - static_cast<T>(term.centre);
+          const Vector<T> theirs = uniform ? mine : phi.derivative(e * load(relative + c), term.times_e) - static_cast<T>(term.centre);
           const Vector<T> to_row = mine * load(term.weights + c), to_column = theirs * q[t];  // q D of the row's sum, and of the column's
           here += to_row * own[t] + to_column * load(term.other + c);
           there += to_column * load(term.own + c) + to_row * other[t];
