@@ -67,7 +67,9 @@ Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std
 }
 
 Napi::Value create_trainer(const Napi::CallbackInfo& info) {
-  return wrap_handle(info.Env(), std::make_shared<Trainer>(network_arg(info[0], "model"), optimizer_options(info[1]), string_arg(info[2], "prefix")));
+  const std::string precision = info[3].IsUndefined() ? "full" : string_arg(info[3], "precision");
+  require_range(precision == "full" || precision == "bf16", "precision", "'full' or 'bf16'", "'" + precision + "'");
+  return wrap_handle(info.Env(), std::make_shared<Trainer>(network_arg(info[0], "model"), optimizer_options(info[1]), string_arg(info[2], "prefix"), precision == "bf16"));
 }
 
 /// Gives momentum and gradients back now, not when the handle is collected; a job under way keeps its trainer to the end. Harmless when repeated.

@@ -111,11 +111,12 @@ at::Tensor Encoder::forward(const at::Tensor& images, const std::string& branch_
   // Channels last throughout: oneDNN and cuDNN then run the convolutions without reordering activations (a quarter faster on AVX-512). Only for
   // whole vectors of channels: oneDNN's backward pass of a strided 1x1 convolution writes past its scratchpad on 4 channels in that format.
   const auto format = config_.width % 16 == 0 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-  auto x = stem_norm_.forward(stem_.forward(images.contiguous(format)), branch, training_).relu_();
+  const auto dtype = Bfloat16::active() ? at::kBFloat16 : images.scalar_type();
+  auto x = stem_norm_.forward(stem_.forward(images.to(dtype, /*non_blocking=*/false, /*copy=*/false, format)), branch, training_).relu_();
   if (config_.stem == EncoderConfig::Stem::ImageNet) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
   for (auto& layer : layers_)
     for (auto& block : layer) x = block.forward(x, branch, training_);
-  return x.mean({2, 3});
+  return x.mean({2, 3}, /*keepdim=*/false, images.scalar_type());
 }
 
 void Encoder::visit(const std::string& prefix, const Visitor& visitor) {

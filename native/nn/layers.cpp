@@ -9,12 +9,33 @@
 #include <ATen/ops/zeros_like.h>
 #include "../describe.h"
 #include "../error.h"
+#include "../kernels/cpu/instruction_set.h"
 
 namespace a_infonce::nn {
+
+thread_local Bfloat16* Bfloat16::active_ = nullptr;
+
+void Bfloat16::require() {
+  const auto set = kernels::current();
+  require_range(set == kernels::InstructionSet::Avx512Bf16, "precision", "'full' on a processor without AVX512_BF16", std::string("'bf16' (instruction set: ") + kernels::name(set) + ")");
+}
+
+const at::Tensor& Bfloat16::rounded(const at::Tensor& weight) {
+  at::Tensor& value = rounded_[weight.unsafeGetTensorImpl()];
+  if (!value.defined()) {
+    const at::AutoGradMode grad(true);  // what a forward without gradients meets first, the loss uses too
+    value = weight.to(at::kBFloat16);
+  }
+  return value;
+}
+
 Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, Initialiser& init)
     : weight(init.convolution(in, out, kernel)), stride(stride), padding((kernel - 1) / 2) {}
 
-at::Tensor Conv2d::forward(const at::Tensor& x) const { return at::conv2d(x, weight, {}, {stride, stride}, {padding, padding}); }
+at::Tensor Conv2d::forward(const at::Tensor& x) const {
+  auto* const bf16 = Bfloat16::active();
+  return at::conv2d(x, bf16 ? bf16->rounded(weight) : weight, {}, {stride, stride}, {padding, padding});
+}
 
 Linear::Linear(int64_t in, int64_t out, Initialiser& init) : weight(init.uniform({out, in}, in)), bias(init.uniform({out}, in)) {}
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <functional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 #include "initialiser.h"
 
@@ -11,7 +12,29 @@ namespace a_infonce::nn {
 /// Called for every tensor of a layer, in PyTorch's order: (name, tensor, whether it is a parameter).
 using Visitor = std::function<void(const std::string& name, at::Tensor& tensor, bool parameter)>;
 
-/// Two-dimensional convolution without bias: [N, in, H, W] -> [N, out, H', W'], padding (kernel - 1) / 2.
+/// While one is there, encoders on this thread compute from the images to the last block in bfloat16, as autocast does: convolutions multiply bfloat16 and sum
+/// float32, BatchNorm keeps its statistics and parameters in float32, features come out in float32. Each weight is rounded once: none may change meanwhile.
+class Bfloat16 {
+ public:
+  /// Throws ArgumentRange, of `precision`, on a processor without products in bfloat16.
+  static void require();
+  static Bfloat16* active() { return active_; }
+
+  Bfloat16() : before_(active_) { active_ = this; }
+  ~Bfloat16() { active_ = before_; }
+  Bfloat16(const Bfloat16&) = delete;
+  Bfloat16& operator=(const Bfloat16&) = delete;
+
+  /// The weight in bfloat16, recorded by autograd.
+  const at::Tensor& rounded(const at::Tensor& weight);
+
+ private:
+  static thread_local Bfloat16* active_;
+  Bfloat16* before_;
+  std::unordered_map<const at::TensorImpl*, at::Tensor> rounded_;
+};
+
+/// Two-dimensional convolution without bias: [N, in, H, W] -> [N, out, H', W'], padding (kernel - 1) / 2; of bfloat16 where that is active.
 struct Conv2d {
   Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, Initialiser& init);
   at::Tensor forward(const at::Tensor& x) const;

@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/clone.h>
 #include <cmath>
+#include <optional>
 #include "../error.h"
 
 namespace a_infonce::training {
@@ -43,8 +44,9 @@ void require_finite(double value, const char* what) {
 
 }  // namespace
 
-Trainer::Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix)
-    : network_(std::move(network)), optimizer_(select(*network_, prefix), options) {
+Trainer::Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix, bool bf16)
+    : network_(std::move(network)), optimizer_(select(*network_, prefix), options), bf16_(bf16) {
+  if (bf16) nn::Bfloat16::require();
   for (auto& entry : network_->state())
     if (!entry.parameter && entry.name.starts_with(prefix)) buffers_.push_back(entry.tensor);
 }
@@ -55,6 +57,8 @@ Values Trainer::step(double lr, const Method& method, const std::vector<at::Tens
   buffers.insert(buffers.end(), state.begin(), state.end());
   Rollback rollback(*network_, optimizer_, std::move(buffers));
   Values values = {{"loss", 0}};
+  std::optional<nn::Bfloat16> bf16;
+  if (bf16_) bf16.emplace();
   const at::Tensor loss = method(*network_, values);
   values[0].second = loss.item<double>();
   require_finite(values[0].second, "loss");

@@ -19,8 +19,9 @@ using Values = std::vector<std::pair<std::string, double>>;
 class Trainer {
  public:
   /// Trains the parameters of `network` whose names start with `prefix` (all: ""; a linear head: "head."). Methods leave the running statistics of
-  /// the rest alone.
-  Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix = "");
+  /// the rest alone. With `bf16` encoders compute in bfloat16 during a step, attack included (nn::Bfloat16), everything else in float32: throws
+  /// ArgumentRange where the processor cannot.
+  Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix = "", bool bf16 = false);
 
   /// A method: records the scalar loss of one batch on the network, in whichever modes it needs, and adds its own numbers to the values.
   using Method = std::function<at::Tensor(nn::Network& network, Values& values)>;
@@ -48,6 +49,7 @@ class Trainer {
  private:
   std::shared_ptr<nn::Network> network_;
   Optimizer optimizer_;
+  const bool bf16_;
   std::vector<at::Tensor> buffers_;
   std::atomic<bool> busy_ = false;
 };

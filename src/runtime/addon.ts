@@ -147,8 +147,8 @@ export interface OptimizerValues {
 }
 
 export interface TrainingAddon {
-  /** Trains the parameters whose names start with `prefix`. */
-  create_trainer(model: ModelHandle, optimizer: OptimizerValues, prefix: string): TrainerHandle;
+  /** Trains the parameters whose names start with `prefix`; `precision` is that of the encoder in its steps, by default 'full'. */
+  create_trainer(model: ModelHandle, optimizer: OptimizerValues, prefix: string, precision?: 'full' | 'bf16'): TrainerHandle;
   /** Frees its memory now; the handle is of no more use. */
   dispose_trainer(trainer: TrainerHandle): void;
   /** Momentum by parameter name: the trainer's own tensors, not copies. */

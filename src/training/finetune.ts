@@ -235,12 +235,14 @@ class Finetuning {
     if (plan.out !== undefined) {
       this.folder = await RunFolder.open(plan.out, plan.resume, plan.overwrite ? isFinetuning : undefined);
       if (this.folder.config !== undefined) requireRecorded(plan.out, this.folder.config, config);
-      warnings.push(...await this.folder.describe(config));
     }
     using own = config.mode === 'aff' ? encoder.clone() : undefined;
     this.classifier = Classifier.create({ encoder: own ?? encoder, classes: data.classes.length, branch: config.branch, seed: deriveSeed(config.seed, 'head') });
     this.classifier.finetuning = config;
-    this.trainer = native().create_trainer(this.classifier.handle, optimizerValues(config.config.optimizer), this.prefix);
+    const { optimizer } = config.config, precision = 'precision' in config.config ? config.config.precision : undefined;
+    this.trainer = native().create_trainer(this.classifier.handle, optimizerValues(optimizer), this.prefix, precision);
+    // Recorded only once nothing given can be refused any more: a start that fails leaves no run behind.
+    if (this.folder) warnings.push(...await this.folder.describe(config));
     const lengths = this.folder && plan.resume ? await this.restore(warnings) : EMPTY;
     await this.folder?.openMetrics(lengths, `finetune-${config.mode}`);
     for (const message of warnings) tell({ type: 'warning', message });

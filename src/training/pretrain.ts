@@ -144,7 +144,7 @@ class Run {
     await this.resolve();
     const { config } = this;
     this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, heads: this.method.heads?.(config), seed: deriveSeed(config.seed, 'initialisation') });
-    this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '');
+    this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '', config.precision);
     this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });
 
     // Recorded only once nothing given can be refused any more: a start that fails leaves no run behind.

@@ -43,6 +43,12 @@ export const hardNegative = z.strictObject({ beta: z.number().min(0), tauPlus: z
 /** The objective of two clean views, or of two adversarial ones: form `paper`, on rows of one kind. */
 export const pairObjective = z.strictObject({ form: z.literal('paper'), temperature: positive, hardNegative: hardNegative.optional() });
 
+/**
+ * What encoders compute in during a step, its attack included: `full` is float32; `bf16` is bfloat16 from the images to the last block, with sums, BatchNorm statistics,
+ * projector, heads, loss, parameters and optimizer in float32, on processors with AVX512_BF16. Left out: `full`.
+ */
+const precision = z.enum(['full', 'bf16']).optional();
+
 const fineTuning = z.strictObject({
   epochs: count, batchSize: count, schedule: stepSchedule, optimizer: sgd,
   /** How training images are augmented; left out: not at all. */
@@ -54,8 +60,8 @@ const fineTuning = z.strictObject({
 /** The modes of fine-tuning: SLF trains a linear head on clean images, ALF on PGD adversaries, AFF everything with TRADES. */
 export const fineTunings = z.strictObject({
   slf: fineTuning,
-  alf: fineTuning.extend({ attack: pgd }),
-  aff: fineTuning.extend({ trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
+  alf: fineTuning.extend({ attack: pgd, precision }),
+  aff: fineTuning.extend({ precision, trades: z.strictObject({ beta: z.number().min(0), startNoise: z.number().min(0), attack: pgd }) }),
 });
 
 /** The keys of every method; each adds its own. */
@@ -73,6 +79,7 @@ export const shared = z.strictObject({
   epochs: count,
   /** Images a step; a last batch that is smaller counts too if the method can learn from it. */
   batchSize: count,
+  precision,
   encoder: z.strictObject({
     architecture: z.enum(['resnet18', 'resnet34', 'resnet50']), stem: z.enum(['cifar', 'imagenet']), width: count, branches: z.array(z.string()).nonempty(),
     /** First values: `framework` (PyTorch's defaults) or `kaiming` (convolutions normal, fan-out). */
