@@ -1,6 +1,7 @@
-// A training step of RoCL and of AdvCL (IP+HN) against the released code's in PyTorch, on the same weights, images and starts: steps in turn, medians.
+// A training step of RoCL and of AdvCL (IP+HN) against the released code's in PyTorch, on the same weights, images and starts: steps in turn, medians. Ours in both precisions
+// where the processor has bfloat16; the released steps in float32, what ratios are to, and then with their encoder under autocast.
 //   npm run build && node bench/training-step.mjs --python <python with torch and numpy> [--methods rocl,advcl] [--threads 1] [--width 16] [--batch 32] [--rounds 5]
-//     [--channels-last]: the peer too in the layout that ours takes where the width is a multiple of 16
+//     [--channels-last]: the peers too in the layout that ours takes where the width is a multiple of 16
 // Fails where the losses of the first step are not the same to a hundredth: the sign in the attack makes much of the last bits.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -54,38 +55,49 @@ const methods = {
 };
 
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
-const { cpu, libtorch } = runtimeInfo();
+const { cpu, libtorch, instructionSet } = runtimeInfo();
+const precisions = instructionSet === 'avx512_bf16' ? ['full', 'bf16'] : ['full'];
 for (const method of values.methods.split(',')) {
   const { encoder, projector, classes, inputs, starts, optimizer, rate, options, peer: given } = methods[method]();
   const folder = mkdtempSync(join(tmpdir(), 'training-step-'));
   await encoder.save(join(folder, 'encoder.safetensors'));
   await writeSafetensors(join(folder, 'images.safetensors'), new Map(Object.entries({ ...inputs, ...starts })));
   writeFileSync(join(folder, 'options.json'), JSON.stringify({ method, width, threads, classes, projector: [...projector.hidden, projector.output], channelsLast: values['channels-last'], ...given }));
-  const peer = new Companion(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder], { env: { OMP_NUM_THREADS: String(threads) } });
-  try {
-    const { torch } = await peer.answer();
-    const trainer = native().create_trainer(encoder.handle, optimizer, '');
-    const handles = Object.fromEntries(Object.entries({ ...inputs, samples }).map(([name, { handle }]) => [name, handle]));
-    const ours = async () => {
+  const handles = Object.fromEntries(Object.entries({ ...inputs, samples }).map(([name, { handle }]) => [name, handle]));
+  const ours = (precision) => {
+    const network = encoder.clone(), trainer = native().create_trainer(network.handle, optimizer, '', precision);
+    return async () => {
       const wall = performance.now(), before = process.cpuUsage();
       const numbers = await job(() => native().training_step(trainer, method, handles, { ...options, learningRate: rate, seed }));
       const { user, system } = process.cpuUsage(before);
       return { ...numbers, wall: performance.now() - wall, cpu: (user + system) / 1000 };
     };
-    const times = { wall: [[], []], cpu: [[], []] };
-    for (let round = -1; round < rounds; ++round) {
-      const pair = [await ours(), await peer.ask({})];
-      if (round < 0) {
-        const [one, other] = pair.map(({ loss }) => loss);
-        console.log(`${method}: loss of the first step ${one.toFixed(6)}, the peer's ${other.toFixed(6)}`);
-        if (!(Math.abs(one - other) <= 0.01 * Math.abs(other))) throw new Error(`${method}: the two do not take the same step`);
-      } else for (const kind of ['wall', 'cpu']) pair.forEach((each, i) => times[kind][i].push(each[kind]));
+  };
+  const companions = [];
+  try {
+    let torch;
+    const parties = precisions.map((precision) => ({ name: `ours, ${precision}`, step: ours(precision) }));
+    for (const precision of precisions) {
+      const peer = new Companion(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder, precision], { env: { OMP_NUM_THREADS: String(threads) } });
+      companions.push(peer);
+      ({ torch } = await peer.answer());
+      parties.push({ name: `the released steps in PyTorch${precision === 'full' ? '' : `, autocast to ${precision}`}`, released: precision === 'full', step: () => peer.ask({}) });
     }
-    const [wall, processor] = [times.wall, times.cpu].map((both) => both.map(median));
+    for (let round = -1; round < rounds; ++round)
+      for (const party of parties) {
+        const took = await party.step();
+        if (round < 0) party.loss = took.loss, party.wall = [], party.cpu = [];
+        else party.wall.push(took.wall), party.cpu.push(took.cpu);
+      }
+    const released = parties.find((party) => party.released), [wall, processor] = ['wall', 'cpu'].map((kind) => median(released[kind]));
     console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${threads} thread(s); ${cpu}, LibTorch ${libtorch}, the peer's torch ${torch}; medians of ${rounds} steps in turn`);
-    console.log(`  ours ${wall[0].toFixed(0)} ms, the released steps in PyTorch ${wall[1].toFixed(0)} ms: ratio ${(wall[1] / wall[0]).toFixed(2)}, of the processor's time ${(processor[1] / processor[0]).toFixed(2)}`);
+    for (const { name, loss, wall: times, cpu: busy } of parties) {
+      const ms = median(times);
+      console.log(`  ${name}: ${ms.toFixed(0)} ms, ratio ${(wall / ms).toFixed(2)}, of the processor's time ${(processor / median(busy)).toFixed(2)}; loss of the first step ${loss.toFixed(6)}`);
+      if (!(Math.abs(loss - released.loss) <= 0.01 * Math.abs(released.loss))) throw new Error(`${method}: ${name} takes another step`);
+    }
   } finally {
-    peer[Symbol.dispose]();
+    for (const peer of companions) peer[Symbol.dispose]();
     rmSync(folder, { recursive: true });
   }
 }

@@ -1,4 +1,5 @@
-"""The peer of bench/training-step.mjs, which starts it: steps of the released code in PyTorch on the weights and images of a folder, one for each line on stdin.
+"""A peer of bench/training-step.mjs, which starts it: steps of the released code in PyTorch on the weights and images of a folder, one for each line on stdin.
+With "bf16" after the folder the encoder runs under autocast; what follows it gets its features in float32.
 
 Answers each with a line of JSON: milliseconds of wall clock and of processor, and the numbers of the step.
 """
@@ -46,6 +47,13 @@ if advcl:
 else:
     optimizer = Lars([*net.parameters(), *projector.parameters()], **given["optimizer"])
     step = lambda: rocl_step(net, projector, optimizer, images["view1"], images["view2"], images["start"], **given["step"])[0]
+if sys.argv[2] == "bf16":
+    full = net.forward
+
+    def net_forward(*given):
+        with torch.autocast("cpu", torch.bfloat16):
+            return full(*given).float()
+    net.forward = net_forward
 print(json.dumps({"torch": torch.__version__}), flush=True)
 for _ in sys.stdin:
     wall, cpu = time.perf_counter(), time.process_time()
