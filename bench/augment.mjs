@@ -1,53 +1,66 @@
-// Images per second of the augmentation pipelines on one core, beside the same pipelines in Python (Pillow, one process) in the same run.
-//   node bench/augment.mjs [--python PATH] [--seconds 2] [--threads 1] [--json]
-import { execFileSync } from 'node:child_process';
+// Images of 32 x 32 that a second of a core's time gives views of, beside torchvision's in turn: medians.
+//   npm run build && node bench/augment.mjs [--python <python with torchvision>] [--rounds 9] [--seconds 0.2] [--threads 1] [--json]
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { augmentSync, proceduralDataset, runtimeInfo, setThreads } from '../dist/index.js';
+import { Companion } from '../dist/benchmark/companion.js';
 
-const { values } = parseArgs({ options: {
-  python: { type: 'string', default: 'python3' }, seconds: { type: 'string', default: '2' }, threads: { type: 'string', default: '1' }, json: { type: 'boolean' },
-} });
-const seconds = Number(values.seconds);
-setThreads(Number(values.threads));
-const data = proceduralDataset({ train: 2000, test: 10 });
-const pipelines = ['rocl', 'advcl-strong', 'weak'];
+const defaults = { python: 'python3', rounds: '9', seconds: '0.2', threads: '1' };
+const { values } = parseArgs({
+  options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), json: { type: 'boolean', default: false } },
+});
+const [rounds, seconds, threads] = ['rounds', 'seconds', 'threads'].map((name) => Number(values[name]));
+const COUNT = 512, pipelines = ['rocl', 'advcl-strong', 'weak'], indices = Array.from({ length: COUNT }, (_, k) => k);
+setThreads(threads);
+const data = proceduralDataset({ train: COUNT, test: 10 });
 
-function rate(pipeline) {
-  const indices = Array.from({ length: 512 }, (_, k) => k);
-  augmentSync(data.train, indices, { pipeline }).dispose();
-  let done = 0;
-  const start = performance.now();
-  for (let epoch = 0; performance.now() - start < seconds * 1000; epoch++, done += indices.length) augmentSync(data.train, indices, { pipeline, epoch }).dispose();
-  return (done / (performance.now() - start)) * 1000;
+function ours(pipeline) {
+  const before = process.cpuUsage(), end = performance.now() + seconds * 1000;
+  let epoch = 0;
+  for (; epoch === 0 || performance.now() < end; ++epoch) augmentSync(data.train, indices, { pipeline, epoch }).dispose();
+  const { user, system } = process.cpuUsage(before);
+  return { images: epoch * COUNT, cpu: (user + system) / 1e6 };
 }
 
-/** The rates of the Python pipelines, or why there are none. */
-function reference() {
-  const folder = mkdtempSync(join(tmpdir(), 'a-infonce-bench-'));
-  try {
-    const pixels = join(folder, 'pixels');
-    writeFileSync(pixels, data.train.pixels.toTypedArray());
-    const script = fileURLToPath(new URL('augment_reference.py', import.meta.url));
-    return JSON.parse(execFileSync(values.python, [script, pixels, '2000', '32', values.seconds], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }));
-  } catch (error) {
-    return { error: String(error.stderr || error.message).trim().split('\n').at(-1) };
-  } finally {
-    rmSync(folder, { recursive: true });
+const folder = mkdtempSync(join(tmpdir(), 'augment-'));
+writeFileSync(join(folder, 'pixels'), data.train.pixels.toTypedArray());
+const companion = new Companion(values.python, [fileURLToPath(new URL('augment_peers.py', import.meta.url)), join(folder, 'pixels'), COUNT, 32, threads].map(String), { env: { OMP_NUM_THREADS: values.threads } });
+const makers = { 'a-infonce': ours };
+let torchvision, absent;
+try {
+  ({ torchvision } = await companion.answer());
+  makers['torchvision, image by image'] = (pipeline) => companion.ask({ peer: 'single', pipeline, seconds });
+  makers['torchvision v2, a batch at once'] = (pipeline) => companion.ask({ peer: 'batch', pipeline, seconds });
+} catch ({ message }) {
+  absent = `no torchvision: ${message} (pip install torchvision, --python <path>)`;
+}
+
+const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+const { cpu, instructionSet } = runtimeInfo(), imagesPerSecond = {}, ratio = {};
+try {
+  for (const pipeline of pipelines) {
+    const rates = Object.fromEntries(Object.keys(makers).map((name) => [name, []]));
+    for (let round = -1; round < rounds; ++round)
+      for (const [name, make] of Object.entries(makers)) {
+        const made = await make(pipeline);
+        if (round >= 0) rates[name].push(made.images / made.cpu);
+      }
+    const of = ([name, list]) => [name, median(list.map((rate, i) => rates['a-infonce'][i] / rate))];
+    ratio[pipeline] = Object.fromEntries(Object.entries(rates).map(of));
+    imagesPerSecond[pipeline] = Object.fromEntries(Object.entries(rates).map(([name, list]) => [name, median(list)]));
   }
+} finally {
+  companion[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
 }
-
-const ours = Object.fromEntries(pipelines.map((name) => [name, rate(name)]));
-const python = reference();
-const result = { threads: Number(values.threads), cpu: runtimeInfo().cpu, imagesPerSecond: ours, python, ratio: Object.fromEntries(pipelines.map((name) => [name, ours[name] / python[name]])) };
-if (values.json) console.log(JSON.stringify(result));
+if (values.json) console.log(JSON.stringify({ cpu, instructionSet, threads, torchvision, absent, imagesPerSecond, ratio }));
 else {
-  console.log(`32 x 32 color images a second, ${values.threads} thread(s), ${result.cpu}`);
-  if (python.error) console.log(`no comparison: ${python.error} (pip install pillow numpy, --python PATH)`);
-  for (const name of pipelines)
-    console.log(`${name.padEnd(14)}${Math.round(ours[name]).toString().padStart(9)}` + (python[name] ? `   python ${Math.round(python[name]).toString().padStart(7)}   ratio ${(ours[name] / python[name]).toFixed(1)}` : ''));
+  console.log(`${cpu}, ${instructionSet}, ${threads} thread(s), torchvision ${torchvision ?? 'none'}; images a second of one core's time, medians of ${rounds} rounds in turn`);
+  if (absent) console.log(absent);
+  for (const pipeline of pipelines)
+    for (const name of Object.keys(makers))
+      console.log(`${pipeline.padEnd(14)}${name.padEnd(33)}${Math.round(imagesPerSecond[pipeline][name]).toString().padStart(8)}${name === 'a-infonce' ? '' : `   ours ${ratio[pipeline][name].toFixed(1)} times as many`}`);
 }
-data.dispose();

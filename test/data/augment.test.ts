@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import {
-  ArgumentRangeError, ArgumentTypeError, augment, augmentChoices, augmentSync, getThreads, highFrequency, memory, ops, PIPELINES, scope,
-  setThreads, Split, tensor, type Pipeline, type Tensor,
+  ArgumentRangeError, ArgumentTypeError, augment, augmentChoices, augmentSync, getThreads, highFrequency, memory, ops, PIPELINES, runtimeInfo, scope,
+  setInstructionSet, setThreads, Split, tensor, type InstructionSet, type Pipeline, type Tensor,
 } from 'a-infonce';
 import { live } from '../fixtures/live.js';
 
@@ -180,6 +180,23 @@ describe('augment', () => {
       expect(at(2)).toEqual(at(1));
     } finally {
       setThreads(before);
+    }
+  });
+
+  it('has the same bits on every instruction set, for sides that fill no vector too', () => {
+    const pipelines = [...Object.values(PIPELINES), ...[7, 50].map((size): Pipeline => ({ resizedCrop: { scale: [0.1, 1] }, size, flip: 0.5 }))];
+    try {
+      for (const [channels, side] of [[3, 32], [3, 13], [1, 28]] as const) {
+        const images = someImages(24, channels, side);
+        const [portable, ...others] = runtimeInfo().instructionSets.map((set) => {
+          setInstructionSet(set as InstructionSet);
+          return scope(() => pipelines.map((pipeline) => bits(view(images, rows(24), pipeline))));
+        });
+        for (const other of others) expect(other).toEqual(portable);
+        images.dispose();
+      }
+    } finally {
+      setInstructionSet('');
     }
   });
 

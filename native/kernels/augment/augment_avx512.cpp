@@ -1,0 +1,2 @@
+#define A_INFONCE_ISA avx512
+#include "kernels/augment/augment_impl.h"
