@@ -15,7 +15,7 @@ export abstract class Model implements Disposable {
     this.#handle = handle;
   }
 
-  /** The native handle, for the facade only. Throws {@link ArgumentTypeError} when the model is disposed. */
+  /** The native handle, for the facade. Throws {@link ArgumentTypeError} when the model is disposed. @internal */
   get handle(): ModelHandle {
     if (this.#handle === undefined) throw new ArgumentTypeError('model', `a live ${this.constructor.name}`, `a disposed ${this.constructor.name}`);
     return this.#handle;
