@@ -1,59 +1,69 @@
-// Every TypeScript example of README.md, docs/*.md and the docstrings is type-checked and run.
+// Every example of README.md, CONTRIBUTING.md, docs/ and the docstrings is type-checked and run; commands that take too long for that are understood at least.
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterAll, describe, expect, it } from 'vitest';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Command } from 'commander';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { call } from '../cli/call.js';
+import { libtorchPython, operatorLibrary } from '../fixtures/python.js';
+import { commandLines, pages, root, type Language } from './pages.js';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const folder = join(root, 'test', 'system', '.examples');
-
-interface Example { name: string; file: string }
-
-function blocks(path: string, text: string): string[] {
-  if (path.endsWith('.md')) return [...text.matchAll(/^```ts\n([\s\S]*?)^```/gm)].map((match) => match[1]!);
-  return [...text.matchAll(/@example\n\s*\* ```ts\n([\s\S]*?)\s*\* ```/g)].map((match) => match[1]!.replace(/^\s*\* ?/gm, ''));
-}
-
-function sources(): string[] {
-  const under = (dir: string, ending: string) =>
-    readdirSync(join(root, dir), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith(ending)).map((name) => join(root, dir, name));
-  return [join(root, 'README.md'), ...under('docs', '.md'), ...under('src', '.ts').filter((name) => !name.includes('generated'))];
-}
-
-/** Names that a docstring example may use without importing them: everything public. */
-function imports(code: string): string {
-  if (/from 'a-infonce'/.test(code)) return '';
-  const names = [...readFileSync(join(root, 'src/index.ts'), 'utf8').matchAll(/export \{([^}]*)\}/g)]
-    .flatMap((match) => match[1]!.split(',')).map((name) => name.trim()).filter((name) => name && !name.startsWith('type '));
-  const used = names.filter((name) => new RegExp(`\\b${name}\\b`).test(code));
-  return used.length > 0 ? `import { ${used.join(', ')} } from 'a-infonce';\n` : '';
-}
-
-rmSync(folder, { recursive: true, force: true });
-mkdirSync(folder, { recursive: true });
-const examples: Example[] = sources().flatMap((path) =>
-  blocks(path, readFileSync(path, 'utf8')).map((code, i) => {
-    const name = `${relative(root, path)} #${i + 1}`;
-    const file = join(folder, `${name.replace(/\W+/g, '-')}.ts`);
-    writeFileSync(file, `${imports(code)}${code}\nexport {};\n`);
-    return { name, file };
-  }));
-const before = process.cwd();
-afterAll(() => {
+const place = join(root, 'test/system/.examples'), all = pages(place), before = process.cwd(), python = libtorchPython();
+const bin = join(place, 'bin'), program = join(bin, 'a-infonce');
+mkdirSync(bin);
+writeFileSync(program, `#!/bin/sh\nexec '${process.execPath}' '${join(root, 'dist/cli/main.js')}' "$@"\n`);
+chmodSync(program, 0o755);
+afterEach(() => {
   process.chdir(before);
-  rmSync(folder, { recursive: true, force: true });
+  vi.restoreAllMocks();
 });
+afterAll(() => rmSync(place, { recursive: true, force: true }));
+
+/** Runs a file. @returns why it cannot be run here, if it cannot */
+const runners: Record<Language, (file: string) => Promise<string | void>> = {
+  ts: async (file) => void (await import(/* @vite-ignore */ pathToFileURL(file).href)),
+  sh: async (file) => ended('bash', ['-e', file], { ...process.env, PATH: `${bin}${delimiter}${process.env['PATH']}` }),
+  py: async (file) => (typeof python === 'string' ? python : ended(python.command, [file], { ...python.env, A_INFONCE_LIBRARY: operatorLibrary() })),
+};
+
+function ended(command: string, args: string[], env: NodeJS.ProcessEnv): string | void {
+  const { status, stdout, stderr } = spawnSync(command, args, { env, encoding: 'utf8' });
+  const missing = /ModuleNotFoundError: (No module named '.*')/.exec(stderr)?.[1];
+  if (missing) return `${command}: ${missing}`;
+  expect(status, `${stdout}\n${stderr}`).toBe(0);
+}
 
 describe('examples', () => {
-  it('are there', () => expect(examples.length).toBeGreaterThan(3)); // an empty list would pass everything
+  it('are there', () => {
+    expect(all.flatMap(({ blocks }) => blocks).length).toBeGreaterThan(60); // an empty list would pass everything
+    expect(new Set(all.flatMap(({ blocks }) => blocks.map(({ language }) => language)))).toEqual(new Set(['ts', 'sh', 'py']));
+  });
   it('have correct types', () => {
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: '../../tsconfig.json', compilerOptions: { rootDir: '../../..', noUnusedLocals: false, paths: { 'a-infonce': ['../../../src/index.ts'] } }, include: ['*.ts'] }));
-    const run = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder], { encoding: 'utf8' });
+    const options = { rootDir: '../../..', noEmit: true, noUnusedLocals: false, paths: { 'a-infonce': ['../../../src/index.ts'] } };
+    writeFileSync(join(place, 'tsconfig.json'), JSON.stringify({ extends: '../../../tsconfig.json', compilerOptions: options, include: ['*/*.ts'] }));
+    const run = spawnSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', place], { encoding: 'utf8' });
     expect(run.stdout).toBe('');
   });
-  it.each(examples)('$name runs', async ({ file }) => {
-    process.chdir(folder);
-    await import(/* @vite-ignore */ pathToFileURL(file).href);
+  for (const { folder, blocks } of all) {
+    let lacking: string | void;
+    for (const { name, language, file } of blocks)
+      it(`${name} runs`, async (context) => {
+        process.chdir(folder);
+        lacking ||= await runners[language](file);
+        if (lacking) context.skip(lacking); // what follows may need what this block would have made
+      });
+  }
+});
+
+describe('command lines', () => {
+  const lines = commandLines();
+  it('are there', () => expect(lines.length).toBeGreaterThan(30));
+  it.each(lines)('$path: a-infonce $line', async ({ line }) => {
+    const run = vi.fn(), original = Command.prototype.action;
+    vi.spyOn(Command.prototype, 'action').mockImplementation(function (this: Command) { return original.call(this, run); }); // all but the work itself
+    const words = [...line.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2]!);
+    expect(await call(...words)).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(run).toHaveBeenCalledOnce();
   });
 });
