@@ -20,7 +20,7 @@ export function load(app) {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     heading(project.readme);
     for (const page of project.documents) {
-      page.frontmatter.category = guides.includes(page.name) ? 'Guides' : 'Manual';
+      page.frontmatter.category = guides.includes(basename(page.name)) ? 'Guides' : 'Manual';
       page.name = heading(page.content);
     }
     for (const each of project.children) {
