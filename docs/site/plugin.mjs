@@ -9,19 +9,14 @@ const ROOMS = {
 };
 const guides = readdirSync(new URL('../guides', import.meta.url)).map((file) => basename(file, '.md'));
 
-/** Takes the heading off a page: the theme sets its name above it. */
-function heading([first]) {
-  const found = /^# (.+)\n+/.exec(first.text);
-  first.text = first.text.slice(found[0].length);
-  return found[1];
-}
+const HEADING = /^# (.+)\n+/;
 
 export function load(app) {
   app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
-    heading(project.readme);
+    project.readme[0].text = project.readme[0].text.replace(HEADING, ''); // the theme sets the name above it
     for (const page of project.documents) {
       page.frontmatter.category = guides.includes(basename(page.name)) ? 'Guides' : 'Manual';
-      page.name = heading(page.content);
+      [, page.name] = HEADING.exec(page.content[0].text);
     }
     for (const each of project.children) {
       const room = ROOMS[/src\/(\w+)\//.exec(project.getSymbolIdFromReflection(each).packagePath)[1]];
