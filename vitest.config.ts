@@ -5,7 +5,7 @@ const shared = { alias: { 'a-infonce': fileURLToPath(new URL('./src/index.ts', i
 // `unit` is what one edits against (under a minute): its networks are too small for a second thread, so a file has one core. Two processes take all
 // files: each loads LibTorch and the package once, and what a file changes of its process it puts back.
 const unit = {
-  ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
+  ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
   testTimeout: 60_000, hookTimeout: 60_000,
 };
 // `system` runs the built program in child processes, with the threads that a user has.
@@ -13,8 +13,13 @@ const system = {
   ...shared, name: 'system', include: ['test/system/**/*.test.ts'], maxWorkers: 1, globalSetup: './test/build.ts', testTimeout: 600_000, hookTimeout: 600_000,
 };
 
+// `packages` installs the tarballs of `npm run package` into an empty folder.
+const packages = {
+  ...shared, name: 'packages', include: ['test/package/**/*.test.ts'], maxWorkers: 1, globalSetup: './test/package/setup.ts', testTimeout: 600_000, hookTimeout: 600_000,
+};
+
 export default defineConfig({
   test: {
-    projects: [{ test: unit }, { test: system }],
+    projects: [{ test: unit }, { test: system }, { test: packages }],
   },
 });

@@ -8,19 +8,31 @@ import { buildProblems, fetchLibTorch, findLibTorch } from './libtorch.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
+/** Builds into `out` with the definitions and the LibTorch given. */
+export function cmake(libtorch, out, definitions = {}, environment = {}) {
+  const require = createRequire(import.meta.url);
+  let cmakeJs;
+  try {
+    cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
+    require.resolve('node-addon-api/package.json');
+  } catch {
+    throw new Error('To build from source, cmake-js and node-addon-api are needed. Type: npm install --no-save cmake-js@8 node-addon-api@8');
+  }
+  const run = (...args) => {
+    const { status } = spawnSync(process.execPath, [cmakeJs, ...args, '-O', out, '--log-level', 'warn'], { cwd: root, stdio: 'inherit', env: { ...process.env, ...environment } });
+    if (status !== 0) throw new Error(`cmake-js ${args[0]} failed; its messages are above. With another LibTorch: A_INFONCE_LIBTORCH=<folder> npm run build:native`);
+  };
+  // `cmake-js build` alone would keep the values of an earlier configuration.
+  run('configure', ...Object.entries({ A_INFONCE_LIBTORCH: libtorch.dir, ...definitions }).map(([name, value]) => `--CD${name}=${value}`));
+  run('build');
+}
+
 export function buildNative() {
   const problems = buildProblems();
   if (problems.length > 0) throw new Error(`The native addon cannot be built here.\n  ${problems.join('\n  ')}`);
   const libtorch = findLibTorch() ?? fetchLibTorch();
   console.log(`Building with LibTorch ${libtorch.version} from ${libtorch.source}: ${libtorch.dir}`);
-  const cmakeJs = join(dirname(createRequire(import.meta.url).resolve('cmake-js/package.json')), 'bin', 'cmake-js');
-  const run = (...args) => {
-    const { status } = spawnSync(process.execPath, [cmakeJs, ...args, '--log-level', 'warn'], { cwd: root, stdio: 'inherit' });
-    if (status !== 0) throw new Error(`cmake-js ${args[0]} failed; its messages are above. With another LibTorch: A_INFONCE_LIBTORCH=<folder> npm run build:native`);
-  };
-  // `cmake-js build` alone would keep the values of an earlier configuration.
-  run('configure', `--CDA_INFONCE_LIBTORCH=${libtorch.dir}`);
-  run('build');
+  cmake(libtorch, join(root, 'build'));
   writeFileSync(join(root, 'build', 'libtorch.json'), JSON.stringify({ dir: libtorch.dir, version: libtorch.version, source: libtorch.source }));
 }
 

@@ -52,11 +52,19 @@ function pythonTorch() {
   return undefined;
 }
 
+/** What the environment asks for: { source, dir, version?, problem? }; undefined when it does not. The word `python` stands for the Python package torch. */
+export function askedLibTorch() {
+  const name = ['A_INFONCE_LIBTORCH', 'LIBTORCH'].find((each) => process.env[each]);
+  if (!name) return undefined;
+  const source = `the environment variable ${name}`;
+  if (process.env[name] !== 'python') return { source, ...inspectLibTorch(process.env[name]) };
+  const dir = pythonTorch();
+  return dir ? { source, ...inspectLibTorch(dir) } : { source, dir: 'python', problem: 'no Python with the package torch was found (A_INFONCE_PYTHON names the interpreter)' };
+}
+
 /** Every place that was looked at, in order: [{ source, dir, version?, problem? }]. The first without a problem is taken. */
 export function libTorchCandidates() {
-  const candidates = [];
-  for (const name of ['A_INFONCE_LIBTORCH', 'LIBTORCH'])
-    if (process.env[name]) candidates.push({ source: `the environment variable ${name}`, ...inspectLibTorch(process.env[name]) });
+  const asked = askedLibTorch(), candidates = asked ? [asked] : [];
   const python = pythonTorch();
   if (python) candidates.push({ source: 'the Python package torch', ...inspectLibTorch(python) });
   if (existsSync(fetchedDir()) || forbidden(fetchedDir())) candidates.push({ source: 'the cache', ...inspectLibTorch(join(fetchedDir(), 'torch')) });

@@ -2,7 +2,10 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <new>
+#include <string>
 #include <string_view>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/headeronly/version.h>
 #include "env_state.h"
 #include "jobs_runner.h"
 
@@ -76,7 +79,13 @@ void export_function(Napi::Env env, Napi::Object exports, const char* name, Nati
 
 namespace {
 
+/// "2.13" of a LibTorch's number of its version.
+std::string minor_version(uint64_t abi) { return std::to_string(abi >> 56) + "." + std::to_string(abi >> 48 & 0xff); }
+
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  // The C++ ABI changes between minor versions, mostly without a missing symbol to tell of it.
+  const std::string built = minor_version(TORCH_ABI_VERSION), loaded = minor_version(aoti_torch_abi_version());
+  if (loaded != built) throw Napi::Error::New(env, "the addon is of LibTorch " + built + ", but LibTorch " + loaded + " was loaded");
   env.SetInstanceData(new EnvState());
   EnvState::of(env).jobs = JobRunner::create(env);
   export_runtime(env, exports);

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, extname, join } from 'node:path';
+import type sharp from 'sharp';
 import { FileError, LoadError } from '../runtime/errors.js';
 import { makeDataset, Split, type Dataset } from './dataset.js';
 import { fileError, kindOf, MAX_BYTES } from './files.js';
@@ -168,7 +169,7 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
 }
 
 /** @internal */
-export async function loadSharp(): Promise<typeof import('sharp').default> {
+export async function loadSharp(): Promise<typeof sharp> {
   try {
     return (await import('sharp')).default;
   } catch (error) {

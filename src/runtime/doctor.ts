@@ -3,8 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { builtWith, explainLoadFailure, forbidden } from './explain.js';
+import { type LibTorch as Candidate, SUPPORTED, buildProblems, libTorchCandidates } from '../../scripts/libtorch.mjs';
+import { LoadError } from './errors.js';
+import { explainLoadFailure, forbidden } from './explain.js';
+import { BINARIES, binariesPackage, buildCommand, builtWith, locate, root } from './locate.js';
 import { engines, version } from './version.js';
 
 /** One thing that was looked at. */
@@ -25,36 +27,23 @@ export interface Diagnosis {
   findings: Finding[];
 }
 
-interface LibTorch {
-  source: string;
-  dir: string;
-  version?: string;
-  problem?: string;
-}
-/** scripts/libtorch.mjs, which also runs before anything is built. */
-interface LibTorchScript {
-  SUPPORTED: string;
-  libTorchCandidates(): LibTorch[];
-  buildProblems(): string[];
-}
+type LibTorch = Candidate & { source: string };
 interface Probe {
   path?: string;
+  /** Why it does not load, explained. */
   error?: string;
   info?: { libtorch: string; instructionSet: string; instructionSets: string[]; threads: number; cuda: boolean; cpu: string };
   /** The libtorch_cpu.so that was mapped. */
   library?: string;
 }
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-
 /** Looks at everything. @param options.threads what `setThreads` would be called with */
 export async function diagnose({ threads }: { threads?: number | undefined } = {}): Promise<Diagnosis> {
-  const script = (await import(new URL('../../scripts/libtorch.mjs', import.meta.url).href)) as LibTorchScript;
-  const candidates = script.libTorchCandidates();
+  const candidates = libTorchCandidates();
   const probe = probeAddon(threads);
   const findings = [
-    node(engines.node), system(), addon(probe), libtorch(probe, candidates, script.SUPPORTED),
-    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...building(script.buildProblems(), probe.info !== undefined), await dataSets(),
+    node(engines.node), system(), addon(probe), libtorch(probe, candidates),
+    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
   ];
   return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
 }
@@ -62,21 +51,24 @@ export async function diagnose({ threads }: { threads?: number | undefined } = {
 /** Loads the addon in a process of its own: a library that kills the process on loading is then one more finding. */
 function probeAddon(threads: number | undefined): Probe {
   const count = threads === 0 ? availableParallelism() : threads;
-  const program = `
-    const build = require('node-gyp-build'), probe = {};
-    try {
-      probe.path = build.path(${JSON.stringify(root)});
-      const addon = build(${JSON.stringify(root)});
-      ${count === undefined ? '' : `addon.set_threads(${count});`}
-      probe.info = addon.info();
-      probe.library = require('fs').readFileSync('/proc/self/maps', 'utf8').match(/\\S*libtorch_cpu\\.so\\S*/)?.[0];
-    } catch (error) { probe.error = error.message; }
-    require('fs').writeSync(1, JSON.stringify(probe));`;
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['-e', program], { cwd: root, encoding: 'utf8', timeout: 60_000 });
   try {
-    return JSON.parse(stdout) as Probe;
-  } catch {
-    return { error: `loading it ended the process (${signal ?? `exit code ${status}`})${stderr ? `: ${stderr.trim().split('\n').at(-1)}` : ''}` };
+    const program = `
+      const build = require('node-gyp-build'), { dir, libtorch, preload } = ${JSON.stringify(locate())}, probe = {};
+      try {
+        if (libtorch) require(preload).open(libtorch.library);
+        probe.path = build.path(dir);
+        const addon = build(dir);
+        ${count === undefined ? '' : `addon.set_threads(${count});`}
+        probe.info = addon.info();
+        probe.library = require('fs').readFileSync('/proc/self/maps', 'utf8').match(/\\S*libtorch_cpu\\.so\\S*/)?.[0];
+      } catch (error) { probe.error = error.message; }
+      require('fs').writeSync(1, JSON.stringify(probe));`;
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['-e', program], { cwd: root, encoding: 'utf8', timeout: 60_000 });
+    if (!stdout.startsWith('{')) throw new Error(`loading it ended the process (${signal ?? `exit code ${status}`})${stderr ? `: ${stderr.trim().split('\n').at(-1)}` : ''}`);
+    const probe = JSON.parse(stdout) as Probe;
+    return probe.error === undefined ? probe : { ...probe, error: explainLoadFailure(new Error(probe.error), root) };
+  } catch (error) {
+    return { error: error instanceof LoadError ? error.message : explainLoadFailure(error as Error, root) };
   }
 }
 
@@ -97,38 +89,34 @@ function system(): Finding {
 
 function addon({ path, error }: Probe): Finding {
   if (error === undefined) return { subject: 'Addon', state: 'ok', text: path! };
-  const [text, fix] = explainLoadFailure(new Error(error), root).split('\n')[0]!.split(/\.? Type: /) as [string, string?];
+  const [text, fix] = error.split('\n')[0]!.split(/\.? Type: /) as [string, string?];
   const elsewhere = process.env['A_INFONCE_PREBUILD'];
   if (elsewhere) return { subject: 'Addon', state: 'problem', text: `${text}\nlooked for in ${elsewhere}, which A_INFONCE_PREBUILD names`, fix: 'unset A_INFONCE_PREBUILD' };
   return { subject: 'Addon', state: 'problem', text, ...(fix === undefined ? {} : { fix }) };
 }
 
-function libtorch({ info, library }: Probe, candidates: LibTorch[], supported: string): Finding {
+function libtorch({ info, library }: Probe, candidates: LibTorch[]): Finding {
   const found = candidates.find(({ problem }) => problem === undefined);
   const wrong = candidates.filter(({ problem }) => problem !== undefined).map(({ source, dir, problem }) => `not ${source}, ${dir}: ${problem}`);
   if (info !== undefined) {
     const dir = library?.replace(/\/lib\/[^/]*$/, '');
-    const how = builtSource(dir) ?? candidates.find((candidate) => candidate.dir === dir)?.source ?? 'found when the addon was built';
+    const how = dir === binariesPackage(root) ? BINARIES : builtSource(dir) ?? candidates.find((candidate) => candidate.dir === dir)?.source ?? 'found when the addon was built';
     return { subject: 'LibTorch', state: 'ok', text: `${info.libtorch}, ${how}${dir === undefined ? '' : `\n${dir}`}` };
   }
-  const built = builtWith(root);
+  const built = builtWith(root)?.dir;
   const why = built === undefined ? undefined : forbidden(join(built, 'lib', 'libtorch_cpu.so')) ? 'which may not be read (permission denied)' : existsSync(built) ? undefined : 'which is gone';
   const gone = why === undefined ? [] : [`the addon was built with ${built}, ${why}`];
   if (found) return { subject: 'LibTorch', state: gone.length > 0 ? 'problem' : 'ok', text: [`${found.version}, ${found.source}`, found.dir, ...gone, ...wrong].join('\n') };
   return {
     subject: 'LibTorch', state: 'problem', text: [[...gone, ...wrong].some((line) => line.includes('permission denied')) ? 'none that may be read' : 'not found', ...gone, ...wrong].join('\n'),
-    fix: `npm run build:native fetches it with pip; or set A_INFONCE_LIBTORCH to the folder of LibTorch ${supported}`,
+    fix: `${buildCommand(root)} fetches it with pip; or set A_INFONCE_LIBTORCH to the folder of LibTorch ${SUPPORTED}`,
   };
 }
 
 /** How the last build found the LibTorch at `dir`. */
 function builtSource(dir: string | undefined): string | undefined {
-  try {
-    const record = JSON.parse(readFileSync(join(root, 'build', 'libtorch.json'), 'utf8')) as { dir: string; source: string };
-    return record.dir === dir ? record.source : undefined;
-  } catch {
-    return undefined;
-  }
+  const record = builtWith(root);
+  return record?.dir === dir ? record?.source : undefined;
 }
 
 function processor(): Finding {

@@ -1,17 +1,23 @@
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { BINARIES, buildCommand, builtWith } from './locate.js';
+import { version } from './version.js';
 
 /** Turns a failed load of the addon into one message that says what is wrong and what to type. */
 export function explainLoadFailure(error: Error, root: string): string {
-  const rebuild = existsSync(join(root, 'src')) ? 'npm run build:native' : 'npm rebuild a-infonce';
+  const rebuild = buildCommand(root);
   const text = error.message;
   const hint = '`npx a-infonce doctor` shows what was found.';
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return `a-infonce runs on linux-x64 (glibc); this is ${process.platform}-${process.arch}.`;
-  if (/No native build was found/.test(text)) return `The native addon is not built yet. Type: ${rebuild}\n${hint}`;
+  if (/No native build was found/.test(text))
+    return rebuild.startsWith('npm run')
+      ? `The native addon is not built yet. Type: ${rebuild}\n${hint}`
+      : `The binaries for this system, ${BINARIES}, are not installed: optional dependencies were left out, or node_modules came from another system. ` +
+        `Type: npm install ${BINARIES}@${version}\nOr build from source: ${rebuild}\n${hint}`;
   const missing = /(lib[\w.+-]+\.so[\w.]*): cannot open shared object file/.exec(text)?.[1];
   if (missing !== undefined) {
-    const built = builtWith(root);
+    const built = builtWith(root)?.dir;
     const closed = built !== undefined && forbidden(join(built, 'lib', missing)) ? join(built, 'lib', missing) : undefined;
     if (closed !== undefined)
       return `${closed} may not be read (permission denied). Change that, or set A_INFONCE_LIBTORCH to another LibTorch and build again. Type: ${rebuild}\n${hint}`;
@@ -21,8 +27,8 @@ export function explainLoadFailure(error: Error, root: string): string {
   const glibc = /version [`']?((?:GLIBC|GLIBCXX|CXXABI)_[\d.]+)'? not found/.exec(text)?.[1];
   if (glibc !== undefined)
     return `The C library of this system is too old: ${glibc} is needed. Build from source here. Type: ${rebuild}\n${hint}`;
-  if (/undefined symbol/.test(text))
-    return `The addon and the LibTorch that was loaded do not fit together (${text}). LibTorch 2.11 to 2.13 work; build again for the one you have. Type: ${rebuild}\n${hint}`;
+  if (/undefined symbol|the addon is of LibTorch/.test(text))
+    return `The addon and the LibTorch that was loaded do not fit together (${text}). Build again for the LibTorch that you have. Type: ${rebuild}\n${hint}`;
   return `The native addon cannot be loaded: ${text}\nType: ${rebuild}\n${hint}`;
 }
 
@@ -33,16 +39,5 @@ export function forbidden(path: string): boolean {
     return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EACCES';
-  }
-}
-
-/** The LibTorch folder that the last build recorded, if any. */
-export function builtWith(root: string): string | undefined {
-  try {
-    const record: unknown = JSON.parse(readFileSync(join(root, 'build', 'libtorch.json'), 'utf8'));
-    const dir = (record as { dir?: unknown }).dir;
-    return typeof dir === 'string' ? dir : undefined;
-  } catch {
-    return undefined;
   }
 }

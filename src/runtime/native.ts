@@ -1,14 +1,13 @@
 /** Loads the addon on first use, so that importing the package (and `a-infonce doctor`) works where the addon does not. */
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import type { Addon } from './addon.js';
 import {
   AInfoNCEError, ArgumentRangeError, ArgumentTypeError, CancelledError, FileError, LoadError, NonFiniteError, OperatorError, OutOfMemoryError,
 } from './errors.js';
 import { explainLoadFailure } from './explain.js';
+import { locate, root } from './locate.js';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 let loaded: Addon | undefined;
 
 /** The native module of this environment (main thread or worker). Throws {@link LoadError} with what to type. */
@@ -18,10 +17,12 @@ export function native(): Addon {
 
 function load(): Addon {
   const require = createRequire(import.meta.url);
+  const { dir, libtorch, preload } = locate();
   let addon: Addon;
   try {
+    if (libtorch) (require(preload) as { open(library: string): void }).open(libtorch.library);
     const nodeGypBuild = require('node-gyp-build') as (dir: string) => Addon;
-    addon = nodeGypBuild(root);
+    addon = nodeGypBuild(dir);
   } catch (error) {
     throw new LoadError(explainLoadFailure(error as Error, root), { cause: error });
   }
