@@ -7,8 +7,8 @@
 #include "error.h"
 #include "objective/algebra.h"
 #include "objective/fused.h"
+#include "objective/supervised.h"
 #include "objective/terms.h"
-#include "ops/similarity.h"
 
 namespace a_infonce {
 
@@ -97,8 +97,7 @@ void objective::check_weights(const Options& options) {
 Tensor a_infonce(const Tensor& features, const Options& options) {
   check_rows(features, "features");
   check_options(features.size(0), options);
-  if (options.labels) ops::require_finite_rows(features.detach(), "features");
-  const Tensor loss = options.labels ? objective::supervised(objective::rows_of(features, options), options) : objective::fused(features, options);
+  const Tensor loss = options.labels ? objective::supervised(features, options) : objective::fused(features, options);
   return finite(loss).to(features.scalar_type());
 }
 
@@ -115,7 +114,6 @@ void check_clean(const Tensor& clean, const Options& options) {
 
 Tensor clean_sums(const Tensor& clean, const Options& options) {
   check_clean(clean, options);
-  ops::require_finite_rows(clean.detach(), "clean");
   return objective::fused_clean_sums(clean, options);
 }
 

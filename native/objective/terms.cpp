@@ -6,10 +6,6 @@ namespace a_infonce::objective {
 
 namespace {
 
-double log_add(double a, double b) {
-  const double top = std::max(a, b), low = std::min(a, b);
-  return low == -INFINITY ? top : top + std::log1p(std::exp(low - top));
-}
 double log_sum(const double* x, int64_t count) {
   const double top = *std::max_element(x, x + count);
   double sum = 0;
@@ -43,23 +39,27 @@ void add_from_others(const double* x, const double* others, const double* g, int
   }
 }
 
-/// log Neg of an anchor of the paper with hard negatives, log max((e^weighed - tau |N| e^log_positive) / (1 - tau), |N| e^{-1/t}), the floor being the least that
-/// |N| negatives can weigh; and its derivatives by weighed and log_positive. Where the difference is not positive, or below the floor, nothing flows.
-struct Debiased {
-  double value, by_weighed = 0, by_positive = 0;
-  Debiased(double weighed, double log_count, double log_positive, const Options& options) {
-    const double tau = options.hard_negative->tau_plus, floor = log_count - 1 / options.temperature;
-    value = floor;
-    // log(e^a - e^b) = a + log(1 - e^(b - a))
-    const double share = log_positive + log_count + std::log(tau) - weighed, rest = -std::expm1(share);
-    if (!(share < 0)) return;
-    const double difference = weighed + std::log(rest) - std::log1p(-tau);
-    if (!(difference > floor)) return;
-    value = difference, by_weighed = 1 / rest, by_positive = 1 - by_weighed;
-  }
-};
-
 }  // namespace
+
+double log_add(double a, double b) {
+  const double top = std::max(a, b), low = std::min(a, b);
+  return low == -INFINITY ? top : top + std::log1p(std::exp(low - top));
+}
+
+Negatives::Negatives(const double* log_sums, double log_count, double log_positive, const Options& options) : value(log_sums[0]) {
+  if (!options.hard_negative) return;
+  const double tau = options.hard_negative->tau_plus, floor = log_count - 1 / options.temperature;
+  const bool weighed = options.hard_negative->beta != 0;
+  const double log_weighed = weighed ? log_sums[1] - log_sums[0] + log_count : log_sums[0];
+  value = floor, by_sums[0] = 0;
+  // log(e^a - e^b) = a + log(1 - e^(b - a)); where the difference is not positive, or below the floor, nothing flows.
+  const double share = log_positive + log_count + std::log(tau) - log_weighed, rest = -std::expm1(share);
+  if (!(share < 0)) return;
+  const double difference = log_weighed + std::log(rest) - std::log1p(-tau);
+  if (!(difference > floor)) return;
+  value = difference, by_positive = 1 - 1 / rest;
+  by_sums[0] = weighed ? -1 / rest : 1 / rest, by_sums[1] = weighed ? 1 / rest : 0;
+}
 
 std::vector<double> powers_of(const Options& options) {
   const double beta = options.form == Form::Paper && options.hard_negative ? options.hard_negative->beta : 0;
@@ -109,15 +109,15 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
     for (int64_t k = 0; k < positives; ++k) x[k] = similarity[view(k)] + weights.log_positive[v * views + view(k)] + log_c;
     const double* sums = log_sums + v * moments;
     // rest: log of what the negatives put into the denominator
-    double rest = sums[0], by_sums[2] = {1, 0}, log_positive = 0, by_positive = 0;
+    double log_positive = 0;
     if (hard) {
       for (int64_t k = 0; k < positives; ++k) plain[k] = similarity[view(k)];
       log_positive = log_sum(plain, positives);
-      const Debiased debiased(moments == 2 ? sums[1] - sums[0] + log_count : sums[0], log_count, log_positive + log_c, options);
-      rest = debiased.value, by_positive = debiased.by_positive;
-      by_sums[moments - 1] = debiased.by_weighed;
-      if (moments == 2) by_sums[0] = -debiased.by_weighed;
-    } else if (rocl) {  // the released denominator has + 1e-8
+    }
+    const Negatives negatives(sums, log_count, log_positive + log_c, options);
+    const double by_positive = negatives.by_positive;
+    double rest = negatives.value, by_sums[2] = {negatives.by_sums[0], negatives.by_sums[1]};
+    if (rocl) {  // the released denominator has + 1e-8
       rest = log_add(sums[0], log_epsilon);
       by_sums[0] = std::exp(sums[0] - rest);
     }

@@ -29,6 +29,17 @@ double plain_terms(const Options& options, const Weights& weights, int64_t rows,
 double hard_terms(const Options& options, const Weights& weights, int64_t rows, const double* s, const double* shift, const double* sums, Derivatives ds, double* d_full,
                   double* d_detached);
 
+/// log(e^a + e^b)
+double log_add(double a, double b);
+
+/// log of what the negatives of an anchor of the paper put into its denominator, and its derivatives by the logs of their sums and by log_positive =
+/// log mean_{j in P} e^{s_j}. Plain: the log of their sum; with hard negatives log max((sum_k w_k e^{s_k} - tau |N| e^log_positive) / (1 - tau), |N| e^{-1/t}), the floor
+/// being the least that |N| negatives can weigh. log_count = log |N|.
+struct Negatives {
+  double value, by_sums[2] = {1, 0}, by_positive = 0;
+  Negatives(const double* log_sums, double log_count, double log_positive, const Options& options);
+};
+
 /// The powers of the moments that plain_terms takes: 1; or beta and 1 + beta with the paper's hard negatives.
 std::vector<double> powers_of(const Options& options);
 

@@ -97,22 +97,29 @@ struct Pairs {
   const kernels::SimilarityKernels<T>* table = &kernels::similarity<T>();
   int64_t d, padded_d, blocks = 0, rows;  // rows = blocks * block_rows
   std::vector<int32_t> codes, sizes;
+  std::vector<int64_t> first_block;  // of each segment
   Buffer<T> panels, row_data;
   double scale;
 
   /// Codes are the caller's to fill: padding has -1 already.
   Pairs(const std::vector<int64_t>& segments, int64_t d, double scale) : d(d), padded_d(kernels::round_up(d, kernels::lane_multiple)), scale(scale) {
-    for (const int64_t size : segments)
+    for (const int64_t size : segments) {
+      first_block.push_back(blocks);
       for (int64_t first = 0; first < size; first += kernels::block_rows, ++blocks) sizes.push_back(static_cast<int32_t>(std::min(kernels::block_rows, size - first)));
+    }
     rows = blocks * kernels::block_rows;
     codes.assign(rows, -1);
     panels = Buffer<T>(rows * d), row_data = Buffer<T>(rows * padded_d);
   }
+  /// Where row i of a segment is.
+  int64_t place(size_t segment, int64_t i) const { return first_block[segment] * kernels::block_rows + i; }
   /// z: the contiguous rows of a block.
   void pack(int64_t block, const T* z) const {
     const int64_t first = block * kernels::block_rows;
     table->pack(z, sizes[block], d, panels + first * d, row_data + first * padded_d);
   }
+  /// Gives up what the kernels read.
+  void release() { panels = {}, row_data = {}; }
   kernels::Matrix<T> matrix() const { return {blocks, d, padded_d, panels, row_data, codes.data(), sizes.data(), scale}; }
 
   template <typename Task>
@@ -125,10 +132,6 @@ struct Pairs {
       if (const auto ends = static_cast<kernels::Ends>(ends_of(I, J))) (table->*kernel)(z, task, I, J, ends, workspace<T>());
     });
   }
-  template <typename Task>
-  void run(Kernel<Task> kernel, const Task& task) const {
-    run(kernel, task, [](int64_t, int64_t) { return kernels::BothEnds; });
-  }
   /// (table->*kernel)(matrix, task, block, ...) on the first blocks.
   template <typename Task>
   void run_rows(void (*kernels::SimilarityKernels<T>::*kernel)(const kernels::Matrix<T>&, const Task&, int64_t, T*), const Task& task, int64_t first_blocks) const {
@@ -136,19 +139,5 @@ struct Pairs {
     for_blocks(first_blocks, first_blocks * rows * d * kernels::block_rows, [&](int64_t block) { (table->*kernel)(z, task, block, workspace<T>()); });
   }
 };
-
-/// Exponentials of p (s - reference) with one reference for all rows, chosen so that those of the largest similarity, `bound`, leave room for sums over any number
-/// of rows, and so that small temperatures use as much of the other side of the range as there is.
-template <typename T>
-double reference_of(double bound, const std::vector<double>& powers) {
-  constexpr double room = sizeof(T) == 4 ? 40 : 300;
-  return std::max(0.0, bound - room / *std::max_element(powers.begin(), powers.end()));
-}
-/// Whether sums over n pairs hold their precision although exponentials below 2^-125 (2^-1021) counted as that. A sum of 0 is one over no pair.
-template <typename T>
-bool in_range(const double* sums, int64_t count, int64_t n) {
-  const double least = static_cast<double>(n) * (sizeof(T) == 4 ? 0x1p-100 : 0x1p-960);
-  return std::all_of(sums, sums + count, [&](double sum) { return sum == 0 || (sum >= least && sum < INFINITY); });
-}
 
 }  // namespace a_infonce::ops

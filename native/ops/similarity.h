@@ -5,13 +5,9 @@
 #include <cstdint>
 #include <tuple>
 #include <vector>
+#include "ops/moments.h"
 
 namespace a_infonce::ops {
-
-/// Pairs of a clean and an adversarial row send their gradient to each end times that end's factor.
-struct CrossFactors {
-  double clean = 1, adversarial = 1;
-};
 
 /// log_sums[p, i] = log sum_{j selected} e^{powers[p] s_ij}, s = scale <z_i, z_j>; -infinity for rows without a selected pair.
 /// z [n, d] float32 or float64; codes int32 [n]: 2 * group + kind; selection: kernels::Selection, the diagonal never. One or two positive powers.

@@ -1,4 +1,5 @@
 #include "acl.h"
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include "../describe.h"
 #include "../error.h"

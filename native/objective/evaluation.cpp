@@ -1,0 +1,46 @@
+#include "objective/evaluation.h"
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include "ops/similarity.h"
+
+namespace a_infonce::objective {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+namespace {
+
+struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
+  static Tensor forward(AutogradContext* context, const Tensor& first, const std::optional<Tensor>& second, const std::optional<Tensor>& third, const Evaluate& evaluate,
+                        const std::vector<bool>& wanted) {
+    std::vector<Tensor> inputs{first.contiguous()};
+    for (const auto& input : {second, third})
+      if (input) inputs.push_back(input->contiguous());
+    const auto evaluation = evaluate(inputs, wanted);
+    if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) {
+      context->saved_data["evaluation"] = at::IValue::make_capsule(evaluation);
+      context->save_for_backward(std::move(inputs));  // the evaluation points into them
+    }
+    return at::scalar_tensor(evaluation->loss, at::kDouble);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    ops::require_first_order();
+    const auto inputs = context->get_saved_variables();  // unless they were changed in place
+    auto result = c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule())->gradients(gradients[0].item<double>());
+    result.resize(5);
+    return result;
+  }
+};
+
+}  // namespace
+
+Tensor evaluated(const Evaluate& evaluate, const Tensor& first, const std::optional<Tensor>& second, const std::optional<Tensor>& third) {
+  std::vector<bool> wanted;
+  for (const Tensor* input : {&first, second ? &*second : nullptr, third ? &*third : nullptr})
+    if (input) wanted.push_back(at::GradMode::is_enabled() && input->requires_grad());
+  return EvaluationFunction::apply(first, second, third, evaluate, wanted);
+}
+
+}  // namespace a_infonce::objective

@@ -1,0 +1,24 @@
+// A loss as one differentiable function of its tensors.
+#pragma once
+#include <ATen/core/Tensor.h>
+#include <torch/custom_class.h>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace a_infonce::objective {
+
+/// A loss that is known, and what its gradient needs.
+struct Evaluation : torch::CustomClassHolder {
+  double loss = 0;
+  /// factor * d loss / d each input; undefined for those that want none.
+  virtual std::vector<at::Tensor> gradients(double factor) = 0;
+};
+
+/// Makes the evaluation of contiguous inputs; wanted: those that get a gradient.
+using Evaluate = std::function<c10::intrusive_ptr<Evaluation>(const std::vector<at::Tensor>& inputs, const std::vector<bool>& wanted)>;
+
+/// The loss of one to three inputs: a float64 scalar, differentiable once.
+at::Tensor evaluated(const Evaluate& evaluate, const at::Tensor& first, const std::optional<at::Tensor>& second = {}, const std::optional<at::Tensor>& third = {});
+
+}  // namespace a_infonce::objective

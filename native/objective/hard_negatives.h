@@ -1,0 +1,10 @@
+// Hard negatives as the released code has them, in forms `advcl` and `rocl`.
+#pragma once
+#include "objective/options.h"
+
+namespace a_infonce::objective {
+
+/// The loss of checked features [views * batch, d] and options; a float64 scalar with its gradient.
+at::Tensor released_hard_negatives(const at::Tensor& features, const Options& options);
+
+}  // namespace a_infonce::objective

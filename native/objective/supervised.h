@@ -1,0 +1,10 @@
+// Form `paper` with labels.
+#pragma once
+#include "objective/options.h"
+
+namespace a_infonce::objective {
+
+/// The loss of checked features [views * batch, d] and options with labels; a float64 scalar with its gradient.
+at::Tensor supervised(const at::Tensor& features, const Options& options);
+
+}  // namespace a_infonce::objective
