@@ -21,13 +21,16 @@ struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
     const auto evaluation = evaluate(inputs, wanted);
     if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) {
       context->saved_data["evaluation"] = at::IValue::make_capsule(evaluation);
-      context->save_for_backward(std::move(inputs));  // the evaluation points into them
+      variable_list read;  // the evaluation points into them
+      for (size_t k = 0; k < inputs.size(); ++k)
+        if (evaluation->reads(k)) read.push_back(inputs[k]);
+      context->save_for_backward(std::move(read));
     }
     return at::scalar_tensor(evaluation->loss, at::kDouble);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     ops::require_first_order();
-    const auto inputs = context->get_saved_variables();  // unless they were changed in place
+    context->get_saved_variables();  // throws if they were changed in place
     auto result = c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule())->gradients(gradients[0].item<double>());
     result.resize(5);
     return result;

@@ -11,6 +11,8 @@ namespace a_infonce::objective {
 /// A loss that is known, and what its gradient needs.
 struct Evaluation : torch::CustomClassHolder {
   double loss = 0;
+  /// Whether `gradients` reads an input: it must not have changed then.
+  virtual bool reads(size_t) const { return true; }
   /// factor * d loss / d each input; undefined for those that want none.
   virtual std::vector<at::Tensor> gradients(double factor) = 0;
 };

@@ -35,6 +35,7 @@ class Queue final : public Evaluation {
   const double scale;
   Rows<T> queries, keys, columns;
   const T* queue;
+  Tensor copy;  // of the queue, where it is read again and gets no gradient: a queue is overwritten before the gradient is asked for
   const std::vector<bool> wanted;
   ops::Pairs<T> packed;  // the queries
   const int64_t blocks, lanes;
@@ -111,6 +112,7 @@ class Queue final : public Evaluation {
     if (negatives.in_range(size)) {
       if (one_pass) attraction = sum(all);
     } else run();
+    if (wanted[0] && !wanted[2] && attraction.empty()) copy = inputs[2].clone(), queue = copy.const_data_ptr<T>();
 
     const double log_count = std::log(static_cast<double>(size));
     by_positive.resize(n);
@@ -127,6 +129,8 @@ class Queue final : public Evaluation {
       for (int64_t p = 0; p < negatives.count(); ++p) negatives.set_derivative(p, i, slope * rest.by_sums[p], 0);
     }
   }
+
+  bool reads(size_t input) const override { return input < 2 || wanted[2]; }
 
   std::vector<Tensor> gradients(double by_loss) override {
     std::vector<Tensor> result(3);
