@@ -59,9 +59,9 @@ at::Tensor Block::forward(const at::Tensor& x, size_t branch, bool training) {
   auto y = x;
   for (size_t i = 0; i < convolutions.size(); ++i) {
     if (i > 0) y = y.relu_();
-    y = norms[i].forward(convolutions[i].forward(y), branch, training);
+    y = normalized(convolutions[i], norms[i], y, branch, training);
   }
-  return y.add_(shortcut ? shortcut_norm->forward(shortcut->forward(x), branch, training) : x).relu_();
+  return y.add_(shortcut ? normalized(*shortcut, *shortcut_norm, x, branch, training) : x).relu_();
 }
 
 void Block::visit(const std::string& prefix, const Visitor& visitor) {
@@ -112,7 +112,7 @@ at::Tensor Encoder::forward(const at::Tensor& images, const std::string& branch_
   // whole vectors of channels: oneDNN's backward pass of a strided 1x1 convolution writes past its scratchpad on 4 channels in that format.
   const auto format = config_.width % 16 == 0 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const auto dtype = Bfloat16::active() ? at::kBFloat16 : images.scalar_type();
-  auto x = stem_norm_.forward(stem_.forward(images.to(dtype, /*non_blocking=*/false, /*copy=*/false, format)), branch, training_).relu_();
+  auto x = normalized(stem_, stem_norm_, images.to(dtype, /*non_blocking=*/false, /*copy=*/false, format), branch, training_).relu_();
   if (config_.stem == EncoderConfig::Stem::ImageNet) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
   for (auto& layer : layers_)
     for (auto& block : layer) x = block.forward(x, branch, training_);

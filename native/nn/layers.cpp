@@ -5,6 +5,7 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/rsqrt.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include "../describe.h"
@@ -20,11 +21,22 @@ void Bfloat16::require() {
   require_range(set == kernels::InstructionSet::Avx512Bf16, "precision", "'full' on a processor without AVX512_BF16", std::string("'bf16' (instruction set: ") + kernels::name(set) + ")");
 }
 
-const at::Tensor& Bfloat16::rounded(const at::Tensor& weight) {
+const at::Tensor& Bfloat16::rounded(const at::Tensor& weight, at::MemoryFormat format) {
   at::Tensor& value = rounded_[weight.unsafeGetTensorImpl()];
   if (!value.defined()) {
     const at::AutoGradMode grad(true);  // what a forward without gradients meets first, the loss uses too
-    value = weight.to(at::kBFloat16);
+    value = weight.to(at::kBFloat16, /*non_blocking=*/false, /*copy=*/false, format);
+  }
+  return value;
+}
+
+const Bfloat16::Affine& Bfloat16::folded(const at::Tensor& weight, const BatchNormBranch& norm, at::MemoryFormat format) {
+  Affine& value = folded_[norm.running_mean.unsafeGetTensorImpl()];
+  if (!value.weight.defined()) {
+    const at::AutoGradMode grad(true);
+    const at::Tensor scale = norm.weight * at::rsqrt(norm.running_var + BatchNorm::eps);
+    value = {(weight * scale.view({-1, 1, 1, 1})).to(at::kBFloat16, /*non_blocking=*/false, /*copy=*/false, format),
+             (norm.bias - norm.running_mean * scale).to(at::kBFloat16)};
   }
   return value;
 }
@@ -34,7 +46,7 @@ Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, Initiali
 
 at::Tensor Conv2d::forward(const at::Tensor& x) const {
   auto* const bf16 = Bfloat16::active();
-  return at::conv2d(x, bf16 ? bf16->rounded(weight) : weight, {}, {stride, stride}, {padding, padding});
+  return at::conv2d(x, bf16 ? bf16->rounded(weight, x.suggest_memory_format()) : weight, {}, {stride, stride}, {padding, padding});
 }
 
 Linear::Linear(int64_t in, int64_t out, Initialiser& init) : weight(init.uniform({out, in}, in)), bias(init.uniform({out}, in)) {}
@@ -58,6 +70,7 @@ BatchNorm::BatchNorm(int64_t channels, std::vector<std::string> branch_names) : 
 at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) {
   auto& branch = branches[index];
   if (!training) return at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, false, momentum, eps, true);
+  if (auto* const bf16 = Bfloat16::active()) bf16->statistics_moved();
   require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x.sizes()) + " before a BatchNorm");
   if (auto* tape = StatisticsTape::active_) {
     // With momentum 1 the buffers come out as the batch's own statistics.
@@ -68,6 +81,13 @@ at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) 
   const auto y = at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, true, momentum, eps, true);
   branch.num_batches_tracked.add_(1);
   return y;
+}
+
+at::Tensor normalized(const Conv2d& convolution, BatchNorm& norm, const at::Tensor& x, size_t branch, bool training) {
+  auto* const bf16 = Bfloat16::active();
+  if (!bf16 || training) return norm.forward(convolution.forward(x), branch, training);
+  const auto& [weight, bias] = bf16->folded(convolution.weight, norm.branches[branch], x.suggest_memory_format());
+  return at::conv2d(x, weight, bias, {convolution.stride, convolution.stride}, {convolution.padding, convolution.padding});
 }
 
 void BatchNorm::visit(const std::string& prefix, const Visitor& visitor) {

@@ -12,8 +12,13 @@ namespace a_infonce::nn {
 /// Called for every tensor of a layer, in PyTorch's order: (name, tensor, whether it is a parameter).
 using Visitor = std::function<void(const std::string& name, at::Tensor& tensor, bool parameter)>;
 
+struct BatchNormBranch {
+  at::Tensor weight, bias, running_mean, running_var, num_batches_tracked;
+};
+
 /// While one is there, encoders on this thread compute from the images to the last block in bfloat16, as autocast does: convolutions multiply bfloat16 and sum
-/// float32, BatchNorm keeps its statistics and parameters in float32, features come out in float32. Each weight is rounded once: none may change meanwhile.
+/// float32, BatchNorm keeps its statistics and parameters in float32, features come out in float32. What is rounded is recorded by autograd, and kept: no parameter
+/// may change meanwhile.
 class Bfloat16 {
  public:
   /// Throws ArgumentRange, of `precision`, on a processor without products in bfloat16.
@@ -25,13 +30,19 @@ class Bfloat16 {
   Bfloat16(const Bfloat16&) = delete;
   Bfloat16& operator=(const Bfloat16&) = delete;
 
-  /// The weight in bfloat16, recorded by autograd.
-  const at::Tensor& rounded(const at::Tensor& weight);
+  struct Affine {
+    at::Tensor weight, bias;
+  };
+  /// A convolution's weight, and with `norm` weight and bias of both in one: norm(convolution(x)) by running statistics. In the memory format of the images.
+  const at::Tensor& rounded(const at::Tensor& weight, at::MemoryFormat format);
+  const Affine& folded(const at::Tensor& weight, const BatchNormBranch& norm, at::MemoryFormat format);
+  void statistics_moved() { folded_.clear(); }
 
  private:
   static thread_local Bfloat16* active_;
   Bfloat16* before_;
   std::unordered_map<const at::TensorImpl*, at::Tensor> rounded_;
+  std::unordered_map<const at::TensorImpl*, Affine> folded_;  // by the running mean
 };
 
 /// Two-dimensional convolution without bias: [N, in, H, W] -> [N, out, H', W'], padding (kernel - 1) / 2; of bfloat16 where that is active.
@@ -57,9 +68,6 @@ struct Linear {
 /// Momentum .1, eps 1e-5; the running variance is the unbiased one, as in PyTorch.
 struct BatchNorm {
   static constexpr double momentum = 0.1, eps = 1e-5;
-  struct Branch {
-    at::Tensor weight, bias, running_mean, running_var, num_batches_tracked;
-  };
 
   BatchNorm(int64_t channels, std::vector<std::string> names);
   /// `branch` indexes the names. Train mode needs more than one value a channel.
@@ -68,8 +76,11 @@ struct BatchNorm {
   void visit(const std::string& prefix, const Visitor& visitor);
 
   std::vector<std::string> names;
-  std::vector<Branch> branches;
+  std::vector<BatchNormBranch> branches;
 };
+
+/// norm(convolution(x)). In bfloat16 and eval mode that is one convolution, whose weight and bias hold the normalisation.
+at::Tensor normalized(const Conv2d& convolution, BatchNorm& norm, const at::Tensor& x, size_t branch, bool training);
 
 /// Keeps back how the running statistics of every BatchNorm that runs in train mode on this thread would move while the tape records, so that a forward
 /// whose inputs do not change is computed once and counts as often as wanted:
@@ -93,7 +104,7 @@ class StatisticsTape {
  private:
   friend struct BatchNorm;
   struct Entry {
-    BatchNorm::Branch branch;  // handles of the tensors, not copies
+    BatchNormBranch branch;  // handles of the tensors, not copies
     at::Tensor mean, variance;
   };
   static thread_local StatisticsTape* active_;

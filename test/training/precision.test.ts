@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
-  Encoder, finetune, noGrad, ops, pretrain, proceduralDataset, runtimeInfo, scope, setInstructionSet, tensor, type FinetuneOptions, type Overrides, type PretrainConfig, type PretrainOptions, type Tensor,
+  Classifier, Encoder, finetune, noGrad, ops, pretrain, proceduralDataset, runtimeInfo, scope, setInstructionSet, tensor, type FinetuneOptions, type Overrides, type PretrainConfig, type PretrainOptions, type Tensor,
 } from 'a-infonce';
 import { job } from '../../src/runtime/job.js';
 import { native } from '../../src/runtime/native.js';
@@ -76,6 +76,29 @@ describe.runIf(capable)('a step in bf16', () => {
     expect(await learn('rocl', 16, undefined, { attackSteps: 1 })).toEqual(full);
     await learn('rocl', 16, 'bf16');
     expect(await learn('rocl', 16, 'full', { attackSteps: 1 })).toEqual(full);
+  });
+
+  it.each([16, 4])('in eval mode, where BatchNorm goes into the convolutions, of width %i: the loss within a hundredth', async (width) => {
+    await scope(async () => {
+      using encoder = Encoder.create({ width, seed: 3 });
+      noGrad(() => {
+        for (const [name, value] of encoder.state()) {
+          const spread = Float32Array.from({ length: value.shape[0] ?? 1 }, (_, i) => Math.sin(7 * i + name.length));
+          if (name.endsWith('running_mean') || name.endsWith('bias')) ops.aten.copy_(value, tensor(spread.map((x) => 0.3 * x)));
+          else if (/running_var|bn\d?\.weight|downsample\.1\.weight/.test(name)) ops.aten.copy_(value, tensor(spread.map((x) => 1 + 0.5 * x)));
+        }
+      });
+      const inputs = { images: images(1).handle, labels: integers(n, (i) => i % 3).handle, samples: integers(n, (i) => i).handle };
+      const loss = async (precision: Precision) => {
+        using classifier = Classifier.create({ encoder, classes: 3, seed: 5 });
+        noGrad(() => ops.aten.mul_(classifier.state().get('head.weight')!, 10));
+        const trainer = native().create_trainer(classifier.handle, { momentum: 0, weightDecay: 0 }, 'head.', precision);
+        return (await job(() => native().training_step(trainer, 'linear', inputs, { seed: 1, learningRate: 0 }))).loss;
+      };
+      const [full, bf16] = [await loss('full'), await loss('bf16')];
+      expect(bf16).not.toBe(full);
+      expect(Math.abs(bf16 / full - 1)).toBeLessThan(0.01);
+    });
   });
 
   it('ends with the step, also with one that fails', async () => {
