@@ -1,4 +1,4 @@
-// The fused PGD step against the eager operator sequence, in one process: interleaved, medians.
+// The fused PGD step between the eager operator sequence and a copy of the bytes that it moves, in one process: interleaved, medians.
 //   npm run build && node bench/pgd-step.mjs [--threads 1]
 import { parseArgs } from 'node:util';
 import { ops, rand, randn, runtimeInfo, scope, setThreads } from '../dist/index.js';
@@ -35,13 +35,19 @@ const { cpu, threads, instructionSet, libtorch } = runtimeInfo();
 console.log(`${cpu}, ${threads} thread(s), ${instructionSet}, LibTorch ${libtorch}; medians of ${values.rounds} interleaved rounds`);
 for (const shape of [[128, 3, 32, 32], [512, 3, 32, 32], [16, 3, 224, 224]]) {
   const x = rand(shape), grad = randn(shape), adversary = x.clone();
+  // A step reads three numbers an element and writes one: a copy of two reads and writes as many bytes.
+  const [from, to] = [rand([2, ...shape]), rand([2, ...shape])], bytes = 16 * shape.reduce((a, b) => a * b);
   for (const norm of ['linf', 'l2']) {
-    const times = { eager: [], fused: [] };
-    for (let round = -3; round < Number(values.rounds); ++round) {
-      const eagerTime = time(() => { eager[norm](adversary, grad, x); }), fusedTime = time(() => { fused[norm](adversary, grad, x); });
-      if (round >= 0) times.eager.push(eagerTime), times.fused.push(fusedTime);
-    }
-    const [a, b] = [median(times.eager), median(times.fused)];
-    console.log(`${norm.padEnd(4)} [${shape.join(', ')}]: eager ${a.toFixed(3)} ms, fused ${b.toFixed(3)} ms, ratio ${(a / b).toFixed(1)}`);
+    const runs = {
+      eager: () => { eager[norm](adversary, grad, x); }, fused: () => { fused[norm](adversary, grad, x); }, copy: () => { aten.copy_(to, from); },
+    };
+    const times = { eager: [], fused: [], copy: [] };
+    for (let round = -3; round < Number(values.rounds); ++round)
+      for (const [name, run] of Object.entries(runs)) {
+        const spent = time(run);
+        if (round >= 0) times[name].push(spent);
+      }
+    const [a, b, c] = [times.eager, times.fused, times.copy].map(median), rate = (ms) => `${(bytes / ms / 1e6).toFixed(1)} GB/s`;
+    console.log(`${norm.padEnd(4)} [${shape.join(', ')}]: eager ${a.toFixed(3)} ms, fused ${b.toFixed(3)} ms (${rate(b)}), ratio ${(a / b).toFixed(1)}; copy of as many bytes ${c.toFixed(3)} ms (${rate(c)})`);
   }
 }

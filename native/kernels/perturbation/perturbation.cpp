@@ -1,22 +1,29 @@
+#define A_INFONCE_ISA portable
 #include "kernels/cpu/instruction_set.h"
 #include "kernels/perturbation/perturbation_impl.h"
 #include "kernels/random.h"
 
 namespace a_infonce::kernels {
 
-A_INFONCE_DEFINE_STEPS(portable, float)
-A_INFONCE_DEFINE_STEPS(portable, double)
+template <typename Scalar>
+using Step = bool(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
+
+namespace portable {
+A_INFONCE_DEFINE_STEPS(float)
+A_INFONCE_DEFINE_STEPS(double)
+}  // namespace portable
+namespace avx2 { Step<float> linf_step, l2_step; Step<double> linf_step, l2_step; }
+namespace avx512 { Step<float> linf_step, l2_step; Step<double> linf_step, l2_step; }
+using portable::add_toward, portable::clamp, portable::project_linf, portable::round_down, portable::LONGEST, portable::RADIUS_MARGIN;
 
 template <typename Scalar>
 bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
-  using Step = bool(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
-  return dispatch<Step>(linf_step_portable, linf_step_avx2, linf_step_avx512)(x_adv, grad, x, n, epsilon, step_size, order);
+  return dispatch<Step<Scalar>>(portable::linf_step, avx2::linf_step, avx512::linf_step)(x_adv, grad, x, n, epsilon, step_size, order);
 }
 
 template <typename Scalar>
 bool l2_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
-  using Step = bool(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
-  return dispatch<Step>(l2_step_portable, l2_step_avx2, l2_step_avx512)(x_adv, grad, x, n, epsilon, step_size, order);
+  return dispatch<Step<Scalar>>(portable::l2_step, avx2::l2_step, avx512::l2_step)(x_adv, grad, x, n, epsilon, step_size, order);
 }
 
 namespace {

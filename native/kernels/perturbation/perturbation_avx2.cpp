@@ -1,8 +1,9 @@
+#define A_INFONCE_ISA avx2
 #include "kernels/perturbation/perturbation_impl.h"
 
-namespace a_infonce::kernels {
+namespace a_infonce::kernels::avx2 {
 
-A_INFONCE_DEFINE_STEPS(avx2, float)
-A_INFONCE_DEFINE_STEPS(avx2, double)
+A_INFONCE_DEFINE_STEPS(float)
+A_INFONCE_DEFINE_STEPS(double)
 
-}  // namespace a_infonce::kernels
+}  // namespace a_infonce::kernels::avx2

@@ -1,8 +1,9 @@
+#define A_INFONCE_ISA avx512
 #include "kernels/perturbation/perturbation_impl.h"
 
-namespace a_infonce::kernels {
+namespace a_infonce::kernels::avx512 {
 
-A_INFONCE_DEFINE_STEPS(avx512, float)
-A_INFONCE_DEFINE_STEPS(avx512, double)
+A_INFONCE_DEFINE_STEPS(float)
+A_INFONCE_DEFINE_STEPS(double)
 
-}  // namespace a_infonce::kernels
+}  // namespace a_infonce::kernels::avx512

@@ -1,103 +1,166 @@
-// The arithmetic, once, for the file of every instruction set to include. Elementwise loops that the compiler vectorises, and reductions over
-// sixteen fixed lanes: the bits do not depend on the instruction set (no contraction to fused multiply-add: see CMakeLists.txt).
-// Static functions and no library ones, so that no copy compiled for AVX-512 can be linked into portable code.
+// The arithmetic, once an instruction set: vectors for the steps, numbers for whatever else rounds as they do. Reductions run over sixteen fixed lanes,
+// and nothing is contracted to fused multiply-adds (see CMakeLists.txt): the instruction sets give the same bits. See cpu/vector.h for why nothing of
+// std:: but constants is used here.
 #pragma once
-#include <cstdint>
 #include <limits>
-#include <type_traits>
+#include "kernels/cpu/vector.h"
 #include "kernels/perturbation/perturbation.h"
 
-namespace a_infonce::kernels {
+namespace a_infonce::kernels::A_INFONCE_ISA {
 
-template <typename Scalar>
-using BitsOf = std::conditional_t<sizeof(Scalar) == 4, int32_t, int64_t>;
+template <typename V> struct BitsOf;
+template <> struct BitsOf<float> { using Type = int32_t; static constexpr int sign = 31; };
+template <> struct BitsOf<double> { using Type = int64_t; static constexpr int sign = 63; };
+template <> struct BitsOf<Floats> { using Type = Ints; static constexpr int sign = 31; };
+template <> struct BitsOf<Doubles> { using Type = Longs; static constexpr int sign = 63; };
 
 /// The neighbour of value (not zero) with the next larger / smaller number.
-template <typename Scalar>
-static inline Scalar next_up(Scalar value) {
-  const auto bits = __builtin_bit_cast(BitsOf<Scalar>, value);
-  return __builtin_bit_cast(Scalar, static_cast<BitsOf<Scalar>>(bits + (1 | (bits >> (8 * sizeof(Scalar) - 1)))));
+template <typename V>
+inline V next_up(V value) {
+  const auto bits = __builtin_bit_cast(typename BitsOf<V>::Type, value);
+  return __builtin_bit_cast(V, bits + (1 | (bits >> BitsOf<V>::sign)));
 }
-template <typename Scalar>
-static inline Scalar next_down(Scalar value) {
-  const auto bits = __builtin_bit_cast(BitsOf<Scalar>, value);
-  return __builtin_bit_cast(Scalar, static_cast<BitsOf<Scalar>>(bits - (1 | (bits >> (8 * sizeof(Scalar) - 1)))));
+template <typename V>
+inline V next_down(V value) {
+  const auto bits = __builtin_bit_cast(typename BitsOf<V>::Type, value);
+  return __builtin_bit_cast(V, bits - (1 | (bits >> BitsOf<V>::sign)));
 }
+
+/// What the rounded sum a + b lacks of the exact one (Knuth's TwoSum).
+template <typename V>
+inline V lost(V a, V b, V sum) {
+  const V b_part = sum - a;
+  return (a - (sum - b_part)) + (b - b_part);
+}
+
+/// a + b rounded down / up.
+template <typename V>
+inline V add_down(V a, V b) {
+  const V sum = a + b;
+  return lost(a, b, sum) < 0 ? next_down(sum) : sum;
+}
+template <typename V>
+inline V add_up(V a, V b) {
+  const V sum = a + b;
+  return lost(a, b, sum) > 0 ? next_up(sum) : sum;
+}
+#if defined(__AVX512F__)
+inline Floats add_down(Floats a, Floats b) { return _mm512_maskz_add_round_ps(0xffff, a, b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+inline Floats add_up(Floats a, Floats b) { return _mm512_maskz_add_round_ps(0xffff, a, b, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+inline Doubles add_down(Doubles a, Doubles b) { return _mm512_maskz_add_round_pd(0xff, a, b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+inline Doubles add_up(Doubles a, Doubles b) { return _mm512_maskz_add_round_pd(0xff, a, b, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
+#endif
+
+/// x + move rounded toward x.
+template <typename V>
+inline V add_toward(V x, V move) { return move > 0 ? add_down(x, move) : add_up(x, move); }
 
 /// The largest number of the type that is at most `value` >= 0.
 template <typename Scalar>
-static inline Scalar round_down(double value) {
+inline Scalar round_down(double value) {
   if (value > static_cast<double>(std::numeric_limits<Scalar>::max())) return std::numeric_limits<Scalar>::max();
   const Scalar rounded = static_cast<Scalar>(value);
   return static_cast<double>(rounded) > value ? next_down(rounded) : rounded;
 }
 
-/// What the rounded sum a + b lacks of the exact one (Knuth's TwoSum).
-template <typename Scalar>
-static inline Scalar lost(Scalar a, Scalar b, Scalar sum) {
-  const Scalar b_part = sum - a;
-  return (a - (sum - b_part)) + (b - b_part);
-}
-
-template <typename Scalar>
-static inline Scalar clamp(Scalar value, Scalar low, Scalar high) {
+template <typename V>
+inline V clamp(V value, V low, V high) {
   value = value < low ? low : value;
   return value > high ? high : value;
 }
 
 /// Nearest number to `value` whose exact distance to x is at most epsilon.
-template <typename Scalar>
-static inline Scalar project_linf(Scalar value, Scalar x, Scalar epsilon) {
-  const Scalar above = x + epsilon, below = x - epsilon;
-  const Scalar high = lost(x, epsilon, above) < 0 ? next_down(above) : above;
-  const Scalar low = lost(x, -epsilon, below) > 0 ? next_up(below) : below;
-  return clamp(value, low, high);
+template <typename V>
+inline V project_linf(V value, V x, V epsilon) { return clamp(value, add_up(x, -epsilon), add_down(x, epsilon)); }
+
+constexpr int block = 16;
+
+/// step(x_adv, grad, x) on one block after the other; the last is filled up with zeros.
+template <typename Scalar, typename Step>
+inline void for_blocks(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, Step step) {
+  int64_t i = 0;
+  for (; i + block <= n; i += block) step(x_adv + i, grad + i, x + i);
+  if (i == n) return;
+  Scalar last[3][block] = {};
+  for (int64_t k = 0; i + k < n; ++k) last[0][k] = x_adv[i + k], last[1][k] = grad[i + k], last[2][k] = x[i + k];
+  step(last[0], last[1], last[2]);
+  for (int64_t k = 0; i + k < n; ++k) x_adv[i + k] = last[0][k];
 }
 
 template <typename Scalar, StepOrder order>
-static inline bool linf_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, Scalar epsilon,
-                                  Scalar step) {
-  BitsOf<Scalar> bad = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const Scalar g = grad[i];
-    bad |= g - g == 0 ? 0 : 1;  // infinite or NaN
-    Scalar moved = x_adv[i] + (g > 0 ? step : g < 0 ? -step : Scalar{0});
-    if constexpr (order == StepOrder::ProjectThenClamp)
-      x_adv[i] = clamp(project_linf(moved, x[i], epsilon), Scalar{0}, Scalar{1});
-    else
-      x_adv[i] = project_linf(clamp(moved, Scalar{0}, Scalar{1}), x[i], epsilon);
-  }
-  return bad == 0;
+inline bool linf_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, Scalar epsilon, Scalar step) {
+  using V = Vector<Scalar>;
+  const V zero{}, one = splat(Scalar{1}), radius = splat(epsilon), up = splat(step), down = splat(-step);
+  Mask<Scalar> bad{};
+  for_blocks(x_adv, grad, x, n, [&](Scalar* a, const Scalar* gradient, const Scalar* center) {
+    for (int k = 0; k < block; k += lanes<Scalar>) {
+      const V g = load(gradient + k), c = load(center + k);
+      bad |= g - g != zero;  // infinite or NaN
+      const V moved = load(a + k) + (g > zero ? up : g < zero ? down : zero);
+      store(a + k, order == StepOrder::ProjectThenClamp ? clamp(project_linf(moved, c, radius), zero, one) : project_linf(clamp(moved, zero, one), c, radius));
+    }
+  });
+  for (int k = 0; k < lanes<Scalar>; ++k)
+    if (bad[k]) return false;
+  return true;
 }
 
-constexpr int LANES = 16;
+/// `lanes<double>` numbers as doubles. (GCC splits __builtin_convertvector to wide vectors in two.)
+inline Doubles widen(const double* p) { return load(p); }
+inline Doubles widen(const float* p) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
+#elif defined(__AVX2__)
+  return _mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+  typedef float Half __attribute__((vector_size(vector_bytes / 2)));
+  typedef float Unaligned __attribute__((vector_size(vector_bytes / 2), aligned(4), may_alias));
+  return __builtin_convertvector(static_cast<Half>(*reinterpret_cast<const Unaligned*>(p)), Doubles);
+#endif
+}
 
-/// Sum of term(i) for i in [0, n), over lanes that are added in a fixed tree.
-template <typename Term>
-static inline double sum_in_lanes(int64_t n, Term term) {
-  double lane[LANES] = {};
+/// A sum of squares: place k of every block in a lane of its own, the lanes added in a fixed tree.
+struct Squares {
+  static constexpr int parts = block / lanes<double>;
+  Doubles sums[parts] = {};
+  template <typename Scalar>
+  void add(const Scalar* values, double unit = 1) {
+#pragma GCC unroll 8
+    for (int part = 0; part < parts; ++part) {
+      const Doubles wide = widen(values + part * lanes<double>), value = sizeof(Scalar) == 4 ? wide : wide * unit;
+      sums[part] += value * value;
+    }
+  }
+  double total() const {
+    double lane[block];
+    for (int part = 0; part < parts; ++part) store(lane + part * lanes<double>, sums[part]);
+    for (int width = block / 2; width > 0; width /= 2)
+      for (int k = 0; k < width; ++k) lane[k] += lane[k + width];
+    return lane[0];
+  }
+};
+
+/// The sum of the squares of n numbers times unit.
+template <typename Scalar>
+inline double sum_of_squares(const Scalar* values, int64_t n, double unit = 1) {
+  Squares squares;
   int64_t i = 0;
-  for (; i + LANES <= n; i += LANES)
-    for (int k = 0; k < LANES; ++k) lane[k] += term(i + k);
-  for (int k = 0; i < n; ++i, ++k) lane[k] += term(i);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int k = 0; k < width; ++k) lane[k] += lane[k + width];
-  return lane[0];
+  for (; i + block <= n; i += block) squares.add(values + i, unit);
+  Scalar last[block] = {};
+  for (int k = 0; i + k < n; ++k) last[k] = values[i + k];
+  squares.add(last, unit);
+  return squares.total();
 }
 
 template <typename Scalar>
 constexpr double RADIUS_MARGIN = sizeof(Scalar) == 4 ? 1 - 0x1p-20 : 1 - 0x1p-32;
 
-/// x + move rounded toward x.
-template <typename Scalar>
-static inline Scalar add_toward(Scalar x, Scalar move) {
-  const Scalar sum = x + move, rest = lost(x, move, sum);  // rest against the move: the sum went too far
-  return move > 0 && rest < 0 ? next_down(sum) : move < 0 && rest > 0 ? next_up(sum) : sum;
-}
+/// Lengths beyond this act on pixels as this one does, and their squares would leave the range of the type.
+constexpr double LONGEST = 0x1p60;
 
 /// A power of two, exact, that keeps the squares of the numbers in the range of double; it cancels in grad / |grad|.
-static inline double unit_of(const float*, int64_t) { return 1; }  // what float holds has such squares
-static inline double unit_of(const double* grad, int64_t n) {
+inline double unit_of(const float*, int64_t) { return 1; }  // what float holds has such squares
+inline double unit_of(const double* grad, int64_t n) {
   // Bits of absolute values are ordered as the values are, infinity and NaN above all: an integer maximum vectorises, a floating one does not.
   int64_t largest = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -108,52 +171,54 @@ static inline double unit_of(const double* grad, int64_t n) {
   return value < 0x1p-500 ? 0x1p600 : value > 0x1p500 ? 0x1p-600 : 1;
 }
 
-/// Lengths beyond this act on pixels as this one does, and their squares would leave the range of the type.
-constexpr double LONGEST = 0x1p60;
+/// Two factors of a rate that the type holds even where the rate is out of its range; multiplying by the first, a power of two, is exact.
+struct Factors { double first, second; };
+inline Factors factors(const float*, double, double rate) {
+  const double root = __builtin_sqrt(rate < 0 ? -rate : rate);
+  const double first = root > 0 ? __builtin_bit_cast(double, __builtin_bit_cast(int64_t, root) & (int64_t{0x7ff} << 52)) : 1;
+  return {first, rate / first};
+}
+inline Factors factors(const double*, double unit, double rate) { return {unit, rate}; }
 
 template <typename Scalar, StepOrder order>
-static inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size) {
+inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size) {
+  using V = Vector<Scalar>;
+  const V zero{}, one = splat(Scalar{1});
   const double unit = unit_of(grad, n);
-  const double squared = sum_in_lanes(n, [=](int64_t i) { const double g = grad[i] * unit; return g * g; });
+  const double squared = sum_of_squares(grad, n, unit);
   if (!(squared <= std::numeric_limits<double>::max())) return false;  // a gradient is infinite or NaN
   const double rate = squared > 0 ? clamp(step_size, -LONGEST, LONGEST) / __builtin_sqrt(squared) : 0;
-  // The perturbation takes the place of x_adv on the way.
-  for (int64_t i = 0; i < n; ++i) {
-    double value = x_adv[i] + (grad[i] * unit) * rate;
-    if constexpr (order == StepOrder::ClampThenProject) value = clamp(value, 0.0, 1.0);
-    x_adv[i] = static_cast<Scalar>(value - x[i]);
-  }
-  const double norm = __builtin_sqrt(sum_in_lanes(n, [=](int64_t i) { return static_cast<double>(x_adv[i]) * x_adv[i]; }));
-  const double radius = epsilon * RADIUS_MARGIN<Scalar>;
-  const Scalar scale = norm > radius ? static_cast<Scalar>(radius / norm) : Scalar{1};
-  for (int64_t i = 0; i < n; ++i) {
-    const Scalar value = add_toward(x[i], x_adv[i] * scale);
-    x_adv[i] = order == StepOrder::ProjectThenClamp ? clamp(value, Scalar{0}, Scalar{1}) : value;
-  }
+  const Factors by = factors(grad, unit, rate);
+  const V first = splat(static_cast<Scalar>(by.first)), second = splat(static_cast<Scalar>(by.second));
+  Squares moves;  // the perturbation takes the place of x_adv on the way
+  for_blocks(x_adv, grad, x, n, [&](Scalar* a, const Scalar* g, const Scalar* center) {
+    for (int k = 0; k < block; k += lanes<Scalar>) {
+      const V move = load(g + k) * first * second, from = load(a + k), c = load(center + k);
+      store(a + k, order == StepOrder::ProjectThenClamp ? (from - c) + move : clamp(from + move, zero, one) - c);
+    }
+    moves.add(a);
+  });
+  const double norm = __builtin_sqrt(moves.total()), radius = epsilon * RADIUS_MARGIN<Scalar>;
+  const V scale = splat(norm > radius ? static_cast<Scalar>(radius / norm) : Scalar{1});
+  for_blocks(x_adv, grad, x, n, [&](Scalar* a, const Scalar*, const Scalar* center) {
+    for (int k = 0; k < block; k += lanes<Scalar>) {
+      const V value = add_toward(load(center + k), load(a + k) * scale);
+      store(a + k, order == StepOrder::ProjectThenClamp ? clamp(value, zero, one) : value);
+    }
+  });
   return true;
 }
 
-#define A_INFONCE_DECLARE_STEPS(set, Scalar)                                                       \
-  bool linf_step_##set(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder); \
-  bool l2_step_##set(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
-
-#define A_INFONCE_DEFINE_STEPS(set, Scalar)                                                                                                \
-  bool linf_step_##set(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) { \
-    return order == StepOrder::ProjectThenClamp                                                                                            \
-               ? linf_step_loop<Scalar, StepOrder::ProjectThenClamp>(x_adv, grad, x, n, round_down<Scalar>(epsilon), step_size)            \
-               : linf_step_loop<Scalar, StepOrder::ClampThenProject>(x_adv, grad, x, n, round_down<Scalar>(epsilon), step_size);           \
-  }                                                                                                                                        \
-  bool l2_step_##set(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {   \
-    return order == StepOrder::ProjectThenClamp                                                                                            \
-               ? l2_step_loop<Scalar, StepOrder::ProjectThenClamp>(x_adv, grad, x, n, epsilon, step_size)                                  \
-               : l2_step_loop<Scalar, StepOrder::ClampThenProject>(x_adv, grad, x, n, epsilon, step_size);                                 \
+#define A_INFONCE_DEFINE_STEPS(Scalar)                                                                                                   \
+  bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) { \
+    return (order == StepOrder::ProjectThenClamp ? linf_step_loop<Scalar, StepOrder::ProjectThenClamp>                               \
+                                                 : linf_step_loop<Scalar, StepOrder::ClampThenProject>)(                             \
+        x_adv, grad, x, n, round_down<Scalar>(epsilon), static_cast<Scalar>(step_size));                                             \
+  }                                                                                                                                  \
+  bool l2_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {   \
+    return (order == StepOrder::ProjectThenClamp ? l2_step_loop<Scalar, StepOrder::ProjectThenClamp>                                 \
+                                                 : l2_step_loop<Scalar, StepOrder::ClampThenProject>)(                               \
+        x_adv, grad, x, n, epsilon, step_size);                                                                                      \
   }
 
-A_INFONCE_DECLARE_STEPS(portable, float)
-A_INFONCE_DECLARE_STEPS(portable, double)
-A_INFONCE_DECLARE_STEPS(avx2, float)
-A_INFONCE_DECLARE_STEPS(avx2, double)
-A_INFONCE_DECLARE_STEPS(avx512, float)
-A_INFONCE_DECLARE_STEPS(avx512, double)
-
-}  // namespace a_infonce::kernels
+}  // namespace a_infonce::kernels::A_INFONCE_ISA

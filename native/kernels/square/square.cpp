@@ -1,3 +1,4 @@
+#define A_INFONCE_ISA portable
 #include "kernels/square/square.h"
 #include <algorithm>
 #include <cmath>
@@ -6,6 +7,8 @@
 
 namespace a_infonce::kernels {
 namespace {
+
+using portable::add_toward, portable::clamp, portable::project_linf, portable::round_down, portable::RADIUS_MARGIN;
 
 template <typename Scalar>
 Scalar sign(Scalar u) { return u >= Scalar{0.5} ? Scalar{1} : Scalar{-1}; }
@@ -21,9 +24,7 @@ void for_window(int64_t top, int64_t left, int64_t side, ImageShape shape, Body 
     for (int64_t c = 0; c < columns; ++c) body((top + r) * shape.width + left + c, r, c);
 }
 
-double length(const double* values, int64_t n) {
-  return std::sqrt(sum_in_lanes(n, [=](int64_t i) { return values[i] * values[i]; }));
-}
+double length(const double* values, int64_t n) { return std::sqrt(portable::sum_of_squares(values, n)); }
 
 /// out = x + delta scaled to length epsilon, in the box.
 template <typename Scalar>
