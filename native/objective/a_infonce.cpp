@@ -40,7 +40,7 @@ void check_options(int64_t rows, const Options& options) {
   require(!options.bf16 || !options.labels, "options.precision", "'full' with labels", "'bf16'");
   objective::check_weights(options);
   if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
-  require(std::isfinite(options.weight) && options.weight >= 0, "options.inferiorPositive.weight", "a finite number of at least 0", number(options.weight));
+  require(std::isfinite(options.weight) && options.weight >= 0, "options.weight", "a finite number of at least 0", number(options.weight));
   require(std::isfinite(options.positive_weight) && options.positive_weight > 0, "options.inferiorPositive.positiveWeight", "a finite number above 0",
           number(options.positive_weight));
   if (options.hard_negative && !options.labels)
@@ -55,6 +55,9 @@ void check_options(int64_t rows, const Options& options) {
     require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", "one label an image",
             std::to_string(labels.numel()) + " labels for " + std::to_string(rows / views) + " images");
   }
+  if (options.form != Form::AdvCL && options.weight != 1 && !options.alpha)
+    require(options.form == Form::Paper && options.adversarial_view.has_value(), "options.weight",
+            options.form == Form::Paper ? "1 without options.adversarialView" : "1 in form 'rocl' without options.inferiorPositive", number(options.weight));
   if (options.form == Form::Paper) {
     if (options.alpha) require(options.adversarial_view.has_value(), "options.adversarialView", "a view (options.inferiorPositive needs one)", "undefined");
     return;

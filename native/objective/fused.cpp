@@ -1,6 +1,6 @@
 // The forms whose negatives are log moments: all but the released hard negatives.
 #include "objective/fused.h"
-#include <ATen/core/grad_mode.h>
+#include <limits>
 #include "objective/hard_negatives.h"
 #include "objective/images.h"
 
@@ -22,6 +22,21 @@ class LogMomentForms final : public Images<T> {
   int sum_ends(int64_t I) const { return I < moving ? kernels::BothEnds : 0; }
   int gradient_ends(int64_t I, int64_t J) const { return (I < moving ? kernels::First : 0) | (J < moving ? kernels::Second : 0); }
 
+  /// Finds the sums of the first clean row again: ArgumentRange where those that were given are of other rows or other options.
+  void check_sums(const double* clean) const {
+    const auto& row = this->rows.rows[this->mover == 0 ? batch : 0];
+    std::vector<double> s;
+    for (int64_t v = 0; v < views; ++v)
+      for (int64_t b = 1; v != this->mover && b < batch; ++b) s.push_back(this->scale * this->rows.dot(row, this->rows.rows[v * batch + b]));
+    for (int64_t p = 0; p < negatives->count() && !s.empty(); ++p) {
+      const double power = negatives->powers[p], top = power * *std::max_element(s.begin(), s.end());
+      double sum = 0;
+      for (const double each : s) sum += std::exp(power * each - top);
+      const double rounding = 1e-3 + 16 * power * this->scale * this->largest_square * std::numeric_limits<T>::epsilon();
+      require_range(std::abs(clean[p * (n - batch)] - top - std::log(sum)) <= rounding, "sums", "what clean_sums gives for these clean rows with the same options", "sums of other rows or options");
+    }
+  }
+
  public:
   /// clean: fused_clean_sums of the rows that stay.
   LogMomentForms(const Features& features, const Options& options, bool differentiable, const double* clean) : Base(features, options) {
@@ -30,6 +45,7 @@ class LogMomentForms final : public Images<T> {
     negatives.emplace(kernels::Negatives, powers, pairs.rows, this->scale * this->largest_square);
     const int64_t count = negatives->count(), cells = views * views;
     for (int64_t p = 0; this->bf16 && p < count; ++p) negatives->centres[p] = std::exp(powers[p] * (this->mean - negatives->reference));
+    if (clean) check_sums(clean);
     if (clean)
       for (int64_t v = 0, r = 0; v < views; ++v)
         for (int64_t b = 0; v != this->mover && b < batch; ++b, ++r)

@@ -44,10 +44,17 @@ class Supervised final : public Evaluation {
   std::optional<ops::Moments<T>> negatives;
   std::vector<ops::Moments<double>> positives;  // all of them; or those within a kind and those across, where they weigh differently
   int64_t used = 0;                        // rows with a positive
+  double bound = 0;                        // of |s|
+  double least_share = 1;                  // of the negatives in a denominator
 
   ops::Pairs<double>& exact() {
     if constexpr (sizeof(T) == 8) return pairs;
     else return *wide;
+  }
+  /// Whether products in the features' precision will do for the positives' gradient: what each sum over them takes back of it leaves enough of it.
+  bool coarse() const {
+    constexpr double enough = 1.0 / 16;
+    return sizeof(T) != 8 && least_share > enough && std::all_of(positives.begin(), positives.end(), [](const auto& moments) { return moments.bounded; });
   }
   ops::CrossFactors factors() const {
     const double alpha = options.alpha.value_or(0.5);
@@ -62,6 +69,14 @@ class Supervised final : public Evaluation {
       const int64_t last = I * kernels::block_rows + pairs.sizes[I] - 1;
       return pairs.codes[last] >> 1 == pairs.codes[J * kernels::block_rows] >> 1 || I == J ? kernels::BothEnds : 0;
     };
+  }
+  /// The same derivatives for the features' precision.
+  ops::Moments<T> narrowed(const ops::Moments<double>& exact) const {
+    ops::Moments<T> result(exact.selection, exact.powers, exact.rows, bound);
+    result.clear_derivatives();
+    const double unit = std::exp(result.reference - exact.reference);
+    for (int64_t r = 0; r < exact.rows; ++r) result.own[0][r] = static_cast<T>(unit * exact.own[0][r]), result.other[0][r] = static_cast<T>(unit * exact.other[0][r]);
+    return result;
   }
   /// body(group, sums of z over its clean rows and over its adversarial rows) for every class with a positive.
   template <typename Body>
@@ -101,7 +116,7 @@ class Supervised final : public Evaluation {
     if (!std::isfinite(largest_square)) ops::require_finite_rows(features, "features");
     check_precision(largest_square, features.scalar_type(), options);
     if constexpr (sizeof(T) != 8) rows.pack(wide.emplace(std::vector<int64_t>{n}, d, scale));
-    const double bound = scale * largest_square;
+    bound = scale * largest_square;
     negatives.emplace(kernels::Negatives, powers_of(options), pairs.rows, bound);
     negatives->add(pairs, ops::every_pair);
     if (!negatives->in_range(n)) negatives->run(pairs, pairs.blocks);
@@ -115,21 +130,23 @@ class Supervised final : public Evaluation {
     else positive_sums(kernels::PositiveSameKind), positive_sums(kernels::PositiveCrossKind);
     negatives->clear_derivatives();
 
-    std::vector<double> losses(this->classes());
+    std::vector<double> losses(this->classes()), shares(this->classes(), 1);
     for_classes([&](int64_t group, const double* sums) {
       const int64_t count = positives_of(group);
       for (int64_t kind = 0; kind < 2; ++kind)
         for (int64_t r = cells[2 * group + kind]; r < cells[2 * group + kind + 1]; ++r)
-          losses[group] += term(rows.rows[order[r]], count, size(2 * group + (1 - kind)), sums + kind * d, sums + (1 - kind) * d);
+          losses[group] += term(rows.rows[order[r]], count, size(2 * group + (1 - kind)), sums + kind * d, sums + (1 - kind) * d, shares[group]);
     });
+    least_share = *std::min_element(shares.begin(), shares.end());
     for (const double part : losses) loss += part / static_cast<double>(used);
-    if (!differentiable) pairs.release(), wide.reset();
+    if (!differentiable) pairs.release();
+    if (!differentiable || coarse()) wide.reset();
   }
 
  private:
   /// The mean of l(i, j) over the positives of a row, `count` of them, `cross` across kinds; same and other: sums of z over the rows of its class, of its kind
-  /// and of the other one. Its derivatives by the moments are set.
-  double term(const typename Rows<T>::Row& row, int64_t count, int64_t cross, const double* same, const double* other) {
+  /// and of the other one. Its derivatives by the moments are set, and the least share of the negatives in a denominator.
+  double term(const typename Rows<T>::Row& row, int64_t count, int64_t cross, const double* same, const double* other, double& least) {
     const double log_count = std::log(static_cast<double>(count)), log_weight = std::log(options.positive_weight);
     double logs[2], log_positive = -INFINITY, log_weighed = -INFINITY;
     for (size_t k = 0; k < positives.size(); ++k) {
@@ -148,6 +165,7 @@ class Supervised final : public Evaluation {
     const double crossing = options.weight * static_cast<double>(cross), total = static_cast<double>(count - cross) + crossing;
     const double by_denominator = total / static_cast<double>(count * used), by_mean = by_denominator * std::exp(log_mean - log_denominator),
                  by_rest = rest.value == -INFINITY ? 0 : by_denominator * std::exp(rest.value - log_denominator);
+    least = std::min(least, std::exp(rest.value - log_denominator));
     for (int64_t p = 0; p < negatives->count(); ++p) negatives->set_derivative(p, row.place, by_rest * rest.by_sums[p], 0);
     for (size_t k = 0; k < positives.size(); ++k)
       if (logs[k] != -INFINITY)
@@ -158,28 +176,31 @@ class Supervised final : public Evaluation {
  public:
   std::vector<Tensor> gradients(double by_loss) override {
     const auto buffer = [&](at::ScalarType type) { return at::zeros({pairs.rows, pairs.padded_d}, type); };
-    const Tensor by_negatives = buffer(at::CppTypeToScalarType<T>::value), by_positives = sizeof(T) == 8 ? by_negatives : buffer(at::kDouble);
-    negatives->add_gradient(pairs, factors(), ops::every_pair, pairs.blocks, by_negatives.mutable_data_ptr<T>());
-    for (const auto& moments : positives) moments.add_gradient(exact(), factors(), pairs_of_one_class(), pairs.blocks, by_positives.mutable_data_ptr<double>());
+    const Tensor by_negatives = buffer(at::CppTypeToScalarType<T>::value), by_positives = sizeof(T) == 8 || coarse() ? Tensor() : buffer(at::kDouble);
+    T* sums = by_negatives.mutable_data_ptr<T>();
+    negatives->add_gradient(pairs, factors(), ops::every_pair, pairs.blocks, sums);
+    for (const auto& moments : positives)
+      if constexpr (sizeof(T) == 8) moments.add_gradient(pairs, factors(), pairs_of_one_class(), pairs.blocks, sums);
+      else if (coarse()) narrowed(moments).add_gradient(pairs, factors(), pairs_of_one_class(), pairs.blocks, sums);
+      else moments.add_gradient(*wide, factors(), pairs_of_one_class(), pairs.blocks, by_positives.mutable_data_ptr<double>());
     const Tensor result = at::empty({n, d}, by_negatives.options());
     T* out = result.mutable_data_ptr<T>();
-    const T* narrow = by_negatives.const_data_ptr<T>();
-    const double* exact_sums = by_positives.const_data_ptr<double>();
+    const double* exact_sums = by_positives.defined() ? by_positives.const_data_ptr<double>() : nullptr;
     const auto finish = [&](int64_t r, double* g) {  // g: what the row's positives give it directly
       const auto& row = rows.rows[order[r]];
       for (int64_t k = 0; k < d; ++k) {
         const int64_t at = row.place * pairs.padded_d + k;
-        g[k] += scale * (sizeof(T) == 8 ? exact_sums[at] : static_cast<double>(narrow[at]) + exact_sums[at]);
+        g[k] += scale * (sums[at] + (exact_sums ? exact_sums[at] : 0));
       }
       rows.back(row, g, by_loss, out + order[r] * d);
     };
-    for_classes([&](int64_t group, const double* sums) {
+    for_classes([&](int64_t group, const double* z) {
       // sum_i -within_i and so on, twice: each pair is a term of both of its rows.
       const double factor = -2 * scale / static_cast<double>(positives_of(group) * used), ends[2] = {factors().clean, factors().adversarial};
       std::vector<double> g(d);
       for (int64_t kind = 0; kind < 2; ++kind)
         for (int64_t r = cells[2 * group + kind]; r < cells[2 * group + kind + 1]; ++r) {
-          for (int64_t k = 0; k < d; ++k) g[k] = factor * (sums[kind * d + k] + options.weight * ends[kind] * sums[(1 - kind) * d + k]);
+          for (int64_t k = 0; k < d; ++k) g[k] = factor * (z[kind * d + k] + options.weight * ends[kind] * z[(1 - kind) * d + k]);
           rows.add(-factor, rows.rows[order[r]], g.data());
           finish(r, g.data());
         }

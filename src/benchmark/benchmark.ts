@@ -8,10 +8,11 @@ import type { JobOptions } from '../runtime/job.js';
 import { getThreads, manualSeed, runtimeInfo, setThreads } from '../runtime/settings.js';
 import { version } from '../runtime/version.js';
 import { randn } from '../tensor/factories.js';
+import { aInfoNCE } from '../objective/aInfoNCE.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { eager, fused, LOSSES, makeRows, TEMPERATURE, type Call, type Loss } from './losses.js';
+import { eager, fused, LOSSES, makeRows, queries, TEMPERATURE, type Call, type Loss } from './losses.js';
 import { Memory, type PeakRequest } from './memory.js';
 import { startPeers, type Peers } from './peers.js';
 
@@ -74,7 +75,7 @@ export interface BenchmarkRow {
   threads: number;
   /** Milliseconds. */
   ms: Quartiles;
-  /** In units of one float32 matrix product n x n x dim of the same round. */
+  /** In units of one float32 matrix product n x n x dim of the same round; of a queue, of its n / 12 anchors with n rows. */
   products: Quartiles;
   /** The same of processor time, median: less moved by what else the machine does. */
   cpuProducts: number;
@@ -96,6 +97,8 @@ export interface BenchmarkReport {
   settings: { sizes: number[]; dim: number; threads: number[]; seconds: number; only: string; peersUpTo: number; temperature: number; seed: number };
   /** The matrix product alone; `gflops` are 1e9 operations (2 n² dim) a second at the median. */
   products: { n: number; threads: number; ms: Quartiles; gflops: number }[];
+  /** Microseconds of a call on four rows of two numbers, one thread: what does not grow with n. `both` is forward, backward and reading the loss. */
+  call: { forward: Quartiles; both: Quartiles };
   rows: BenchmarkRow[];
   /** What was not measured, or does not count, and why. */
   absent: { what: string; why: string }[];
@@ -151,16 +154,19 @@ export async function benchmark(options?: BenchmarkOptions): Promise<BenchmarkRe
       for (const count of threads) {
         setThreads(count);
         await scope(async () => {
-          const product = matrixProduct(n, dim), all: number[] = [];
+          const product = matrixProduct(n, n, dim), ofQueue = matrixProduct(queries(n), n, dim), all: number[] = [];
           for (const loss of losses) {
             await progress(`${loss.name}, n = ${n}`);
-            const cell: Cell = { loss, n, dim, threads: count, seconds: settings.seconds, withPeers: n <= settings.peersUpTo, bf16: /bf16|amx/.test(instructionSet), signal };
-            await scope(async () => void rows.push(...await measure(cell, product, peers, all, absent)));
+            const cell: Cell = { loss, n, dim, threads: count, seconds: settings.seconds, withPeers: n <= settings.peersUpTo, bf16: /bf16|amx/.test(instructionSet) && !loss.labels && !loss.queue, signal };
+            await scope(async () => void rows.push(...await measure(cell, loss.queue ? ofQueue : product, peers, loss.queue ? [] : all, absent)));
           }
+          if (all.length === 0) for (let i = 0; i < LEAST; ++i) all.push(product().ms);
           const ms = quartiles(all);
           products.push({ n, threads: count, ms, gflops: (2 * n * n * dim) / ms.median / 1e6 });
         });
       }
+    setThreads(1);
+    const call = scope(callTime);
     using memory = new Memory(dim, peers, signal);
     for (const [at, row] of rows.entries()) {
       const { loss, by, n, threads: count, peak } = row;
@@ -177,7 +183,7 @@ export async function benchmark(options?: BenchmarkOptions): Promise<BenchmarkRe
         version, date: new Date().toISOString(), processor: cpus()[0]?.model.trim() ?? 'unknown', cores: availableParallelism(), load, instructionSet, libtorch, capability, node: process.version,
         ...(peers && { python: peers.found.python, torch: peers.found.torch }),
       },
-      settings: { ...settings, temperature: TEMPERATURE }, products, rows: rows.map(({ peak: _, ...row }) => row), absent, seconds: (performance.now() - began) / 1000,
+      settings: { ...settings, temperature: TEMPERATURE }, products, call, rows: rows.map(({ peak: _, ...row }) => row), absent, seconds: (performance.now() - began) / 1000,
     };
   } finally {
     setThreads(before);
@@ -211,9 +217,21 @@ function checked(options: BenchmarkOptions | undefined) {
   };
 }
 
-/** The product of rows with themselves, into memory that is there already. */
-function matrixProduct(n: number, dim: number): () => Time {
-  const rows = randn([n, dim]), columns = aten.t(rows), out = aten.mm(rows, columns);
+/** What a call costs that has nothing to compute: four rows of two numbers. */
+function callTime(): BenchmarkReport['call'] {
+  const loss = LOSSES[0]!, rows = makeRows(loss, 4, 2), { run } = fused(loss, rows, 'full');
+  const microseconds = (body: () => void) => quartiles(Array.from({ length: 40 }, () => {
+    const calls = 25, start = performance.now();
+    for (let i = 0; i < calls; ++i) scope(body);
+    return (1000 * (performance.now() - start)) / calls;
+  }));
+  microseconds(run); // compiled by then
+  return { forward: microseconds(() => void aInfoNCE(rows.leaf, loss.options)), both: microseconds(run) };
+}
+
+/** A product of two matrices of rows, into memory that is there already. */
+function matrixProduct(rowCount: number, columnCount: number, dim: number): () => Time {
+  const rows = randn([rowCount, dim]), columns = aten.t(randn([columnCount, dim])), out = aten.mm(rows, columns);
   return () => timed(() => void aten.addmm_(out, rows, columns, { beta: 0 }));
 }
 

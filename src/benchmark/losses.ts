@@ -23,16 +23,21 @@ export interface Loss extends Variant {
   views: number;
   /** An attack's step: the other views stay, and only the adversaries get a gradient. */
   attackStep: boolean;
+  /** Positives by class: ten classes, the largest six times the smallest. */
+  labels: boolean;
+  /** n rows are negatives only; the anchors are the {@link queries}. */
+  queue: boolean;
   options: AInfoNCEOptions;
   formula: Formula;
 }
 
 const VIEWS = { paper: 3, advcl: 4, rocl: 3 }, FORMULAS: Record<Loss['form'], Formula> = { paper, advcl, rocl };
 
-function define(form: Loss['form'], { ip = false, hn = false, views = VIEWS[form], attackStep = false } = {}): Loss {
-  const variant = [ip && 'IP', hn && 'HN'].filter(Boolean).join('+') || (views !== VIEWS[form] && 'two views') || (attackStep && 'attack step');
+function define(form: Loss['form'], { ip = false, hn = false, labels = false, queue = false, views = VIEWS[form], attackStep = false } = {}): Loss {
+  const variant = [ip && 'IP', hn && 'HN'].filter(Boolean).join('+') || (labels && 'labels') || (attackStep && 'attack step') || (!queue && views !== VIEWS[form] && 'two views');
+  const of = queue ? 'queue' : form;
   return {
-    name: variant ? `${form}, ${variant}` : form, form, ip, hn, views, attackStep, formula: FORMULAS[form],
+    name: variant ? `${of}, ${variant}` : of, form, ip, hn, views, attackStep, labels, queue, formula: labels ? supervised : FORMULAS[form],
     options: {
       form, views, temperature: TEMPERATURE, ...(ip && IP), ...(hn && HN), ...(form === 'advcl' && { normalize: true }), ...(form === 'paper' && views === 3 && { adversarialView: 2 }),
     },
@@ -44,6 +49,8 @@ export const LOSSES: readonly Loss[] = [
   define('paper', { views: 2 }),
   ...(['paper', 'advcl', 'rocl'] as const).flatMap((form) => [{}, { ip: true }, { hn: true }, { ip: true, hn: true }].map((variant) => define(form, variant))),
   define('advcl', { attackStep: true }),
+  define('paper', { views: 2, labels: true }),
+  ...[false, true].map((hn) => define('paper', { views: 2, queue: true, hn })),
 ];
 
 export const lossNamed = (name: string): Loss => LOSSES.find((loss) => loss.name === name)!;
@@ -60,14 +67,22 @@ export interface Call {
 /** All rows of a loss, or those that move and those that stay. */
 export type Rows = { leaf: Tensor; fixed?: Tensor };
 
-export function makeRows({ attackStep, views }: Loss, n: number, dim: number): Rows {
+/** Anchors of a queue of n rows. */
+export const queries = (n: number): number => n / 12;
+
+export function makeRows({ attackStep, queue, views }: Loss, n: number, dim: number): Rows {
+  if (queue) return { leaf: randn([queries(n), dim], { requiresGrad: true }), fixed: randn([queries(n) + n, dim]) };
   if (!attackStep) return { leaf: randn([n, dim], { requiresGrad: true }) };
   return { leaf: randn([n / views, dim], { requiresGrad: true }), fixed: randn([n - n / views, dim]) };
 }
 
 /** Our call. */
-export function fused({ options }: Loss, { leaf, fixed }: Rows, precision: 'full' | 'bf16'): Call {
-  const all = { ...options, precision };
+export function fused({ options, hn, labels, queue }: Loss, { leaf, fixed }: Rows, precision: 'full' | 'bf16'): Call {
+  const all = { ...options, precision, ...(labels && { labels: classes(leaf.shape[0]! / 2) }) };
+  if (queue) {
+    const [keys, columns] = parts(leaf, fixed!);
+    return differentiated(leaf, () => ops.a_infonce.queue_loss(leaf, keys, columns, { temperature: TEMPERATURE, ...(hn && { beta: BETA, tau_plus: TAU }) }));
+  }
   if (fixed === undefined) return differentiated(leaf, () => aInfoNCE(leaf, all));
   const others = new FixedViews(fixed, all);
   return { ...differentiated(leaf, () => others.loss(leaf)), held: others };
@@ -75,8 +90,20 @@ export function fused({ options }: Loss, { leaf, fixed }: Rows, precision: 'full
 
 /** The formula's call; what it needs beside the rows is made here, once. */
 export function eager(loss: Loss, { leaf, fixed }: Rows): Call {
+  if (loss.queue) return differentiated(leaf, () => queued(leaf, ...parts(leaf, fixed!), loss));
   const n = leaf.shape[0]! + (fixed?.shape[0] ?? 0), given = masks(n, loss);
   return differentiated(leaf, () => loss.formula(fixed === undefined ? leaf : aten.cat([leaf, fixed]), given, loss, loss.views));
+}
+
+/** The keys, and the queue. */
+function parts(leaf: Tensor, fixed: Tensor): [Tensor, Tensor] {
+  const count = leaf.shape[0]!;
+  return [aten.narrow(fixed, 0, 0, count), aten.narrow(fixed, 0, count, fixed.shape[0]! - count)];
+}
+
+/** Of each image, in no order. */
+function classes(batch: number): Tensor {
+  return tensor(Int32Array.from({ length: batch }, (_, b) => Math.floor(10 * (((b * 7919) % batch) / batch) ** 2)));
 }
 
 function differentiated(leaf: Tensor, loss: () => Tensor): Call {
@@ -105,9 +132,14 @@ interface Masks {
   detached: Tensor;
 }
 
-function masks(n: number, { form, views, ip }: Loss): Masks {
+function masks(n: number, { form, views, ip, labels }: Loss): Masks {
   const batch = n / views, adversarial = form === 'advcl' ? 0 : 2;
   const ones = aten.ones([batch, batch]), eye = aten.eye(batch);
+  if (labels) {
+    const given = aten.repeat(classes(batch), [views]), same = aten.eq(aten.unsqueeze(given, 0), aten.unsqueeze(given, 1)).to({ dtype: 'float32' });
+    const others = aten.rsub(aten.eye(n), 1), unused = tensor([0]);
+    return { positives: aten.mul(same, others), negatives: aten.rsub(same, 1), others, cross: unused, ends: unused, weights: unused, detached: unused };
+  }
   const byView = (weight: (row: number, column: number) => number) =>
     tensor(Float32Array.from({ length: views * views }, (_, k) => weight(Math.floor(k / views), k % views)), { shape: [views, views] });
   const terms = (weight: (row: number, column: number) => number) => aten.kron(byView((row, column) => (row === column ? 0 : weight(row, column))), eye);
@@ -146,6 +178,23 @@ function paper(x: Tensor, { positives, negatives, others, cross, ends }: Masks, 
     denominator = aten.add(positive, aten.clamp(aten.div(aten.sub(weighed, aten.mul(positive, TAU * count)), 1 - TAU), count * Math.exp(-1 / TEMPERATURE)));
   }
   return aten.div(aten.sum(aten.mul(aten.sub(aten.log(denominator), s), positives)), n * (views - 1));
+}
+
+function supervised(x: Tensor, { positives, others }: Masks): Tensor {
+  const z = normalized(x), s = similarity(z, z);
+  const denominator = sum(aten.mul(aten.exp(s), others));
+  return aten.mean(aten.div(sum(aten.mul(aten.sub(aten.log(denominator), s), positives)), sum(positives)));
+}
+
+function queued(x: Tensor, keys: Tensor, queue: Tensor, { hn }: Variant): Tensor {
+  const q = normalized(x), positive = aten.exp(aten.div(sum(aten.mul(q, normalized(keys))), TEMPERATURE));
+  const e = aten.exp(similarity(q, normalized(queue))), count = queue.shape[0]!;
+  let negatives = sum(e);
+  if (hn) {
+    const importance = aten.pow(e, BETA), weighed = aten.mul(aten.div(sum(aten.mul(importance, e)), sum(importance)), count);
+    negatives = aten.clamp(aten.div(aten.sub(weighed, aten.mul(positive, TAU * count)), 1 - TAU), count * Math.exp(-1 / TEMPERATURE));
+  }
+  return aten.neg(aten.mean(aten.log(aten.div(positive, aten.add(positive, negatives)))));
 }
 
 /** The released code's hard negatives: the sum under the logarithm, [n]. Importances are divided by the mean of the column's row. */

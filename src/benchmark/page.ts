@@ -5,7 +5,7 @@ import { short } from '../report/numbers.js';
 import { htmlPage, type Section } from '../report/page.js';
 import type { BenchmarkReport, BenchmarkRow, Quartiles } from './benchmark.js';
 
-const FORMS: Record<string, string> = { paper: "The paper's form", advcl: 'The form of released AdvCL', rocl: 'The form of released RoCL' };
+const FORMS: Record<string, string> = { paper: "The paper's form", advcl: 'The form of released AdvCL', rocl: 'The form of released RoCL', queue: 'A queue of n negatives, n / 12 anchors' };
 const formOf = (loss: string): string => loss.split(',')[0]!;
 const distinct = <T>(of: Iterable<T>): T[] => [...new Set(of)];
 
@@ -74,11 +74,12 @@ function plots(report: BenchmarkReport, form: string): Section {
 
 const spread = ({ median, lower, upper }: Quartiles): Part => html`${short(median)} <span class="soft">${short(lower)} to ${short(upper)}</span>`;
 
-function numbers({ rows, products }: BenchmarkReport): Section {
+function numbers({ rows, products, call }: BenchmarkReport): Section {
   return {
     id: 'numbers', title: 'Every number',
     body: html`${dataTable('One matrix product n × n × dim in float32, the unit. Medians, and quartiles in grey.', ['n', 'threads', 'ms', 'GFLOP/s'], products.map(({ n, threads, ms, gflops }) => [n, threads, spread(ms), short(gflops)]), { text: 0 })}
-${dataTable('Loss and gradient. Products: time in units of a product of the same round; CPU time: the same of processor time; of ours: time in units of a-infonce; memory: extra peak of one call, the gradient among it.',
+${dataTable('A call on four rows of two numbers, in microseconds: what does not grow with n.', ['', 'µs'], [['forward', spread(call.forward)], ['forward and backward', spread(call.both)]], { text: 1 })}
+${dataTable('Loss and gradient. Products: time in units of a product of the same round (of a queue: of its n / 12 anchors with n rows); CPU time: the same of processor time; of ours: time in units of a-infonce; memory: extra peak of one call, the gradient among it.',
     ['loss', 'by', 'n', 'threads', 'ms', 'products', 'CPU time', 'of ours', 'memory (MB)', 'runs'],
     rows.map(({ loss, by, n, threads, ms, products: units, cpuProducts, ofOurs, peakBytes, runs }) =>
       [loss, by, n, threads, spread(ms), spread(units), short(cpuProducts), short(ofOurs), peakBytes === undefined ? '–' : short(peakBytes / 1e6), runs]), { text: 2 })}`,

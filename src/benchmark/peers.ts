@@ -68,8 +68,8 @@ export class Peers implements Disposable {
   }
 
   /** Those that have this loss. Calls of another one are forgotten. */
-  async of({ form, views, attackStep }: Loss): Promise<string[]> {
-    if (attackStep || (form === 'paper' && views !== 2)) return [];
+  async of({ form, views, attackStep, labels, queue }: Loss): Promise<string[]> {
+    if (attackStep || labels || queue || (form === 'paper' && views !== 2)) return [];
     await this.companion.ask({ ask: 'forget' });
     return this.found.peers.filter((peer) => (peer === RELEASED) === (form !== 'paper'));
   }

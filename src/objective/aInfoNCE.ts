@@ -8,7 +8,7 @@ import { Tensor, tensor } from '../tensor/tensor.js';
 export interface InferiorPositiveOptions {
   /** In [0, 1]: gradients between a clean and an adversarial row reach the clean one times 2 alpha, the adversarial one times 2 (1 - alpha). Default 0.2. */
   alpha?: number;
-  /** Factor of the clean-adversarial terms of the loss; the released code's `adv_weight`. At least 0, default 1. */
+  /** The same as {@link AInfoNCEOptions.weight}; one of the two is enough. */
   weight?: number;
   /** Weight of clean-adversarial positives inside the logarithm (lambda_p of the paper). Above 0, default 1; form `'paper'` only. */
   positiveWeight?: number;
@@ -30,6 +30,11 @@ export interface AInfoNCEOptions {
   adversarialView?: number;
   /** Above 0. Default 0.5. */
   temperature?: number;
+  /**
+   * Factor of the clean-adversarial terms of the loss; the released code's `adv_weight`, with which form `'advcl'` without `inferiorPositive` weighs its adversarial
+   * to clean terms by weight + weight². At least 0, default 1. Form `'rocl'` has one with `inferiorPositive` only.
+   */
+  weight?: number;
   /** Omit for the plain loss. Needs an adversarial view. */
   inferiorPositive?: InferiorPositiveOptions;
   /** Omit for the plain loss. */
@@ -146,20 +151,22 @@ export class FixedViews implements Disposable {
   }
 }
 
-const KEYS = ['views', 'adversarialView', 'temperature', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form', 'precision'] as const;
+const KEYS = ['views', 'adversarialView', 'temperature', 'weight', 'inferiorPositive', 'hardNegative', 'labels', 'normalize', 'form', 'precision'] as const;
 type Checked = ReturnType<typeof checked>;
 
 function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions)[]) {
-  const { views = 2, adversarialView, temperature = 0.5, inferiorPositive, hardNegative, labels, normalize, form = 'paper', precision = 'full' } = check.options('options', options, keys);
+  const { views = 2, adversarialView, temperature = 0.5, weight: factor, inferiorPositive, hardNegative, labels, normalize, form = 'paper', precision = 'full' } = check.options('options', options, keys);
   check.integer('options.views', views, { min: labels === undefined ? 2 : 1 });
   if (adversarialView !== undefined) check.integer('options.adversarialView', adversarialView, { min: 0, max: views - 1 });
   check.finite('options.temperature', temperature, { above: 0 });
   if (normalize !== undefined) check.boolean('options.normalize', normalize);
   check.oneOf('options.form', form, FORMS);
   check.oneOf('options.precision', precision, PRECISIONS);
-  const { alpha = 0.2, weight = 1, positiveWeight = 1 } = check.options('options.inferiorPositive', inferiorPositive, ['alpha', 'weight', 'positiveWeight']);
+  if (factor !== undefined) check.finite('options.weight', factor, { min: 0 });
+  const { alpha = 0.2, weight = factor ?? 1, positiveWeight = 1 } = check.options('options.inferiorPositive', inferiorPositive, ['alpha', 'weight', 'positiveWeight']);
   check.finite('options.inferiorPositive.alpha', alpha, { min: 0, max: 1 });
   check.finite('options.inferiorPositive.weight', weight, { min: 0 });
+  if (factor !== undefined && factor !== weight) throw new ArgumentRangeError('options.weight', `${weight}, as options.inferiorPositive.weight is`, describe(factor));
   check.finite('options.inferiorPositive.positiveWeight', positiveWeight, { above: 0 });
   const { beta = 1, tauPlus = 0.12 } = check.options('options.hardNegative', hardNegative, ['beta', 'tauPlus']);
   check.finite('options.hardNegative.beta', beta, { min: 0 });

@@ -186,6 +186,18 @@ describe('properties', () => {
     expect(relative(b.loss, a.loss)).toBeLessThan(1e-13);
     expect(distance(b.gradient, permute(a.gradient))).toBeLessThan(1e-12);
   });
+  it('weight counts the clean-adversarial terms, with inferior positives or without', () => {
+    const x = normal(shape), at = (options: AInfoNCEOptions) => evaluate(x, shape, { ...adversarial, ...options });
+    expect(at({ weight: 1.7, inferiorPositive: { alpha: 0.5 } })).toEqual(at({ inferiorPositive: { alpha: 0.5, weight: 1.7 } }));
+    expect(distance(at({ weight: 1.7 }).gradient, at({ weight: 1.7, inferiorPositive: { alpha: 0.5 } }).gradient)).toBeLessThan(1e-14);
+    // The released code's (w + w^2): 2 at weight 1, 6 at weight 2.
+    const released = (weight: number) => evaluate(x, shape, { form: 'advcl', views: 3, normalize: true, weight }).loss;
+    const across = released(1) - released(0);
+    expect(across).toBeGreaterThan(0);
+    expect(relative(released(2) - released(0), 3 * across)).toBeLessThan(1e-13);
+    const refused = (options: AInfoNCEOptions) => expect(() => scope(() => aInfoNCE(randn(shape), options))).toThrow(/^options\.weight: /);
+    for (const options of [{ views: 3, weight: 2 }, { form: 'rocl', views: 3, weight: 2 }, { ...adversarial, weight: -1 }, { ...adversarial, weight: 2, inferiorPositive: { weight: 3 } }] as const) refused(options);
+  });
   it('beta 0 and tauPlus 0 with two views give plain InfoNCE back', () => {
     const x = normal(shape);
     const [a, b] = [evaluate(x, shape, { views: 2, hardNegative: { beta: 0, tauPlus: 0 } }), evaluate(x, shape, { views: 2 })];
@@ -507,6 +519,10 @@ describe('bad input', () => {
     rejects(loss({ form: 'rocl', views: 3, temperature: 0.0013, hardNegative: {} }), ArgumentRangeError, /^options\.temperature: .*beta 1/);
     rejects(loss({ form: 'advcl', views: 3, normalize: true, hardNegative: { beta: 300 } }), ArgumentRangeError, /^options\.temperature: .*beta 300/);
     const { clean_sums, adversarial_loss } = ops.a_infonce;
+    const [rows, clean] = [randn([4, 3]), randn([8, 3])];
+    for (const of of [clean_sums(clean, 3, { temperature: 0.1 }), clean_sums(clean, 3, { normalize: false }), clean_sums(randn([8, 3]), 3)])
+      rejects(() => adversarial_loss(rows, clean, of, 3), ArgumentRangeError, /^sums: .*same options.*other rows or options/);
+    rejects(() => adversarial_loss(rows, clean, clean_sums(clean, 3, { beta: 1 }), 3, { beta: 2 }), ArgumentRangeError, /^sums: /);
     rejects(() => adversarial_loss(randn([4, 3]), randn([8, 3]), clean_sums(randn([8, 3]), 3), 3, { beta: 1 }), ArgumentRangeError, /^sums: .*\[2, 8\].*\[1, 8\]/);
     rejects(() => adversarial_loss(randn([4, 3]), randn([8, 3]), ops.aten.zeros([0, 8], { dtype: 'float64' }), 3), ArgumentRangeError, /^sums: .*\[1, 8\].*\[0, 8\]/);
   });

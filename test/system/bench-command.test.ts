@@ -15,6 +15,7 @@ test('bench prints a line for each that was measured, and writes a page', async 
   expect(code).toBe(0);
   expect(stdout).toMatch(/^loss +by +n +threads +ms +products +CPU time +of ours +memory +runs$/m);
   for (const by of ['a-infonce', 'LibTorch']) expect(stdout).toMatch(new RegExp(`^paper, two views +${by} +24 +1 +[\\d.]+ +[\\d.]+ to [\\d.]+ +[\\d.]+ +[\\d.]+ to [\\d.]+ +[\\d.]+ +[\\d.]+ +[\\d.]+ [kM]?B +3$`, 'm'));
+  expect(stdout).toMatch(/^A call on four rows of two numbers: [\d.]+ µs forward \([\d.]+ to [\d.]+\), [\d.]+ µs with backward \([\d.]+ to [\d.]+\)/m);
   expect(stdout).toContain('Not measured: peers in Python (not asked for)\n');
   expect(stdout).toContain(`${out}: the same with plots\n`);
   expect(readFileSync(out, 'utf8')).toMatch(/^<!doctype html>.*<h3>paper, two views<\/h3>/s);

@@ -15,11 +15,11 @@ const SMALL = { sizes: [24], dim: 8, threads: [1], seconds: 0, python: false as 
 
 it('measures every form and variant, whose formulas of operators give the same loss and gradient', async () => {
   const threads = getThreads(), { tensors } = await live(), heard: BenchmarkProgress[] = [];
-  const { rows, products, absent, settings, environment } = await benchmark({ ...SMALL, onProgress: (progress) => heard.push(progress) });
+  const { rows, products, call, absent, settings, environment } = await benchmark({ ...SMALL, onProgress: (progress) => heard.push(progress) });
   const bf16 = runtimeInfo().instructionSet === 'avx512_bf16';
   const variants = (form: string) => ['', ', IP', ', HN', ', IP+HN'].map((variant) => form + variant);
-  const losses = ['paper, two views', ...variants('paper'), ...variants('advcl'), ...variants('rocl'), 'advcl, attack step'];
-  expect(rows.map(({ loss, by }) => `${loss}: ${by}`)).toEqual(losses.flatMap((loss) => ['a-infonce', ...(bf16 ? ['a-infonce, bf16'] : []), 'LibTorch'].map((by) => `${loss}: ${by}`)));
+  const losses = ['paper, two views', ...variants('paper'), ...variants('advcl'), ...variants('rocl'), 'advcl, attack step', 'paper, labels', 'queue', 'queue, HN'];
+  expect(rows.map(({ loss, by }) => `${loss}: ${by}`)).toEqual(losses.flatMap((loss) => ['a-infonce', ...(bf16 && !/labels|queue/.test(loss) ? ['a-infonce, bf16'] : []), 'LibTorch'].map((by) => `${loss}: ${by}`)));
   expect(absent).toEqual([{ what: 'peers in Python', why: 'not asked for' }]);
   for (const { by, n, ms, products: units, cpuProducts, ofOurs, runs, peakBytes } of rows) {
     expect([n, runs]).toEqual([24, 3]);
@@ -32,6 +32,8 @@ it('measures every form and variant, whose formulas of operators give the same l
     if (by === 'a-infonce') expect(ofOurs).toBe(1);
     expect(peakBytes).toBeGreaterThanOrEqual(0);
   }
+  expect(call.forward.median).toBeGreaterThan(0);
+  expect(call.both.median).toBeGreaterThan(call.forward.median);
   expect(products).toMatchObject([{ n: 24, threads: 1 }]);
   expect(products[0]!.gflops).toBeCloseTo((2 * 24 * 24 * 8) / products[0]!.ms.median / 1e6, 10);
   expect(settings).toMatchObject({ sizes: [24], dim: 8, threads: [1], only: '', temperature: 0.5 });
@@ -115,7 +117,7 @@ it('the page shows what was measured, in numbers and in plots', async () => {
   const lines = texts('#numbers tbody tr'), spread = (of: Quartiles) => `${short(of.median)} ${short(of.lower)} to ${short(of.upper)}`;
   for (const { loss, by, n, ms, products, ofOurs, runs } of found.rows)
     expect(lines.some((line) => line.startsWith(`${loss}${by}${n}1${spread(ms)}${spread(products)}`) && line.includes(short(ofOurs)) && line.endsWith(String(runs)))).toBe(true);
-  expect(lines).toHaveLength(found.rows.length + found.products.length);
+  expect(lines).toHaveLength(found.rows.length + found.products.length + Object.keys(found.call).length);
   const marks = (figure: number) => document.querySelectorAll('#rocl figure')[figure]!.querySelectorAll('[aria-label="line"] path').length;
   const everyone = found.rows.filter(({ loss, n }) => loss === 'rocl' && n === 24).length;
   expect([marks(0), marks(1)]).toEqual([everyone, everyone]);

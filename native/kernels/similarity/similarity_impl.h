@@ -26,7 +26,11 @@ inline Range range_of(const int32_t* codes, int64_t count) {
 }
 enum class Pairs { None, SameKind, CrossKind, BothKinds, Tested };  // selected pairs of a tile; Tested: pair by pair
 inline Pairs classify(const Range& rows, const Range& columns, int32_t selection, bool partial) {
-  if (rows.first_group <= columns.last_group && columns.first_group <= rows.last_group) return Pairs::Tested;
+  const bool meet = rows.first_group <= columns.last_group && columns.first_group <= rows.last_group;
+  const bool one_group = meet && rows.first_group == rows.last_group && columns.first_group == columns.last_group;
+  if (meet && !one_group) return Pairs::Tested;
+  static_assert(PositiveSameKind == NegativeSameKind << 2 && PositiveCrossKind == NegativeCrossKind << 2);
+  if (one_group) selection >>= 2;
   const bool same = (rows.clean && columns.clean) || (rows.adversarial && columns.adversarial);
   const bool cross = (rows.clean && columns.adversarial) || (rows.adversarial && columns.clean);
   const bool wanted_same = same && (selection & NegativeSameKind), wanted_cross = cross && (selection & NegativeCrossKind);
@@ -252,8 +256,10 @@ void log_moments_gradient(const Matrix<T>& z, const LogMomentsGradient<T>& task,
 
 /// Strips of micro_rows x block_rows products of one block of rows with each block of columns, one after the other.
 template <typename T, typename Visitor>
-inline void visit_strips(const Matrix<T>& z, int64_t I, T* weights, Visitor& visitor) {
+inline void visit_strips(const Matrix<T>& z, int32_t selection, int64_t I, T* weights, Visitor& visitor) {
+  const Range rows = range_of(z.codes + I * block_rows, z.sizes[I]);
   for (int64_t J = 0; J < z.blocks; ++J) {
+    if (classify(rows, range_of(z.codes + J * block_rows, z.sizes[J]), selection, true) == Pairs::None) continue;
     for (int64_t i = 0; i < z.sizes[I]; i += micro_rows) {
       for (int64_t j = 0; j < round_up(z.sizes[J], tile_columns); j += panel_columns<T>)
         multiply(z, I, i, J, j, weights + i * weight_stride + j, weight_stride);
@@ -302,7 +308,7 @@ struct RunningVisitor {
 template <typename T, int count>
 void running_log_moments_of(const Matrix<T>& z, const RunningLogMoments<T>& task, int64_t I, T* workspace) {
   RunningVisitor<T, count> visitor(z, task);
-  visit_strips(z, I, workspace, visitor);
+  visit_strips(z, task.selection, I, workspace, visitor);
   for (int64_t i = 0; i < z.sizes[I]; ++i)
     for (int p = 0; p < count; ++p)
       task.log_sums[(p * z.blocks + I) * block_rows + i] =
@@ -339,7 +345,7 @@ struct RunningWeights {
 };
 template <typename T>
 void running_log_moments_gradient(const Matrix<T>& z, const RunningLogMomentsGradient<T>& task, int64_t I, T* workspace) {
-  const auto run = [&](auto visitor) { visit_strips(z, I, workspace, visitor); };
+  const auto run = [&](auto visitor) { visit_strips(z, task.selection, I, workspace, visitor); };
   task.count == 1 ? run(RunningWeights<T, 1>{z, task, I, workspace}) : run(RunningWeights<T, 2>{z, task, I, workspace});
 }
 #endif

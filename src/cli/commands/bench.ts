@@ -60,12 +60,13 @@ function multiples(text: string): number[] {
 
 const spread = ({ lower, upper }: Quartiles): string => `${short(lower)} to ${short(upper)}`;
 
-function lines({ environment, settings, products, rows, absent, seconds }: BenchmarkReport): string[] {
+function lines({ environment, settings, products, call, rows, absent, seconds }: BenchmarkReport): string[] {
   const { processor, cores, load, instructionSet, libtorch, node, torch, python } = environment;
   return [
     `${processor}, ${counted(cores, 'core')}, load ${load.toFixed(1)}; ${instructionSet}, LibTorch ${libtorch}, Node.js ${node}${torch ? `; peers: PyTorch ${torch}, Python ${python}` : ''}`,
     `Forward and backward, rows of ${settings.dim} float32, temperature ${settings.temperature}, seed ${settings.seed}; medians, quartiles after them.`, '',
     ...table([['one matrix product', 'n', 'threads', 'ms', '', 'GFLOP/s'], ...products.map(({ n, threads, ms, gflops }) => ['', String(n), String(threads), short(ms.median), spread(ms), short(gflops)])]), '',
+    `A call on four rows of two numbers: ${short(call.forward.median)} µs forward (${spread(call.forward)}), ${short(call.both.median)} µs with backward (${spread(call.both)}): what does not grow with n.`, '',
     ...table([
       ['loss', 'by', 'n', 'threads', 'ms', '', 'products', '', 'CPU time', 'of ours', 'memory', 'runs'],
       ...rows.map(({ loss, by, n, threads, ms, products: units, cpuProducts, ofOurs, peakBytes, runs }) => [
@@ -73,7 +74,7 @@ function lines({ environment, settings, products, rows, absent, seconds }: Bench
         peakBytes === undefined ? '?' : bytes(peakBytes), String(runs),
       ]),
     ], 2), '',
-    'products: time in units of one matrix product of the same round; CPU time: the same of processor time; of ours: time in units of a-infonce; memory: extra peak of a call.',
+    'products: time in units of one matrix product of the same round (of a queue: n / 12 anchors with n rows); CPU time: the same of processor time; of ours: time in units of a-infonce; memory: extra peak of a call.',
     ...absent.map(({ what, why }) => `Not measured: ${what} (${why})`),
     ...(load > cores / 2 ? [`Other programs kept this machine busy (load ${load.toFixed(1)} when it began): trust the ratios of CPU time.`] : []),
     `Took ${duration(seconds)}.`,
