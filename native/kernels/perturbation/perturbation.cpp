@@ -1,4 +1,5 @@
 #define A_INFONCE_ISA portable
+#include <vector>
 #include "kernels/cpu/instruction_set.h"
 #include "kernels/perturbation/perturbation_impl.h"
 #include "kernels/random.h"
@@ -49,24 +50,21 @@ void linf_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint6
 
 template <typename Scalar>
 void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) {
-  const auto direction = [=](int64_t block, double* normals) {
-    const random::Block words = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(block));
+  static thread_local std::vector<double> direction;
+  direction.resize(static_cast<size_t>((n + 3) / 4 * 4));
+  for (int64_t i = 0; i < n; i += 4) {
+    const random::Block words = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(i) / 4);
+    double* normals = direction.data() + i;
     random::to_normal(words.word[0], words.word[1], normals[0], normals[1]);
     random::to_normal(words.word[2], words.word[3], normals[2], normals[3]);
-  };
-  double squared = 0, normals[4];
-  for (int64_t i = 0; i < n; i += 4) {
-    direction(i / 4, normals);
-    for (int64_t k = i; k < n && k < i + 4; ++k) squared += normals[k - i] * normals[k - i];
   }
+  double squared = 0;
+  for (int64_t i = 0; i < n; ++i) squared += direction[static_cast<size_t>(i)] * direction[static_cast<size_t>(i)];
   const double share = random::to_uniform(random::block(seed, sample, radius_block(restart)).word[0]);
   const double scale = squared > 0 ? share * clamp(epsilon, 0.0, LONGEST) * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
-  for (int64_t i = 0; i < n; i += 4) {
-    direction(i / 4, normals);
-    for (int64_t k = i; k < n && k < i + 4; ++k) {
-      const Scalar start = add_toward(x[k], static_cast<Scalar>(normals[k - i] * scale));
-      x_adv[k] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
-    }
+  for (int64_t i = 0; i < n; ++i) {
+    const Scalar start = add_toward(x[i], static_cast<Scalar>(direction[static_cast<size_t>(i)] * scale));
+    x_adv[i] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
   }
 }
 
