@@ -8,14 +8,22 @@ namespace a_infonce::kernels {
 
 template <typename Scalar>
 using Step = bool(Scalar*, const Scalar*, const Scalar*, int64_t, double, double, StepOrder);
+template <typename Scalar>
+using CubeStart = void(Scalar*, const Scalar*, int64_t, double, bool);
+template <typename Scalar>
+using Start = void(Scalar*, const Scalar*, int64_t, bool);
 
 namespace portable {
 A_INFONCE_DEFINE_STEPS(float)
 A_INFONCE_DEFINE_STEPS(double)
 }  // namespace portable
-namespace avx2 { Step<float> linf_step, l2_step; Step<double> linf_step, l2_step; }
-namespace avx512 { Step<float> linf_step, l2_step; Step<double> linf_step, l2_step; }
-using portable::add_toward, portable::clamp, portable::project_linf, portable::round_down, portable::LONGEST, portable::RADIUS_MARGIN;
+#define A_INFONCE_DECLARE_STEPS(Scalar)    \
+  Step<Scalar> linf_step, l2_step;         \
+  CubeStart<Scalar> place_in_cube;         \
+  Start<Scalar> place;
+namespace avx2 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) }
+namespace avx512 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) }
+using portable::clamp, portable::LONGEST, portable::RADIUS_MARGIN;
 
 template <typename Scalar>
 bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
@@ -37,15 +45,11 @@ constexpr uint64_t radius_block(uint64_t restart) { return first_block(restart) 
 
 template <typename Scalar>
 void linf_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) {
-  const Scalar radius = round_down<Scalar>(epsilon);
   for (int64_t i = 0; i < n; i += 4) {
     const random::Block words = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(i) / 4);
-    for (int64_t k = i; k < n && k < i + 4; ++k) {
-      const Scalar cube = 2 * static_cast<Scalar>(random::to_uniform(words.word[k - i])) - 1;
-      const Scalar start = project_linf(x[k] + radius * cube, x[k], radius);
-      x_adv[k] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
-    }
+    for (int64_t k = i; k < n && k < i + 4; ++k) x_adv[k] = 2 * static_cast<Scalar>(random::to_uniform(words.word[k - i])) - 1;
   }
+  dispatch<CubeStart<Scalar>>(portable::place_in_cube, avx2::place_in_cube, avx512::place_in_cube)(x_adv, x, n, epsilon, clamp_start);
 }
 
 template <typename Scalar>
@@ -62,10 +66,8 @@ void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_
   for (int64_t i = 0; i < n; ++i) squared += direction[static_cast<size_t>(i)] * direction[static_cast<size_t>(i)];
   const double share = random::to_uniform(random::block(seed, sample, radius_block(restart)).word[0]);
   const double scale = squared > 0 ? share * clamp(epsilon, 0.0, LONGEST) * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const Scalar start = add_toward(x[i], static_cast<Scalar>(direction[static_cast<size_t>(i)] * scale));
-    x_adv[i] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
-  }
+  for (int64_t i = 0; i < n; ++i) x_adv[i] = static_cast<Scalar>(direction[static_cast<size_t>(i)] * scale);
+  dispatch<Start<Scalar>>(portable::place, avx2::place, avx512::place)(x_adv, x, n, clamp_start);
 }
 
 #define A_INFONCE_INSTANTIATE(Scalar)                                                                          \

@@ -209,6 +209,29 @@ inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int
   return true;
 }
 
+/// Starts: x_adv holds numbers of the cube [-1, 1]^n / what is to be added to x.
+template <typename Scalar>
+inline void place_in_cube_loop(Scalar* x_adv, const Scalar* x, int64_t n, Scalar epsilon, bool clamp_start) {
+  using V = Vector<Scalar>;
+  const V radius = splat(epsilon);
+  for_blocks(x_adv, x, x, n, [&](Scalar* a, const Scalar*, const Scalar* center) {
+    for (int k = 0; k < block; k += lanes<Scalar>) {
+      const V c = load(center + k), start = project_linf(c + radius * load(a + k), c, radius);
+      store(a + k, clamp_start ? clamp(start, V{}, splat(Scalar{1})) : start);
+    }
+  });
+}
+template <typename Scalar>
+inline void place_loop(Scalar* x_adv, const Scalar* x, int64_t n, bool clamp_start) {
+  using V = Vector<Scalar>;
+  for_blocks(x_adv, x, x, n, [&](Scalar* a, const Scalar*, const Scalar* center) {
+    for (int k = 0; k < block; k += lanes<Scalar>) {
+      const V start = add_toward(load(center + k), load(a + k));
+      store(a + k, clamp_start ? clamp(start, V{}, splat(Scalar{1})) : start);
+    }
+  });
+}
+
 #define A_INFONCE_DEFINE_STEPS(Scalar)                                                                                                   \
   bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) { \
     return (order == StepOrder::ProjectThenClamp ? linf_step_loop<Scalar, StepOrder::ProjectThenClamp>                               \
@@ -219,6 +242,10 @@ inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int
     return (order == StepOrder::ProjectThenClamp ? l2_step_loop<Scalar, StepOrder::ProjectThenClamp>                                 \
                                                  : l2_step_loop<Scalar, StepOrder::ClampThenProject>)(                               \
         x_adv, grad, x, n, epsilon, step_size);                                                                                      \
-  }
+  }                                                                                                                                  \
+  void place_in_cube(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, bool clamp_start) {                                  \
+    place_in_cube_loop(x_adv, x, n, round_down<Scalar>(epsilon), clamp_start);                                                       \
+  }                                                                                                                                  \
+  void place(Scalar* x_adv, const Scalar* x, int64_t n, bool clamp_start) { place_loop(x_adv, x, n, clamp_start); }
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA
