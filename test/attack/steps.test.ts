@@ -172,6 +172,27 @@ describe('random starts', () => {
     const direction = aten.mean(aten.div(ball, aten.linalg_vector_norm(ball, 2, [1], true)), [0]).toTypedArray() as Float64Array;
     for (const value of direction) expect(Math.abs(value)).toBeLessThan(4.5 * Math.sqrt(1 / 8 / 3000));
   }));
+  it('in l2 point where Box and Muller send the words of Philox4x32-10', () => scope(() => {
+    const low = (value: bigint) => value & 0xffffffffn, seed = (5n << 32n) | 9n;
+    const words = (stream: bigint, block: bigint): number[] => {
+      let [a, b, c, d] = [low(block), block >> 32n, low(stream), stream >> 32n], keys = [low(seed), seed >> 32n] as const;
+      for (let round = 0; round < 10; ++round) {
+        const p = 0xd2511f53n * a, q = 0xcd9e8d57n * c;
+        [a, b, c, d] = [(q >> 32n) ^ b ^ keys[0], low(q), (p >> 32n) ^ d ^ keys[1], low(p)];
+        keys = [low(keys[0] + 0x9e3779b9n), low(keys[1] + 0xbb67ae85n)];
+      }
+      return [a, b, c, d].map(Number);
+    };
+    const size = 4 * 300 + 2, x = aten.full([3, size], 0.5, { dtype: 'float64' });
+    rows(aten.sub(a_infonce.pgd_start_l2(x, numbers(3), 0.25, seed, 0, false), x)).forEach((move, sample) => {
+      const normals = Array.from({ length: 301 }, (_, block) => words(BigInt(sample), BigInt(block))).flat().slice(0, size).map((_, i, all) => {
+        const radius = Math.sqrt(-2 * Math.log((all[i - (i % 2)]! + 0.5) / 2 ** 32)), angle = (2 * Math.PI * all[i - (i % 2) + 1]!) / 2 ** 32;
+        return radius * (i % 2 ? Math.sin(angle) : Math.cos(angle));
+      });
+      const [length, whole] = [Math.hypot(...move), Math.hypot(...normals)];
+      move.forEach((value, i) => expect(Math.abs(value / length - normals[i]! / whole)).toBeLessThan(1e-12));
+    });
+  }));
   it('depend on seed, sample number and restart alone', () => scope(() => {
     const x = aten.full([6, 2, 3, 3], 0.5, { dtype: 'float32' });
     for (const start of [a_infonce.pgd_start_linf, a_infonce.pgd_start_l2] as ((...args: unknown[]) => Tensor)[]) {

@@ -1,4 +1,5 @@
 #define A_INFONCE_ISA portable
+#include <algorithm>
 #include <vector>
 #include "kernels/cpu/instruction_set.h"
 #include "kernels/perturbation/perturbation_impl.h"
@@ -16,13 +17,14 @@ using Start = void(Scalar*, const Scalar*, int64_t, bool);
 namespace portable {
 A_INFONCE_DEFINE_STEPS(float)
 A_INFONCE_DEFINE_STEPS(double)
+void normals(const uint32_t* words, double* out) { normals_of(words, out); }
 }  // namespace portable
 #define A_INFONCE_DECLARE_STEPS(Scalar)    \
   Step<Scalar> linf_step, l2_step;         \
   CubeStart<Scalar> place_in_cube;         \
   Start<Scalar> place;
-namespace avx2 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) }
-namespace avx512 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) }
+namespace avx2 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) void normals(const uint32_t*, double*); }
+namespace avx512 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) void normals(const uint32_t*, double*); }
 using portable::clamp, portable::LONGEST, portable::RADIUS_MARGIN;
 
 template <typename Scalar>
@@ -55,15 +57,17 @@ void linf_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint6
 template <typename Scalar>
 void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) {
   static thread_local std::vector<double> direction;
-  direction.resize(static_cast<size_t>((n + 3) / 4 * 4));
-  for (int64_t i = 0; i < n; i += 4) {
-    const random::Block words = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(i) / 4);
-    double* normals = direction.data() + i;
-    random::to_normal(words.word[0], words.word[1], normals[0], normals[1]);
-    random::to_normal(words.word[2], words.word[3], normals[2], normals[3]);
+  direction.resize(static_cast<size_t>((n + portable::block - 1) / portable::block * portable::block));
+  const auto normals = dispatch(&portable::normals, &avx2::normals, &avx512::normals);
+  for (int64_t i = 0; i < n; i += portable::block) {
+    uint32_t words[portable::block];
+    for (int64_t k = 0; k < portable::block; k += 4) {
+      const random::Block four = random::block(seed, sample, first_block(restart) + static_cast<uint64_t>(i + k) / 4);
+      std::copy(four.word, four.word + 4, words + k);
+    }
+    normals(words, direction.data() + i);
   }
-  double squared = 0;
-  for (int64_t i = 0; i < n; ++i) squared += direction[static_cast<size_t>(i)] * direction[static_cast<size_t>(i)];
+  const double squared = portable::sum_of_squares(direction.data(), n);
   const double share = random::to_uniform(random::block(seed, sample, radius_block(restart)).word[0]);
   const double scale = squared > 0 ? share * clamp(epsilon, 0.0, LONGEST) * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
   for (int64_t i = 0; i < n; ++i) x_adv[i] = static_cast<Scalar>(direction[static_cast<size_t>(i)] * scale);

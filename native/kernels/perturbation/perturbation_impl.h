@@ -232,6 +232,46 @@ inline void place_loop(Scalar* x_adv, const Scalar* x, int64_t n, bool clamp_sta
   });
 }
 
+/// Integers from 0 to 2^52 - 1 as doubles: as the last bits of 2^52 + n.
+inline Doubles from_integers(Longs n) { return (Doubles)(n | 0x4330000000000000) - 0x1p52; }
+inline Doubles square_root(Doubles v) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_pd(0xff, v);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_pd(v);
+#else
+  for (int i = 0; i < lanes<double>; ++i) v[i] = __builtin_sqrt(v[i]);
+  return v;
+#endif
+}
+
+/// Sixteen standard normals from sixteen words, as random::to_normal makes them of each pair, by polynomials without fused multiply-adds in place of the
+/// C library's functions: a few units in the last place of double, and the same bits on every machine.
+inline void normals_of(const uint32_t* words, double* out) {
+  constexpr double ln_2 = 0.6931471805599453, turn = 0x1p-32 * 6.283185307179586;
+  for (int at = 0; at < block; at += 2 * lanes<double>) {
+    Longs pair;
+    __builtin_memcpy(&pair, words + at, sizeof pair);
+    // log u of u = 2^n m, m in [sqrt(1/2), sqrt(2)): n log 2 + 2 atanh((m - 1) / (m + 1)).
+    const Doubles u = (from_integers(pair & 0xffffffff) + 0.5) * 0x1p-32;
+    const Longs base = Longs{} + 0x3fe6a09e667f3bcd, shifted = ((Longs)u - base + 0x4000000000000000) >> 52, n = shifted - 0x400;
+    const Doubles m = (Doubles)((Longs)u - (n << 52)), s = (m - 1.0) / (m + 1.0), s2 = s * s;
+    Doubles atanh{};
+    for (int k = 21; k >= 1; k -= 2) atanh = atanh * s2 + 1.0 / k;
+    const Doubles radius = square_root(-2.0 * ((from_integers(shifted) - 1024.0) * ln_2 + 2.0 * (atanh * s)));
+    // The angle from the nearest quarter of the turn.
+    const Longs word = (pair >> 32) & 0xffffffff, quarter = (word + 0x20000000) >> 30;
+    const Doubles angle = (from_integers(word) - from_integers(quarter) * 0x1p30) * turn, a2 = angle * angle;
+    Doubles sine{}, cosine{};
+    for (int k = 15; k >= 3; k -= 2) sine = (sine + 1.0) * a2 * (-1.0 / (k * (k - 1)));
+    for (int k = 16; k >= 2; k -= 2) cosine = (cosine + 1.0) * a2 * (-1.0 / (k * (k - 1)));
+    sine = (sine + 1.0) * angle, cosine = cosine + 1.0;
+    const Longs odd = -(quarter & 1), first = (odd & (Longs)sine) | (~odd & (Longs)cosine), second = (odd & (Longs)cosine) | (~odd & (Longs)sine);
+    const Doubles x = radius * (Doubles)(first ^ (((quarter + 1) & 2) << 62)), y = radius * (Doubles)(second ^ ((quarter & 2) << 62));
+    for (int k = 0; k < lanes<double>; ++k) out[at + 2 * k] = x[k], out[at + 2 * k + 1] = y[k];
+  }
+}
+
 #define A_INFONCE_DEFINE_STEPS(Scalar)                                                                                                   \
   bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) { \
     return (order == StepOrder::ProjectThenClamp ? linf_step_loop<Scalar, StepOrder::ProjectThenClamp>                               \
