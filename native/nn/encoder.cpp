@@ -56,12 +56,11 @@ Block::Block(int64_t in, int64_t planes, int64_t stride, bool bottleneck, const 
 }
 
 at::Tensor Block::forward(const at::Tensor& x, size_t branch, bool training) {
+  const auto residual = shortcut ? normalized(*shortcut, *shortcut_norm, x, branch, training, /*relu=*/false) : x;
   auto y = x;
-  for (size_t i = 0; i < convolutions.size(); ++i) {
-    if (i > 0) y = y.relu_();
-    y = normalized(convolutions[i], norms[i], y, branch, training);
-  }
-  return y.add_(shortcut ? normalized(*shortcut, *shortcut_norm, x, branch, training) : x).relu_();
+  for (size_t i = 0; i < convolutions.size(); ++i)
+    y = normalized(convolutions[i], norms[i], y, branch, training, /*relu=*/true, i + 1 == convolutions.size() ? residual : at::Tensor());
+  return y;
 }
 
 void Block::visit(const std::string& prefix, const Visitor& visitor) {
@@ -112,7 +111,7 @@ at::Tensor Encoder::forward(const at::Tensor& images, const std::string& branch_
   // whole vectors of channels: oneDNN's backward pass of a strided 1x1 convolution writes past its scratchpad on 4 channels in that format.
   const auto format = config_.width % 16 == 0 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const auto dtype = Bfloat16::active() ? at::kBFloat16 : images.scalar_type();
-  auto x = normalized(stem_, stem_norm_, images.to(dtype, /*non_blocking=*/false, /*copy=*/false, format), branch, training_).relu_();
+  auto x = normalized(stem_, stem_norm_, images.to(dtype, /*non_blocking=*/false, /*copy=*/false, format), branch, training_, /*relu=*/true);
   if (config_.stem == EncoderConfig::Stem::ImageNet) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
   for (auto& layer : layers_)
     for (auto& block : layer) x = block.forward(x, branch, training_);

@@ -11,6 +11,7 @@
 #include "../describe.h"
 #include "../error.h"
 #include "../kernels/cpu/instruction_set.h"
+#include "../ops/norm.h"
 
 namespace a_infonce::nn {
 
@@ -67,11 +68,19 @@ BatchNorm::BatchNorm(int64_t channels, std::vector<std::string> branch_names) : 
                         at::zeros({channels}, at::kFloat), at::ones({channels}, at::kFloat), at::zeros({}, at::kLong)});
 }
 
+namespace {
+
+void check_batch(const at::Tensor& x) {
+  if (auto* const bf16 = Bfloat16::active()) bf16->statistics_moved();
+  require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x.sizes()) + " before a BatchNorm");
+}
+
+}  // namespace
+
 at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) {
   auto& branch = branches[index];
   if (!training) return at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, false, momentum, eps, true);
-  if (auto* const bf16 = Bfloat16::active()) bf16->statistics_moved();
-  require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x.sizes()) + " before a BatchNorm");
+  check_batch(x);
   if (auto* tape = StatisticsTape::active_) {
     // With momentum 1 the buffers come out as the batch's own statistics.
     const auto mean = at::zeros_like(branch.running_mean), variance = at::zeros_like(branch.running_var);
@@ -83,11 +92,28 @@ at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) 
   return y;
 }
 
-at::Tensor normalized(const Conv2d& convolution, BatchNorm& norm, const at::Tensor& x, size_t branch, bool training) {
+at::Tensor normalized(const Conv2d& convolution, BatchNorm& norm, const at::Tensor& x, size_t branch, bool training, bool relu, const at::Tensor& residual) {
   auto* const bf16 = Bfloat16::active();
-  if (!bf16 || training) return norm.forward(convolution.forward(x), branch, training);
-  const auto& [weight, bias] = bf16->folded(convolution.weight, norm.branches[branch], x.suggest_memory_format());
-  return at::conv2d(x, weight, bias, {convolution.stride, convolution.stride}, {convolution.padding, convolution.padding});
+  at::Tensor y;
+  if (bf16 && !training) {
+    const auto& [weight, bias] = bf16->folded(convolution.weight, norm.branches[branch], x.suggest_memory_format());
+    y = at::conv2d(x, weight, bias, {convolution.stride, convolution.stride}, {convolution.padding, convolution.padding});
+  } else {
+    y = convolution.forward(x);
+    if (ops::norm_takes(y)) return norm.fused(y, branch, relu, residual);
+    y = norm.forward(y, branch, training);
+  }
+  if (residual.defined()) y = y.add_(residual);
+  return relu ? y.relu_() : y;
+}
+
+at::Tensor BatchNorm::fused(const at::Tensor& x, size_t index, bool relu, const at::Tensor& residual) {
+  check_batch(x);
+  const auto& branch = branches[index];
+  ops::BatchMoments moments;
+  const at::Tensor y = ops::norm(x, branch.weight, branch.bias, residual, relu, eps, moments);
+  StatisticsTape::move(branch, moments.mean, moments.variance);
+  return y;
 }
 
 void BatchNorm::visit(const std::string& prefix, const Visitor& visitor) {
@@ -107,15 +133,23 @@ thread_local StatisticsTape* StatisticsTape::active_ = nullptr;
 StatisticsTape::Recording::Recording(StatisticsTape* tape) : before_(active_) { active_ = tape; }
 StatisticsTape::Recording::~Recording() { active_ = before_; }
 
-void StatisticsTape::replay() const {
+void StatisticsTape::Entry::apply() const {
   const at::NoGradGuard no_grad;
   // r <- (1 - momentum) r + momentum s, rounded as LibTorch's own update rounds: after the product for the mean, after the sum for the variance. Written past
   // the version counter, also as LibTorch does it: graphs that have saved the running statistics of an earlier train-mode forward do not use them.
-  for (const auto& [branch, mean, variance] : entries_) {
-    branch.running_mean.variable_data().mul_(1 - BatchNorm::momentum).add_(mean * BatchNorm::momentum);
-    branch.running_var.variable_data().mul_(1 - BatchNorm::momentum).add_(variance, BatchNorm::momentum);
-    branch.num_batches_tracked.add_(1);
-  }
+  branch.running_mean.variable_data().mul_(1 - BatchNorm::momentum).add_(mean * BatchNorm::momentum);
+  branch.running_var.variable_data().mul_(1 - BatchNorm::momentum).add_(variance, BatchNorm::momentum);
+  branch.num_batches_tracked.add_(1);
+}
+
+void StatisticsTape::replay() const {
+  for (const auto& entry : entries_) entry.apply();
+}
+
+void StatisticsTape::move(const BatchNormBranch& branch, const at::Tensor& mean, const at::Tensor& variance) {
+  const Entry entry{branch, mean, variance};
+  if (active_) active_->entries_.push_back(entry);
+  else entry.apply();
 }
 
 }  // namespace a_infonce::nn

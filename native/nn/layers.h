@@ -72,6 +72,8 @@ struct BatchNorm {
   BatchNorm(int64_t channels, std::vector<std::string> names);
   /// `branch` indexes the names. Train mode needs more than one value a channel.
   at::Tensor forward(const at::Tensor& x, size_t branch, bool training);
+  /// The same in train mode with residual (if defined) and relu, of an x that ops::norm takes.
+  at::Tensor fused(const at::Tensor& x, size_t branch, bool relu, const at::Tensor& residual);
   /// Names are <prefix><branch>.weight, without the branch when there is one only.
   void visit(const std::string& prefix, const Visitor& visitor);
 
@@ -79,8 +81,9 @@ struct BatchNorm {
   std::vector<BatchNormBranch> branches;
 };
 
-/// norm(convolution(x)). In bfloat16 and eval mode that is one convolution, whose weight and bias hold the normalisation.
-at::Tensor normalized(const Conv2d& convolution, BatchNorm& norm, const at::Tensor& x, size_t branch, bool training);
+/// norm(convolution(x)), + residual if defined, and relu if asked for. In bfloat16 these are one pass in train mode (ops::norm); in eval mode weight and bias of the convolution
+/// hold the normalisation.
+at::Tensor normalized(const Conv2d& convolution, BatchNorm& norm, const at::Tensor& x, size_t branch, bool training, bool relu, const at::Tensor& residual = {});
 
 /// Keeps back how the running statistics of every BatchNorm that runs in train mode on this thread would move while the tape records, so that a forward
 /// whose inputs do not change is computed once and counts as often as wanted:
@@ -100,12 +103,15 @@ class StatisticsTape {
   };
   [[nodiscard]] Recording record() { return Recording(this); }
   void replay() const;
+  /// Moves the running statistics of a branch towards those of a batch: now, or by the tape that records on this thread.
+  static void move(const BatchNormBranch& branch, const at::Tensor& mean, const at::Tensor& variance);
 
  private:
   friend struct BatchNorm;
   struct Entry {
     BatchNormBranch branch;  // handles of the tensors, not copies
     at::Tensor mean, variance;
+    void apply() const;
   };
   static thread_local StatisticsTape* active_;
   std::vector<Entry> entries_;

@@ -57,9 +57,9 @@ describe.runIf(capable)('a step in bf16', () => {
     const [one, other] = [full.told[0]!, bf16.told[0]!];
     expect(other.loss).not.toBe(one.loss);
     expect(Math.abs(other.loss / one.loss - 1)).toBeLessThan(0.01);
-    expect(Math.abs(other.gradientNorm / one.gradientNorm - 1)).toBeLessThan(0.1);
+    expect(Math.abs(other.gradientNorm / one.gradientNorm - 1)).toBeLessThan(0.15);
     for (const [name, there] of bf16.moved) expect(cosine(there, full.moved.get(name)!), name).toBeGreaterThan(0.25);
-    expect(cosine([...bf16.moved.values()].flat(), [...full.moved.values()].flat())).toBeGreaterThan(0.9);
+    expect(cosine([...bf16.moved.values()].flat(), [...full.moved.values()].flat())).toBeGreaterThan(0.97);
     // Parameters and running statistics are as they were, and so is the network outside of a step.
     expect([...bf16.dtypes].sort()).toEqual([...full.dtypes].sort());
     expect(bf16.after).toBeInstanceOf(Float32Array);
