@@ -82,11 +82,6 @@ void check_options(int64_t rows, const Options& options) {
   }
 }
 
-const Tensor& finite(const Tensor& loss) {
-  if (!std::isfinite(loss.item<double>())) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
-  return loss;
-}
-
 }  // namespace
 
 void objective::check_weights(const Options& options) {
@@ -100,8 +95,7 @@ void objective::check_weights(const Options& options) {
 Tensor a_infonce(const Tensor& features, const Options& options) {
   check_rows(features, "features");
   check_options(features.size(0), options);
-  const Tensor loss = options.labels ? objective::supervised(features, options) : objective::fused(features, options);
-  return finite(loss).to(features.scalar_type());
+  return options.labels ? objective::supervised(features, options) : objective::fused(features, options);
 }
 
 namespace {
@@ -130,7 +124,7 @@ Tensor adversarial_loss(const Tensor& adversaries, const Tensor& clean, const Te
   const auto moments = static_cast<int64_t>(objective::powers_of(options).size());
   require_range(sums.scalar_type() == at::kDouble && sums.device().is_cpu() && sums.dim() == 2 && sums.size(0) == moments && sums.size(1) == clean.size(0), "sums",
           "float64 [" + std::to_string(moments) + ", " + std::to_string(clean.size(0)) + "] from clean_sums with the same options", dtype_name(sums.scalar_type()) + " " + shape_text(sums.sizes()));
-  return finite(objective::fused_adversaries(adversaries, clean, sums, options)).to(adversaries.scalar_type());
+  return objective::fused_adversaries(adversaries, clean, sums, options);
 }
 
 namespace {

@@ -2,6 +2,9 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <algorithm>
+#include <cmath>
+#include "error.h"
 #include "ops/similarity.h"
 
 namespace a_infonce::objective {
@@ -14,11 +17,12 @@ namespace {
 
 struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
   static Tensor forward(AutogradContext* context, const Tensor& first, const std::optional<Tensor>& second, const std::optional<Tensor>& third, const Evaluate& evaluate,
-                        const std::vector<bool>& wanted) {
+                        at::ScalarType dtype, const std::vector<bool>& wanted) {
     std::vector<Tensor> inputs{first.contiguous()};
     for (const auto& input : {second, third})
       if (input) inputs.push_back(input->contiguous());
     const auto evaluation = evaluate(inputs, wanted);
+    if (!std::isfinite(evaluation->loss)) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
     if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) {
       context->saved_data["evaluation"] = at::IValue::make_capsule(evaluation);
       variable_list read;  // the evaluation points into them
@@ -26,24 +30,24 @@ struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
         if (evaluation->reads(k)) read.push_back(inputs[k]);
       context->save_for_backward(std::move(read));
     }
-    return at::scalar_tensor(evaluation->loss, at::kDouble);
+    return at::scalar_tensor(evaluation->loss, dtype);
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     ops::require_first_order();
     context->get_saved_variables();  // throws if they were changed in place
     auto result = c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule())->gradients(gradients[0].item<double>());
-    result.resize(5);
+    result.resize(6);
     return result;
   }
 };
 
 }  // namespace
 
-Tensor evaluated(const Evaluate& evaluate, const Tensor& first, const std::optional<Tensor>& second, const std::optional<Tensor>& third) {
+Tensor evaluated(const Evaluate& evaluate, at::ScalarType dtype, const Tensor& first, const std::optional<Tensor>& second, const std::optional<Tensor>& third) {
   std::vector<bool> wanted;
   for (const Tensor* input : {&first, second ? &*second : nullptr, third ? &*third : nullptr})
     if (input) wanted.push_back(at::GradMode::is_enabled() && input->requires_grad());
-  return EvaluationFunction::apply(first, second, third, evaluate, wanted);
+  return EvaluationFunction::apply(first, second, third, evaluate, dtype, wanted);
 }
 
 }  // namespace a_infonce::objective

@@ -20,7 +20,7 @@ struct Evaluation : torch::CustomClassHolder {
 /// Makes the evaluation of contiguous inputs; wanted: those that get a gradient.
 using Evaluate = std::function<c10::intrusive_ptr<Evaluation>(const std::vector<at::Tensor>& inputs, const std::vector<bool>& wanted)>;
 
-/// The loss of one to three inputs: a float64 scalar, differentiable once.
-at::Tensor evaluated(const Evaluate& evaluate, const at::Tensor& first, const std::optional<at::Tensor>& second = {}, const std::optional<at::Tensor>& third = {});
+/// The loss of one to three inputs: a scalar of this dtype, differentiable once. NonFinite where it is not finite.
+at::Tensor evaluated(const Evaluate& evaluate, at::ScalarType dtype, const at::Tensor& first, const std::optional<at::Tensor>& second = {}, const std::optional<at::Tensor>& third = {});
 
 }  // namespace a_infonce::objective

@@ -92,7 +92,7 @@ class LogMomentForms final : public Images<T> {
 };
 
 Tensor log_moment_form(const Features& given, const Options& options, const double* clean) {
-  return evaluated(given, [&](const Features& features, bool differentiable) -> c10::intrusive_ptr<Evaluation> {
+  return evaluated(given, given.moving.scalar_type(), [&](const Features& features, bool differentiable) -> c10::intrusive_ptr<Evaluation> {
     if (features.moving.scalar_type() == at::kFloat) return c10::make_intrusive<LogMomentForms<float>>(features, options, differentiable, clean);
     return c10::make_intrusive<LogMomentForms<double>>(features, options, differentiable, clean);
   });

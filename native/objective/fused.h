@@ -5,7 +5,7 @@
 
 namespace a_infonce::objective {
 
-/// The loss of checked features [views * batch, d] and options; a float64 scalar with its gradient.
+/// The loss of checked features [views * batch, d] and options; a scalar of their dtype with its gradient.
 at::Tensor fused(const at::Tensor& features, const Options& options);
 
 /// The same number for [adversaries; clean rows] with the clean rows held fixed: the gradient is the adversaries' alone, and sums over pairs of clean rows are those

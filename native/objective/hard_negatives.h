@@ -4,7 +4,7 @@
 
 namespace a_infonce::objective {
 
-/// The loss of checked features [views * batch, d] and options; a float64 scalar with its gradient.
+/// The loss of checked features [views * batch, d] and options; a scalar of their dtype with its gradient.
 at::Tensor released_hard_negatives(const at::Tensor& features, const Options& options);
 
 }  // namespace a_infonce::objective

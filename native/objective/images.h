@@ -162,10 +162,10 @@ class Images : public Evaluation {
   }
 };
 
-/// The loss by the evaluation that is made of the features.
-inline at::Tensor evaluated(const Features& given, const std::function<c10::intrusive_ptr<Evaluation>(const Features&, bool differentiable)>& make) {
+/// The loss, of this dtype, by the evaluation that is made of the features.
+inline at::Tensor evaluated(const Features& given, at::ScalarType dtype, const std::function<c10::intrusive_ptr<Evaluation>(const Features&, bool differentiable)>& make) {
   const auto fixed = given.fixed ? std::optional(given.fixed->detach().contiguous()) : std::nullopt;
-  return evaluated([&](const std::vector<at::Tensor>& inputs, const std::vector<bool>& wanted) { return make({inputs[0], fixed}, wanted[0]); }, given.moving);
+  return evaluated([&](const std::vector<at::Tensor>& inputs, const std::vector<bool>& wanted) { return make({inputs[0], fixed}, wanted[0]); }, dtype, given.moving);
 }
 
 }  // namespace a_infonce::objective

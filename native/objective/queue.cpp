@@ -223,7 +223,7 @@ Tensor queue_loss(const Tensor& queries, const Tensor& keys, const Tensor& queue
   return objective::evaluated([&](const std::vector<Tensor>& inputs, const std::vector<bool>& wanted) -> c10::intrusive_ptr<objective::Evaluation> {
     if (inputs[0].scalar_type() == at::kFloat) return c10::make_intrusive<objective::Queue<float>>(inputs, options, wanted);
     return c10::make_intrusive<objective::Queue<double>>(inputs, options, wanted);
-  }, queries, keys, queue).to(queries.scalar_type());
+  }, queries.scalar_type(), queries, keys, queue);
 }
 
 TORCH_LIBRARY_FRAGMENT(a_infonce, m) {

@@ -220,7 +220,7 @@ Tensor supervised(const Tensor& features, const Options& options) {
   return evaluated([&](const std::vector<Tensor>& inputs, const std::vector<bool>& wanted) -> c10::intrusive_ptr<Evaluation> {
     if (inputs[0].scalar_type() == at::kFloat) return c10::make_intrusive<Supervised<float>>(inputs[0], options, wanted[0]);
     return c10::make_intrusive<Supervised<double>>(inputs[0], options, wanted[0]);
-  }, features);
+  }, features.scalar_type(), features);
 }
 
 }  // namespace a_infonce::objective

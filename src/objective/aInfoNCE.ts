@@ -98,7 +98,7 @@ export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tenso
   const { views, labels, native } = checked(options, KEYS);
   const classes = labels === undefined ? null : labelTensor(labels);
   try {
-    return ops.a_infonce.loss(features, views, { ...native, labels: classes });
+    return ops.a_infonce.loss(features, views, classes === null ? native : { ...native, labels: classes });
   } finally {
     if (classes !== labels) classes?.dispose();
   }
@@ -173,9 +173,10 @@ function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions
   check.finite('options.hardNegative.tauPlus', tauPlus, { min: 0, below: 1 });
   return {
     views, labels,
-    native: {
-      form, temperature, adversarial_view: adversarialView ?? null, alpha: inferiorPositive === undefined ? null : alpha, weight, positive_weight: positiveWeight,
-      beta: hardNegative === undefined ? null : beta, tau_plus: tauPlus, normalize: normalize ?? null, precision,
+    native: { // what is as the operators have it by default stays away: each keyword takes time
+      ...(form !== 'paper' && { form }), ...(temperature !== 0.5 && { temperature }), ...(adversarialView !== undefined && { adversarial_view: adversarialView }),
+      ...(inferiorPositive && { alpha, positive_weight: positiveWeight }), ...(weight !== 1 && { weight }), ...(hardNegative && { beta, tau_plus: tauPlus }),
+      ...(normalize !== undefined && { normalize }), ...(precision !== 'full' && { precision }),
     },
   };
 }
