@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 const shared = { alias: { 'a-infonce': fileURLToPath(new URL('./src/index.ts', import.meta.url)) }, pool: 'forks' as const };
-// `unit` is what one edits against (under a minute): its networks are too small for a second thread, so a file has one core. Two processes take all
+// `unit` is what one edits against (about a minute on two cores): its networks are too small for a second thread, so a file has one core. Two processes take all
 // files: each loads LibTorch and the package once, and what a file changes of its process it puts back.
 const unit = {
   ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
