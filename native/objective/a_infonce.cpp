@@ -37,7 +37,7 @@ void check_options(int64_t rows, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
   require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
   require(rows % views == 0, "features", "rows that divide by options.views", std::to_string(rows) + " rows and " + std::to_string(views) + " views");
-  require(!options.bf16 || !options.labels, "options.precision", "'full' with labels", "'bf16'");
+  require(options.precision == kernels::Precision::Full || !options.labels, "options.precision", "'full' with labels", options.precision == kernels::Precision::Bf16 ? "'bf16'" : "'bf16x3'");
   objective::check_weights(options);
   if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
   require(std::isfinite(options.weight) && options.weight >= 0, "options.weight", "a finite number of at least 0", number(options.weight));
@@ -131,8 +131,8 @@ namespace {
 Options options_of(int64_t views, const std::string& form, double temperature, std::optional<int64_t> adversarial_view, std::optional<double> alpha, double weight, double positive_weight,
                    std::optional<double> beta, double tau_plus, std::optional<bool> normalize, const std::string& precision) {
   Options options{views, adversarial_view, temperature, alpha, weight, positive_weight, {}, {}, normalize, Form::Paper};
-  require(precision == "full" || precision == "bf16", "options.precision", "'full' or 'bf16'", "'" + precision + "'");
-  options.bf16 = precision == "bf16";
+  require(precision == "full" || precision == "bf16" || precision == "bf16x3", "options.precision", "'full', 'bf16' or 'bf16x3'", "'" + precision + "'");
+  options.precision = precision == "full" ? kernels::Precision::Full : precision == "bf16" ? kernels::Precision::Bf16 : kernels::Precision::Bf16x3;
   if (beta) options.hard_negative = {*beta, tau_plus};
   require(form == "paper" || form == "advcl" || form == "rocl", "options.form", "'paper', 'advcl' or 'rocl'", "'" + form + "'");
   options.form = form == "paper" ? Form::Paper : form == "advcl" ? Form::AdvCL : Form::RoCL;

@@ -65,26 +65,24 @@ class Images : public Evaluation {
   }
   int64_t chunks() const { return (batch + chunk_images - 1) / chunk_images; }
 
-  /// Products of bfloat16 numbers where they are asked for and precise enough for rows of this square: a similarity is a sum of d rounded products.
-  bool use_bf16(double square) {
+  /// Whether exponentials keep their precision with bfloat16 numbers, for rows of this square: a similarity is a sum of d rounded products.
+  bool bf16_suffices(double square) const {
     constexpr double rounding = 2.8e-3, error = 1e-3;  // of a product of two rounded numbers, root mean square; of an exponential, at most
     const double power = options.hard_negative ? 1 + options.hard_negative->beta : 1;
-    const auto* table = sizeof(T) == 4 && options.bf16 && scale * square * power * rounding <= error * std::sqrt(d) ? kernels::similarity_bf16() : nullptr;
-    if constexpr (sizeof(T) == 4)
-      if (table) pairs.table = table;
-    return table != nullptr;
+    return options.precision == kernels::Precision::Bf16x3 || scale * square * power * rounding <= error * std::sqrt(d);
   }
   /// Rows packed again, in their own precision.
   void leave_bf16() {
     bf16 = false;
-    pairs.table = &rows.table;
+    pairs.use(rows.table);
     rows.pack(pairs);
   }
   /// Rows packed and checked, and what they say within an image.
   void prepare() {
-    bf16 = use_bf16(1);
+    if constexpr (sizeof(T) == 4)
+      if (const auto* table = kernels::similarity_bf16(options.precision); table && bf16_suffices(1)) bf16 = true, pairs.use(*table);
     largest_square = rows.pack(pairs);
-    if (bf16 && !use_bf16(largest_square)) leave_bf16();
+    if (bf16 && !bf16_suffices(largest_square)) leave_bf16();
     if (!std::isfinite(largest_square)) {
       ops::require_finite_rows(features.moving, alone ? "adversaries" : "features");
       if (alone) ops::require_finite_rows(*features.fixed, "clean");

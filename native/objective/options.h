@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <cstdint>
 #include <optional>
+#include "kernels/similarity/similarity.h"
 
 namespace a_infonce::objective {
 
@@ -24,7 +25,7 @@ struct Options {
   std::optional<at::Tensor> labels;         // [batch] int32 or int64: supervised positives; Paper only
   std::optional<bool> normalize;            // default: Paper true, AdvCL false (rows come normalised), RoCL always
   Form form = Form::Paper;
-  bool bf16 = false;                        // products of bfloat16 numbers where the processor has them; float32 features without labels
+  kernels::Precision precision = kernels::Precision::Full;  // of products, where the processor has them; float32 features without labels
 };
 
 }  // namespace a_infonce::objective

@@ -94,7 +94,7 @@ struct Buffer {
 /// may choose another meanwhile. Rows come in segments, each of which begins with a block of its own.
 template <typename T>
 struct Pairs {
-  const kernels::SimilarityKernels<T>* table = &kernels::similarity<T>();
+  const kernels::SimilarityKernels<T>* table;
   int64_t d, padded_d, blocks = 0, rows;  // rows = blocks * block_rows
   std::vector<int32_t> codes, sizes;
   std::vector<int64_t> first_block;  // of each segment
@@ -109,14 +109,20 @@ struct Pairs {
     }
     rows = blocks * kernels::block_rows;
     codes.assign(rows, -1);
-    panels = Buffer<T>(rows * d), row_data = Buffer<T>(rows * padded_d);
+    use(kernels::similarity<T>());
+  }
+  /// From now on; what was packed is lost.
+  void use(const kernels::SimilarityKernels<T>& kernels) {
+    table = &kernels;
+    panels = {}, row_data = {};
+    panels = Buffer<T>(rows * table->panel_width(d)), row_data = Buffer<T>(rows * table->row_width(d));
   }
   /// Where row i of a segment is.
   int64_t place(size_t segment, int64_t i) const { return first_block[segment] * kernels::block_rows + i; }
   /// z: the contiguous rows of a block.
   void pack(int64_t block, const T* z) const {
     const int64_t first = block * kernels::block_rows;
-    table->pack(z, sizes[block], d, panels + first * d, row_data + first * padded_d);
+    table->pack(z, sizes[block], d, panels + first * table->panel_width(d), row_data + first * table->row_width(d));
   }
   /// Gives up what the kernels read.
   void release() { panels = {}, row_data = {}; }

@@ -48,14 +48,16 @@ export interface AInfoNCEOptions {
   /**
    * `'bf16'`: products of similarities and gradients over pairs of different images take bfloat16 factors (8 bits of mantissa); their sums, the exponentials and
    * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3. For float32 features without labels, on processors with
-   * AVX512_BF16 (`runtimeInfo().instructionSet` says `'avx512_bf16'`), at temperatures above 2.8 (1 + beta) / sqrt(dim) (0.25 at dim 128 without hard negatives),
-   * below which that precision is out of its reach; elsewhere it is `'full'`, the default.
+   * AVX512_BF16 or AMX (`runtimeInfo().instructionSet` says `'avx512_bf16'` or `'amx_bf16'`), at temperatures above 2.8 (1 + beta) / sqrt(dim) (0.25 at dim 128
+   * without hard negatives), below which that precision is out of its reach; elsewhere it is `'full'`, the default.
+   * `'bf16x3'`: factors are sums of two bfloat16 numbers (16 bits), and three products take the place of one: within 1e-5 of float64 at the same
+   * temperatures as float32. Where `'bf16'` is; it is meant for AMX, and slower than `'full'` with AVX512_BF16 alone.
    */
-  precision?: 'full' | 'bf16';
+  precision?: 'full' | 'bf16' | 'bf16x3';
 }
 
 const FORMS = ['paper', 'advcl', 'rocl'] as const;
-const PRECISIONS = ['full', 'bf16'] as const;
+const PRECISIONS = ['full', 'bf16', 'bf16x3'] as const;
 
 /**
  * The asymmetric InfoNCE loss of "Adversarial Contrastive Learning via Asymmetric InfoNCE" (arXiv 2207.08374), forward and backward fused: no

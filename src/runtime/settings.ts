@@ -4,7 +4,7 @@ import { ArgumentRangeError, ArgumentTypeError, check, describe } from './errors
 import { native } from './native.js';
 
 /** The instruction sets that the kernels are compiled for, weakest first. */
-export type InstructionSet = 'portable' | 'avx2' | 'avx512' | 'avx512_bf16';
+export type InstructionSet = 'portable' | 'avx2' | 'avx512' | 'avx512_bf16' | 'amx_bf16';
 
 /** Seeds LibTorch's default generator (`randn`, `rand`, dropout). Attacks and training take their own seeds and ignore it. */
 export function manualSeed(seed: number | bigint): void {
@@ -30,7 +30,7 @@ export function getThreads(): number {
  * @throws ArgumentRangeError when this processor does not have it
  */
 export function setInstructionSet(name: InstructionSet | ''): void {
-  native().set_instruction_set(check.oneOf('name', name, ['', 'portable', 'avx2', 'avx512', 'avx512_bf16']));
+  native().set_instruction_set(check.oneOf('name', name, ['', 'portable', 'avx2', 'avx512', 'avx512_bf16', 'amx_bf16']));
 }
 
 /** What the loaded addon runs on. */

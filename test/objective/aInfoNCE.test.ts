@@ -424,7 +424,8 @@ describe('fixed views', () => {
 describe('products in bf16', () => {
   const narrow = { precision: 'bf16' } as const;
   afterEach(() => setInstructionSet(''));
-  describe.runIf(sets.includes('avx512_bf16'))('where the processor has them', () => {
+  describe.for(sets.filter((set) => /bf16/.test(set)))('with %s', (set) => {
+    beforeEach(() => setInstructionSet(set));
     it.each(goldenCases())('stay close to $name', ({ options, shape, features, loss, gradient }) => {
       const result = evaluate(features, shape, { ...options, ...narrow }, 'float32');
       expect(relative(result.loss, loss)).toBeLessThan(1e-4);
@@ -457,6 +458,25 @@ describe('products in bf16', () => {
             expect(distance(rounded.gradient, wide.gradient), `${name}, ${temperature}, ${shift}`).toBeLessThan(1e-3);
           }
     });
+    it.each(goldenCases())('split in two, as exact as float32 on $name', ({ options, shape, features, loss, gradient }) => {
+      const result = evaluate(features, shape, { ...options, precision: 'bf16x3' }, 'float32');
+      expect(relative(result.loss, loss)).toBeLessThan(1e-5);
+      expect(distance(result.gradient, gradient)).toBeLessThan(1e-5);
+    });
+    it.each(named)('split in two, $name: any size, tight positives too, and the same bits at any thread count', ({ options }) => {
+      for (const [batch, dim, temperature] of [[83, 37, 0.5], [130, 128, 0.5], [70, 130, 0.1], [70, 128, 0.01]] as const) {
+        const [shape, at] = [[options.views! * batch, dim], { ...options, temperature }];
+        const image = unitRows([batch, dim]);
+        const x = Float64Array.from(new Float32Array(normal(shape).map((e, k) => image[k % image.length]! + 0.01 * e)));
+        const wide = evaluate(x, shape, at);
+        const one = evaluate(x, shape, { ...at, precision: 'bf16x3' }, 'float32');
+        setThreads(2);
+        expect(evaluate(x, shape, { ...at, precision: 'bf16x3' }, 'float32')).toEqual(one);
+        setThreads(1);
+        expect(distance(one.gradient, wide.gradient), `${batch}, ${dim}, ${temperature}`).toBeLessThan(temperature < 0.02 ? 1e-3 : 1e-5);
+        if (temperature === 0.5) expect(one).not.toEqual(evaluate(x, shape, at, 'float32'));
+      }
+    });
     it('move the adversaries alone as they move them beside the others', () => {
       const batch = 100;
       const x = normal([3 * batch, 128]);
@@ -481,10 +501,12 @@ describe('products in bf16', () => {
   });
   it('are full ones elsewhere and in float64', () => {
     const x = normal([60, 16]);
-    setInstructionSet(sets.filter((set) => set !== 'avx512_bf16').at(-1)!);
-    expect(evaluate(x, [60, 16], narrow, 'float32')).toEqual(evaluate(x, [60, 16], {}, 'float32'));
-    setInstructionSet('');
-    expect(evaluate(x, [60, 16], narrow)).toEqual(evaluate(x, [60, 16], {}));
+    for (const precision of ['bf16', 'bf16x3'] as const) {
+      setInstructionSet(sets.filter((set) => !/bf16/.test(set)).at(-1)!);
+      expect(evaluate(x, [60, 16], { precision, temperature: 2 }, 'float32')).toEqual(evaluate(x, [60, 16], { temperature: 2 }, 'float32'));
+      setInstructionSet('');
+      expect(evaluate(x, [60, 16], { precision, temperature: 2 })).toEqual(evaluate(x, [60, 16], { temperature: 2 }));
+    }
   });
 });
 
@@ -514,6 +536,7 @@ describe('bad input', () => {
     [{ labels: [1, 2] }, /^options\.labels:.*2 labels for 6 images/], [{ views: 1, labels: Array.from({ length: 12 }, (_, i) => i) }, /^options\.labels:.*no row with a positive/],
     [{ views: 1, labels: Array(12).fill(3), hardNegative: {} }, /^options\.hardNegative/], [{ labels: [1.5, 1, 1, 1, 1, 1] }, /^options\.labels\[0\]/],
     [{ precision: 'half' }, /^options\.precision/], [{ precision: 'bf16', labels: [1, 1, 2, 2, 3, 3] }, /^options\.precision/],
+    [{ precision: 'bf16x3', labels: [1, 1, 2, 2, 3, 3] }, /^options\.precision.*bf16x3/],
   ] as [object, RegExp][])('%j', (options, argument) => rejects(loss(options), ArgumentRangeError, argument));
   it('released hard negatives that leave the range of float64, and sums of other options', () => {
     rejects(loss({ form: 'rocl', views: 3, temperature: 0.0013, hardNegative: {} }), ArgumentRangeError, /^options\.temperature: .*beta 1/);

@@ -2,6 +2,10 @@
 #include <atomic>
 #include <cstdlib>
 #include "error.h"
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace a_infonce::kernels {
 namespace {
@@ -20,10 +24,20 @@ InstructionSet parse(const std::string& text, const char* argument) {
   throw Error(ErrorKind::ArgumentRange, argument, "an instruction set of this processor (" + names + ")", "'" + text + "'");
 }
 
+#if defined(__x86_64__)
+/// Linux gives a process the tiles' 8 KiB of state when it asks for them.
+bool tiles_permitted() {
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  static const bool permitted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return permitted;
+}
+#endif
+
 }  // namespace
 
 const char* name(InstructionSet set) {
   switch (set) {
+    case InstructionSet::AmxBf16: return "amx_bf16";
     case InstructionSet::Avx512Bf16: return "avx512_bf16";
     case InstructionSet::Avx512: return "avx512";
     case InstructionSet::Avx2: return "avx2";
@@ -40,7 +54,10 @@ std::vector<InstructionSet> available() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
       sets.push_back(InstructionSet::Avx512);
-      if (__builtin_cpu_supports("avx512bf16")) sets.push_back(InstructionSet::Avx512Bf16);
+      if (__builtin_cpu_supports("avx512bf16")) {
+        sets.push_back(InstructionSet::Avx512Bf16);
+        if (__builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && tiles_permitted()) sets.push_back(InstructionSet::AmxBf16);
+      }
     }
   }
 #endif

@@ -75,17 +75,18 @@ inline Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
 inline Doubles fma(Doubles a, Doubles b, Doubles c) { return a * b + c; }
 #endif
 
-#if defined(__AVX512BF16__)
-// Pairs of bfloat16 numbers: fma adds both products of a pair.
-typedef uint16_t Half;
+typedef uint16_t Half;  // the bits of a bfloat16 number
 struct Pair {
   Half low, high;
 };
+#if defined(__AVX512BF16__)
 inline __m512bh load(const Pair* p) { return (__m512bh)_mm512_loadu_si512(p); }
 inline __m512bh splat(Pair p) { return (__m512bh)_mm512_set1_epi32(__builtin_bit_cast(int32_t, p)); }
+/// c + a.low b.low + a.high b.high
 inline Floats fma(__m512bh a, __m512bh b, Floats c) { return _mm512_dpbf16_ps(c, a, b); }
 #endif
 
+template <bool b> struct Constant { static constexpr bool value = b; };
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 template <typename V, typename M>
 inline V select(M mask, V yes, V no) { return mask ? yes : no; }

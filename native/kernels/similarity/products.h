@@ -6,6 +6,10 @@ namespace a_infonce::kernels::A_INFONCE_ISA {
 
 constexpr int64_t weight_stride = block_rows + lane_multiple;  // no power of two: rows of a column fall into different sets of the cache
 
+struct Session {};
+inline int64_t panel_width(int64_t d) { return d; }
+inline int64_t row_width(int64_t d) { return round_up(d, lane_multiple); }
+
 template <typename T>
 void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {
   constexpr int width = panel_columns<T>;

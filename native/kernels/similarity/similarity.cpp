@@ -13,10 +13,16 @@ A_INFONCE_DECLARE(portable)
 A_INFONCE_DECLARE(avx2)
 A_INFONCE_DECLARE(avx512)
 A_INFONCE_DECLARE(avx512_bf16)
+A_INFONCE_DECLARE(avx512_bf16x3)
+A_INFONCE_DECLARE(amx_bf16)
+A_INFONCE_DECLARE(amx_bf16x3)
 #else
 namespace avx2 = portable;
 namespace avx512 = portable;
 namespace avx512_bf16 = portable;
+namespace avx512_bf16x3 = portable;
+namespace amx_bf16 = portable;
+namespace amx_bf16x3 = portable;
 #endif
 
 template <>
@@ -28,6 +34,14 @@ const SimilarityKernels<double>& similarity<double>() {
   return *dispatch(&portable::similarity_double, &avx2::similarity_double, &avx512::similarity_double);
 }
 
-const SimilarityKernels<float>* similarity_bf16() { return current() == InstructionSet::Avx512Bf16 ? &avx512_bf16::similarity_float : nullptr; }
+const SimilarityKernels<float>* similarity_bf16(Precision precision) {
+  if (precision == Precision::Full) return nullptr;
+  const bool split = precision == Precision::Bf16x3;
+  switch (current()) {
+    case InstructionSet::AmxBf16: return split ? &amx_bf16x3::similarity_float : &amx_bf16::similarity_float;
+    case InstructionSet::Avx512Bf16: return split ? &avx512_bf16x3::similarity_float : &avx512_bf16::similarity_float;
+    default: return nullptr;
+  }
+}
 
 }  // namespace a_infonce::kernels

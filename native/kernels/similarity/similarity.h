@@ -22,15 +22,15 @@ enum Ends : int32_t { First = 1, Second = 2, BothEnds = 3 };
 template <typename T>
 struct Matrix {
   int64_t blocks, d, padded_d;
-  const T* panels;          // [R, d]: columns of Z^T in panels as wide as the micro kernel
-  const T* rows;            // [R, padded_d]
+  const T* panels;          // [R, panel_width(d)]: columns of Z^T in panels as wide as the micro kernel
+  const T* rows;            // [R, row_width(d)]
   const int32_t* codes;     // [R]: 2 * group + kind, -1 for padding
   const int32_t* sizes;     // [blocks]: rows that are none
   double scale;             // S = scale * Z Z^T
 };
 
 /// Elements of scratch memory that a call needs.
-constexpr int64_t workspace_elements = 2 * block_rows * (block_rows + lane_multiple) + 8 * block_rows * lane_multiple;
+constexpr int64_t workspace_elements = 5 * block_rows * (block_rows + 2 * lane_multiple) / 2;
 
 /// sums[p, i] += sum_{j selected} e^{p (s_ij - reference)} for one or two powers p, and attraction_i += sum_j (e^{s_ij - reference} - centre) z_j where it is asked
 /// for (one power, p = 1). e^{+-p (|s| + |reference|)} must be in the range of T, but for terms too small to matter: exponentials below the range count as its end.
@@ -119,6 +119,9 @@ struct HardMomentsGradient {
 /// One instruction set's functions. Tasks take the pair of blocks (I, J), which of them are written, and scratch memory.
 template <typename T>
 struct SimilarityKernels {
+  /// Elements of panels and of rows for each row of Z.
+  int64_t (*panel_width)(int64_t d);
+  int64_t (*row_width)(int64_t d);
   /// Fills a block's panels and rows from its contiguous rows z [size, d].
   void (*pack)(const T* z, int64_t size, int64_t d, T* panels, T* rows);
   void (*log_moments)(const Matrix<T>&, const LogMoments<T>&, int64_t I, int64_t J, Ends ends, T* workspace);
@@ -137,7 +140,10 @@ struct SimilarityKernels {
 template <typename T>
 const SimilarityKernels<T>& similarity();
 
-/// Those whose products are of bfloat16 numbers with float32 sums; null where the instruction set in use has none. The running ones are missing.
-const SimilarityKernels<float>* similarity_bf16();
+/// Factors of products: float32; bfloat16; or sums of two bfloat16 numbers, three products of which are kept. Sums are of float32.
+enum class Precision { Full, Bf16, Bf16x3 };
+
+/// Those of a precision in bfloat16; null where the instruction set in use has none. The running ones are missing.
+const SimilarityKernels<float>* similarity_bf16(Precision precision);
 
 }  // namespace a_infonce::kernels

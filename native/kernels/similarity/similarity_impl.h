@@ -1,10 +1,4 @@
-// The kernels of similarity.h, compiled once an instruction set. See cpu/vector.h for why nothing of std:: is used here.
-#ifdef A_INFONCE_BF16
-#include "kernels/similarity/products_bf16.h"
-#else
-#include "kernels/similarity/products.h"
-#endif
-
+// The kernels of similarity.h, compiled once an instruction set, after the file that multiplies. See cpu/vector.h for why nothing of std:: is used here.
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
 constexpr double log2_e = 1.4426950408889634, ln_2 = 0.6931471805599453;
@@ -65,7 +59,7 @@ inline Vector<T> keep(Mask<T> mask, Vector<T> v) { return (Vector<T>)((Mask<T>)v
 template <typename T, typename Visitor>
 inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, const Weights<T>* weights, Visitor& visitor) {
   const int64_t rows = z.sizes[I], columns = z.sizes[J];
-  T scratch[micro_rows * tile_columns];
+  alignas(64) T scratch[micro_rows * tile_columns];
   constexpr int strips = static_cast<int>(block_rows) / micro_rows;
   Range ranges[strips];
   for (int64_t i = 0; i < rows; i += micro_rows) ranges[i / micro_rows] = range_of(z.codes + I * block_rows + i, smaller(micro_rows, rows - i));
@@ -179,6 +173,7 @@ void log_moments_of(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, in
 }
 template <typename T>
 void log_moments(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  [[maybe_unused]] const Session session{};
   (task.attraction ? log_moments_of<T, 1, true> : task.count == 1 ? log_moments_of<T, 1, false> : log_moments_of<T, 2, false>)(z, task, I, J, ends, workspace);
 }
 
@@ -248,10 +243,11 @@ void log_moments_gradient_of(const Matrix<T>& z, const LogMomentsGradient<T>& ta
 }
 template <typename T>
 void log_moments_gradient(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  [[maybe_unused]] const Session session{};
   (task.count == 1 ? log_moments_gradient_of<T, 1> : log_moments_gradient_of<T, 2>)(z, task, I, J, ends, workspace);
 }
 
-#ifndef A_INFONCE_BF16  // at such temperatures products in bf16 are no use
+#ifndef A_INFONCE_BF16_PARTS  // at such temperatures products in bf16 are no use
 // ---- log moments at any temperature: a block of rows against everything -----------------------------------------------------------------
 
 /// Strips of micro_rows x block_rows products of one block of rows with each block of columns, one after the other.
@@ -368,7 +364,6 @@ struct Phi {  // linear: exponent 1
   }
 };
 constexpr double one = 1;
-template <bool b> struct Constant { static constexpr bool value = b; };
 /// body(linear, uniform) as types.
 template <typename T, typename Body>
 inline void on_kind(const HardExponential<T>& e, Body body) {
@@ -446,6 +441,7 @@ void hard_moments_of(const Matrix<T>& z, const HardMoments<T>& task, int64_t I, 
 }
 template <typename T>
 void hard_moments(const Matrix<T>& z, const HardMoments<T>& task, int64_t I, int64_t J, Ends ends, T*) {
+  [[maybe_unused]] const Session session{};
   const auto run = [&](auto linear, auto uniform) {
     (task.count == 1 ? hard_moments_of<T, linear.value, uniform.value, 1> : hard_moments_of<T, linear.value, uniform.value, 2>)(z, task, I, J, ends);
   };
@@ -492,6 +488,7 @@ struct HardWeights {
 };
 template <typename T>
 void hard_moments_gradient(const Matrix<T>& z, const HardMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
+  [[maybe_unused]] const Session session{};
   const Weights<T> weights(workspace);
   const auto run = [&](auto linear, auto uniform) {
     const auto of = [&](auto visitor) { visit(z, Negatives, I, J, &weights, visitor); };
@@ -531,16 +528,16 @@ void add(double a, const T* x, int64_t d, double* y) {
   for (; k < d; ++k) y[k] += a * x[k];
 }
 
-#ifndef A_INFONCE_BF16
+#ifndef A_INFONCE_BF16_PARTS
 extern const SimilarityKernels<float> similarity_float;
-const SimilarityKernels<float> similarity_float{pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>,
+const SimilarityKernels<float> similarity_float{panel_width, row_width, pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>,
                                                 running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>};
 extern const SimilarityKernels<double> similarity_double;
-const SimilarityKernels<double> similarity_double{pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>,
+const SimilarityKernels<double> similarity_double{panel_width, row_width, pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>,
                                                   running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>};
 #else
 extern const SimilarityKernels<float> similarity_float;
-const SimilarityKernels<float> similarity_float{pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>};
+const SimilarityKernels<float> similarity_float{panel_width, row_width, pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>};
 #endif
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA
