@@ -56,7 +56,7 @@ const methods = {
 
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 const { cpu, libtorch, instructionSet } = runtimeInfo();
-const precisions = instructionSet === 'avx512_bf16' ? ['full', 'bf16'] : ['full'];
+const precisions = instructionSet.endsWith('bf16') ? ['full', 'bf16'] : ['full'];
 for (const method of values.methods.split(',')) {
   const { encoder, projector, classes, inputs, starts, optimizer, rate, options, peer: given } = methods[method]();
   const folder = mkdtempSync(join(tmpdir(), 'training-step-'));

@@ -19,7 +19,7 @@ thread_local Bfloat16* Bfloat16::active_ = nullptr;
 
 void Bfloat16::require() {
   const auto set = kernels::current();
-  require_range(set == kernels::InstructionSet::Avx512Bf16, "precision", "'full' on a processor without AVX512_BF16", std::string("'bf16' (instruction set: ") + kernels::name(set) + ")");
+  require_range(set >= kernels::InstructionSet::Avx512Bf16, "precision", "'full' on a processor without AVX512_BF16", std::string("'bf16' (instruction set: ") + kernels::name(set) + ")");
 }
 
 const at::Tensor& Bfloat16::rounded(const at::Tensor& weight, at::MemoryFormat format) {

@@ -1,0 +1,3 @@
+#define A_INFONCE_EMULATED_TILES
+#include "kernels/similarity/products_amx.h"
+#include "kernels/similarity/similarity_impl.h"
