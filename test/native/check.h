@@ -15,3 +15,4 @@
 
 void check_similarity();
 void check_images();
+void check_norm();  // on processors with AVX512_BF16

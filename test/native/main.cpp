@@ -7,6 +7,7 @@ int main() {
     a_infonce::kernels::force(a_infonce::kernels::name(set));
     check_images();
     std::printf("images: %s\n", a_infonce::kernels::name(set));
+    if (set == a_infonce::kernels::InstructionSet::Avx512Bf16) check_norm(), std::puts("norm");
   }
   check_similarity();
   std::puts("passed");
