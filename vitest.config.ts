@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 const shared = { alias: { 'a-infonce': fileURLToPath(new URL('./src/index.ts', import.meta.url)) }, pool: 'forks' as const };
 // `unit` is what one edits against (about a minute on two cores): its networks are too small for a second thread, so a file has one core. Two processes take all
-// files: each loads LibTorch and the package once, and what a file changes of its process it puts back.
+// files: each loads LibTorch and the package once, and a file puts back what it changes of its process: instruction set, threads (test/fixtures/settings.ts), environment.
 const unit = {
   ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
   testTimeout: 60_000, hookTimeout: 60_000,

@@ -26,7 +26,8 @@ export function getThreads(): number {
 }
 
 /**
- * Forces the kernels onto one instruction set of the process, `''` back to the best one (also: the environment variable A_INFONCE_ISA).
+ * Forces the kernels of the whole process onto one instruction set; `''` takes the best one of this processor, whatever the environment variable A_INFONCE_ISA, which
+ * chooses the first one, says. To go back: what `runtimeInfo().instructionSet` was.
  * @throws ArgumentRangeError when this processor does not have it
  */
 export function setInstructionSet(name: InstructionSet | ''): void {

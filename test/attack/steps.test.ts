@@ -1,17 +1,14 @@
-import { ArgumentRangeError, NonFiniteError, manualSeed, ops, rand, randn, runtimeInfo, scope, setInstructionSet, setThreads, getThreads, tensor, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, NonFiniteError, manualSeed, ops, rand, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor, type Tensor } from 'a-infonce';
 import { afterEach, describe, expect, it } from 'vitest';
 import { equal, int64, rows } from './fixtures.js';
+import { restoreSettings } from '../fixtures/settings.js';
 
 const { aten, a_infonce } = ops;
 type Step = (adversary: Tensor, grad: Tensor, x: Tensor, epsilon: number, stepSize: number, clampThenProject?: boolean) => Tensor;
 const steps: [string, Step][] = [['linf', a_infonce.pgd_step_linf_ as Step], ['l2', a_infonce.pgd_step_l2_ as Step]];
 const orders = [false, true];
 const numbers = (n: number) => int64([...Array(n).keys()]);
-const threads = getThreads();
-afterEach(() => {
-  setInstructionSet('');
-  setThreads(threads);
-});
+afterEach(restoreSettings);
 
 /** The eager sequence, in the dtype of x. */
 const eager = {

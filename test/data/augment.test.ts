@@ -7,6 +7,7 @@ import {
   setInstructionSet, setThreads, Split, tensor, type InstructionSet, type Pipeline, type Tensor,
 } from 'a-infonce';
 import { live } from '../fixtures/live.js';
+import { restoreSettings } from '../fixtures/settings.js';
 
 /** The tensors of a small safetensors file. */
 function fixture(name: string): Record<string, Tensor> {
@@ -196,7 +197,7 @@ describe('augment', () => {
         images.dispose();
       }
     } finally {
-      setInstructionSet('');
+      restoreSettings();
     }
   });
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import sharp from 'sharp';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ArgumentRangeError, FileError, limitDataset, memory, openDataset, proceduralDataset, type Dataset } from 'a-infonce';
 import { live } from '../fixtures/live.js';
 
@@ -248,14 +248,13 @@ describe('openDataset', () => {
   });
 
   it('looks in A_INFONCE_DATA and in the cache', async () => {
-    const before = { ...process.env };
+    vi.stubEnv('A_INFONCE_DATA', at('data'));
+    vi.stubEnv('XDG_CACHE_HOME', at('cache'));
     try {
-      process.env['A_INFONCE_DATA'] = at('data');
-      process.env['XDG_CACHE_HOME'] = at('cache');
       const message = await failure('cifar10', at('data', 'cifar-10-batches-bin'));
       expect(message).toContain(at('cache', 'a-infonce', 'data', 'cifar-10-batches-bin'));
     } finally {
-      process.env = before;
+      vi.unstubAllEnvs();
     }
   });
 

@@ -55,7 +55,7 @@ describe('safetensors', () => {
       expect(error).toBeInstanceOf(FileError);
       expect(error.message).toMatch(message);
       expect(error.message).toContain(at('hostile.safetensors'));
-      expect(memory().tensors).toBe(before);
+      expect(memory().tensors).toBeLessThanOrEqual(before); // the collector may free what is left of other files meanwhile
     };
     const x = (more: object = {}) => ({ x: { dtype: 'F32', shape: [2], data_offsets: [0, 8], ...more } });
     const eight = new Uint8Array(8);

@@ -1,17 +1,17 @@
 import { createHash } from 'node:crypto';
 import {
-  aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, getThreads, manualSeed, memory, noGrad, NonFiniteError, OperatorError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
+  aInfoNCE, FixedViews, ArgumentRangeError, ArgumentTypeError, manualSeed, memory, noGrad, NonFiniteError, OperatorError, ops, randn, runtimeInfo, scope, setInstructionSet, setThreads, tensor,
   type AInfoNCEOptions, type DType, type InstructionSet,
 } from 'a-infonce';
-import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { distance, evaluate, goldenCases, normal, relative, unitRows, type Result } from './fixtures.js';
 import { densePaper } from './reference.js';
 import { live } from '../fixtures/live.js';
+import { initial, restoreSettings } from '../fixtures/settings.js';
 
 const sets = runtimeInfo().instructionSets as InstructionSet[];
-const threads = getThreads();
 beforeEach(() => (manualSeed(1), setThreads(1)));
-afterAll(() => (setInstructionSet(''), setThreads(threads)));
+afterEach(restoreSettings);
 
 const adversarial = { views: 3, adversarialView: 2 };
 const forms: Record<string, AInfoNCEOptions> = {
@@ -42,7 +42,6 @@ describe('golden cases', () => {
       const narrow = evaluate(features, shape, options, 'float32');
       expect(relative(narrow.loss, loss)).toBeLessThan(1e-5);
       expect(distance(narrow.gradient, gradient)).toBeLessThan(1e-4);
-      setInstructionSet('');
     });
 });
 
@@ -98,7 +97,6 @@ describe('form paper against the dense formula', () => {
         expect(distance(evaluate(x, shape, options, 'float32').gradient, dense.gradient)).toBeLessThan(temperature < 0.1 ? 1e-3 : 1e-4);
       }
     }
-    setInstructionSet('');
   });
   it('supervised by distinct labels is unsupervised', () => {
     const x = normal([2 * 9, 5]);
@@ -238,7 +236,7 @@ describe('one result', () => {
         expect(relative(one.loss, best.loss)).toBeLessThan(dtype === 'float64' ? 1e-13 : 2e-6);
         expect(distance(one.gradient, best.gradient)).toBeLessThan(dtype === 'float64' ? 1e-12 : 1e-5);
       }
-      setInstructionSet('');
+      setInstructionSet(initial.instructionSet);
     }
   });
   it('has the same bits at 1, 2, 3 and 7 threads with 5 and 6 blocks of rows', () => {
@@ -304,7 +302,6 @@ describe('one result', () => {
           expect(Math.abs(narrow.loss - wide.loss), `${batch} ${dim} ${JSON.stringify(at)}`).toBeLessThan(1e-5 * Math.max(1, wide.loss));
           if (batch > 1) expect(distance(narrow.gradient, wide.gradient), `${batch} ${dim} ${JSON.stringify(at)}`).toBeLessThan(temperature < 0.1 ? 1e-4 : 1e-5); // one image has no negatives
         }
-    setInstructionSet('');
   });
   it('hard negatives keep theirs where the square of an exponential leaves the range, and the exponential does not', () => {
     // Images orthogonal to one another: every negative has s = 0.
@@ -330,7 +327,7 @@ describe('one result', () => {
       for (let temperature = 0.01; temperature < 0.016; temperature += 0.0004) check(temperature, 'float32');
       for (const temperature of [0.0014, 0.0016, 0.0018, 0.002]) check(temperature, 'float64');
     }
-    setInstructionSet('');
+    setInstructionSet(initial.instructionSet);
     const random = normal([128, 512]);
     for (const temperature of [0.0115, 0.012, 0.011, 0.01]) {
       const at = { views: 2, temperature, hardNegative };
@@ -398,7 +395,6 @@ describe('fixed views', () => {
           }
         });
       }
-    setInstructionSet('');
   });
   it('are those that were given, whatever becomes of their memory', () => {
     scope(() => {
@@ -423,7 +419,6 @@ describe('fixed views', () => {
 
 describe('products in bf16', () => {
   const narrow = { precision: 'bf16' } as const;
-  afterEach(() => setInstructionSet(''));
   describe.for(sets.filter((set) => /bf16/.test(set)))('with %s', (set) => {
     beforeEach(() => setInstructionSet(set));
     it.each(goldenCases())('stay close to $name', ({ options, shape, features, loss, gradient }) => {
@@ -504,7 +499,7 @@ describe('products in bf16', () => {
     for (const precision of ['bf16', 'bf16x3'] as const) {
       setInstructionSet(sets.filter((set) => !/bf16/.test(set)).at(-1)!);
       expect(evaluate(x, [60, 16], { precision, temperature: 2 }, 'float32')).toEqual(evaluate(x, [60, 16], { temperature: 2 }, 'float32'));
-      setInstructionSet('');
+      setInstructionSet(initial.instructionSet);
       expect(evaluate(x, [60, 16], { precision, temperature: 2 })).toEqual(evaluate(x, [60, 16], { temperature: 2 }));
     }
   });
@@ -612,7 +607,7 @@ describe('memory', () => {
     const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024;
     writeFileSync('/proc/self/clear_refs', '5'); // forgets the peak so far
     const before = peak();
-    setThreads(threads);
+    setThreads(initial.threads);
     scope(() => aInfoNCE(randn([20_000, 32], { requiresGrad: true })).backward());
     expect(peak() - before).toBeLessThan(100); // MB; a float32 n x n matrix has 1600
   });

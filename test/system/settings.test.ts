@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { explainLoadFailure } from '../../src/runtime/explain.js';
+import { restoreSettings } from '../fixtures/settings.js';
 
-const initial = getThreads();
-afterEach(() => { setThreads(initial); setInstructionSet(''); });
+afterEach(restoreSettings);
 
 describe('settings', () => {
   it('says what it runs on', () => {

@@ -1,8 +1,9 @@
-import { aInfoNCE, getThreads, manualSeed, randn, runtimeInfo, scope, setInstructionSet, setThreads } from 'a-infonce';
+import { aInfoNCE, manualSeed, randn, runtimeInfo, scope, setThreads } from 'a-infonce';
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
+import { restoreSettings } from '../fixtures/settings.js';
 
 const dist = fileURLToPath(new URL('../../dist/index.js', import.meta.url));
 
@@ -33,7 +34,6 @@ it('lets a process end by itself and by exit()', () => {
 });
 
 it('computes the same losses while a worker changes the instruction set', async () => {
-  const threads = getThreads();
   setThreads(1);
   manualSeed(1);
   using features = randn([96, 24], { dtype: 'float64', requiresGrad: true });
@@ -57,7 +57,6 @@ it('computes the same losses while a worker changes the instruction set', async 
   for (let i = 0; i < 500; ++i) evaluate().forEach((value, k) => { worst = Math.max(worst, Math.abs(value - expected[k]!)); });
   Atomics.store(done, 0, 1);
   await ended;
-  setInstructionSet('');
-  setThreads(threads);
+  restoreSettings();
   expect(worst).toBeLessThan(1e-12);
 });

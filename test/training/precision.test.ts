@@ -2,14 +2,15 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
-  Classifier, Encoder, finetune, noGrad, ops, pretrain, proceduralDataset, runtimeInfo, scope, setInstructionSet, tensor, type FinetuneOptions, type Overrides, type PretrainConfig, type PretrainOptions, type Tensor,
+  Classifier, Encoder, finetune, noGrad, ops, pretrain, proceduralDataset, scope, setInstructionSet, tensor, type FinetuneOptions, type Overrides, type PretrainConfig, type PretrainOptions, type Tensor,
 } from 'a-infonce';
 import { job } from '../../src/runtime/job.js';
 import { native } from '../../src/runtime/native.js';
 import { all, steps, temporary } from '../fixtures/runs.js';
+import { initial, restoreSettings } from '../fixtures/settings.js';
 
 const { fresh } = temporary();
-const capable = runtimeInfo().instructionSets.includes('avx512_bf16');
+const capable = /bf16/.test(initial.instructionSet);
 type Precision = 'full' | 'bf16';
 
 const n = 8, classes = [2, 5];
@@ -149,7 +150,7 @@ describe.runIf(capable)('a run in bf16', () => {
 });
 
 describe('where the processor has no products in bfloat16', () => {
-  afterEach(() => setInstructionSet(''));
+  afterEach(restoreSettings);
   it('refuses before a folder is touched, naming the instruction set', async () => {
     setInstructionSet('portable');
     const refusal = { code: 'ERR_ARGUMENT_RANGE', argument: 'precision', received: "'bf16' (instruction set: portable)" };
