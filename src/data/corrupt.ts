@@ -9,7 +9,7 @@ import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
 import { Split, toFloat } from './dataset.js';
-import { loadSharp } from './folder.js';
+import { loadSharp } from './sharp.js';
 
 /** The fifteen corruptions, in the order and under the names of CIFAR-10-C's files, with dashes. */
 export const CORRUPTIONS = [

@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, extname, join } from 'node:path';
-import type sharp from 'sharp';
-import { FileError, LoadError } from '../runtime/errors.js';
+import { FileError } from '../runtime/errors.js';
 import { makeDataset, Split, type Dataset } from './dataset.js';
 import { fileError, kindOf, MAX_BYTES } from './files.js';
+import { loadSharp } from './sharp.js';
 
 /** How a folder of images is read. */
 export interface FolderOptions {
@@ -166,15 +166,6 @@ async function decode(items: Item[], { size: wanted, channels = 3, signal, onPro
       : new FileError(path, `${error.message.slice(path.length + 2)}; nor can ${others.length} more: ${list(others.map((k) => items[k]!.path))}`, { cause: error });
   }
   return { pixels, channels, size };
-}
-
-/** @internal */
-export async function loadSharp(): Promise<typeof sharp> {
-  try {
-    return (await import('sharp')).default;
-  } catch (error) {
-    throw new LoadError(`Image files need the package sharp, which cannot be loaded here (${(error as Error).message}). Type: npm install sharp`, { cause: error });
-  }
 }
 
 function list(names: string[]): string {
