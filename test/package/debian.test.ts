@@ -10,7 +10,7 @@ const { folder } = inject('installed');
 const possible = process.getuid?.() === 0 && spawnSync('debootstrap', ['--version']).status === 0;
 
 describe.skipIf(!possible).each([['bullseye', '2.31'], ['bookworm', '2.36']])('Debian %s', (suite, glibc) => {
-  const system = mkdtempSync(join(tmpdir(), `a-infonce-${suite}-`));
+  let system: string;
   /** Runs Node.js in that system, with an empty environment; its /proc goes with the program. */
   const run = (...args: string[]) => {
     const enter = 'mount --rbind /proc "$0/proc" && exec chroot "$0" /usr/bin/env -i -C /app /app/node_modules/node22/bin/node "$@"';
@@ -18,6 +18,7 @@ describe.skipIf(!possible).each([['bullseye', '2.31'], ['bookworm', '2.36']])('D
     return { status, text: `${stdout}${stderr}` };
   };
   beforeAll(() => {
+    system = mkdtempSync(join(tmpdir(), `a-infonce-${suite}-`));
     execFileSync('debootstrap', ['--variant=minbase', suite, system], { stdio: ['ignore', 'ignore', 'inherit'] });
     cpSync(folder, join(system, 'app'), { recursive: true, verbatimSymlinks: true });
     for (const [name, program] of Object.entries({ 'five.mjs': ESM, 'five.cjs': COMMONJS, 'train.mjs': TRAINING })) writeFileSync(join(system, 'app', name), program);

@@ -29,7 +29,7 @@ const runners: Record<Language, (file: string) => Promise<string | void>> = {
 
 function ended(command: string, args: string[], env: NodeJS.ProcessEnv): string | void {
   const { status, stdout, stderr } = spawnSync(command, args, { env, encoding: 'utf8' });
-  const missing = /ModuleNotFoundError: (No module named '.*')/.exec(stderr)?.[1];
+  const missing = /ModuleNotFoundError: (No module named '(?:numpy|safetensors)[.\w]*')/.exec(stderr)?.[1]; // torch: `python` says where that is lacking
   if (missing) return `${command}: ${missing}`;
   expect(status, `${stdout}\n${stderr}`).toBe(0);
 }
