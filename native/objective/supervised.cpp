@@ -38,7 +38,7 @@ class Supervised final : public Evaluation {
   const double scale;
   Rows<T> rows;
   ops::Pairs<T> pairs;
-  std::optional<ops::Pairs<double>> wide;  // where T is not float64
+  std::optional<ops::Pairs<double>> wide;  // where T is not float64; for the gradient, where T is too coarse for it
   std::vector<int64_t> order;              // row by row of the kernels
   std::vector<int64_t> cells;              // first row of each (class, kind), in that order
   std::optional<ops::Moments<T>> negatives;
@@ -51,10 +51,17 @@ class Supervised final : public Evaluation {
     if constexpr (sizeof(T) == 8) return pairs;
     else return *wide;
   }
-  /// Whether products in the features' precision will do for the positives' gradient: what each sum over them takes back of it leaves enough of it.
+  /// Whether products in the features' precision will do for the positives' gradient: what each sum over them takes back of it leaves enough of it, and the sums
+  /// stay in its range, as in ops::Moments::in_range.
   bool coarse() const {
     constexpr double enough = 1.0 / 16;
-    return sizeof(T) != 8 && least_share > enough && std::all_of(positives.begin(), positives.end(), [](const auto& moments) { return moments.bounded; });
+    const double least = ops::reference_of<T>(bound, {1}) + std::log(static_cast<double>(n) * 0x1p-100);
+    return sizeof(T) != 8 && least_share > enough && std::all_of(positives.begin(), positives.end(), [&](const auto& moments) {
+      return std::all_of(order.begin(), order.end(), [&](int64_t i) {
+        const double log_sum = moments.log_sum(0, rows.rows[i].place);
+        return log_sum == -INFINITY || log_sum >= least;
+      });
+    });
   }
   ops::CrossFactors factors() const {
     const double alpha = options.alpha.value_or(0.5);
@@ -176,12 +183,12 @@ class Supervised final : public Evaluation {
  public:
   std::vector<Tensor> gradients(double by_loss) override {
     const auto buffer = [&](at::ScalarType type) { return at::zeros({pairs.rows, pairs.padded_d}, type); };
-    const Tensor by_negatives = buffer(at::CppTypeToScalarType<T>::value), by_positives = sizeof(T) == 8 || coarse() ? Tensor() : buffer(at::kDouble);
+    const Tensor by_negatives = buffer(at::CppTypeToScalarType<T>::value), by_positives = wide ? buffer(at::kDouble) : Tensor();
     T* sums = by_negatives.mutable_data_ptr<T>();
     negatives->add_gradient(pairs, factors(), ops::every_pair, pairs.blocks, sums);
     for (const auto& moments : positives)
       if constexpr (sizeof(T) == 8) moments.add_gradient(pairs, factors(), pairs_of_one_class(), pairs.blocks, sums);
-      else if (coarse()) narrowed(moments).add_gradient(pairs, factors(), pairs_of_one_class(), pairs.blocks, sums);
+      else if (!wide) narrowed(moments).add_gradient(pairs, factors(), pairs_of_one_class(), pairs.blocks, sums);
       else moments.add_gradient(*wide, factors(), pairs_of_one_class(), pairs.blocks, by_positives.mutable_data_ptr<double>());
     const Tensor result = at::empty({n, d}, by_negatives.options());
     T* out = result.mutable_data_ptr<T>();

@@ -74,6 +74,12 @@ it('a queue may be overwritten before the gradient is asked for, unless it gets 
       const loss = queue_loss(moved, keys, fixed, keywords);
       scope(() => aten.fill_(fixed.detach(), 1));
       expect(() => loss.backward()).toThrow(/inplace/);
+      for (const at of [0, 1]) {
+        const inputs = [aten.mul(randn([5, 4], { requiresGrad: true }), 1), randn([5, 4])] as const;
+        const later = queue_loss(...inputs, queue, keywords);
+        scope(() => aten.fill_(inputs[at]!.detach(), 1));
+        expect(() => later.backward(), `input ${at}`).toThrow(/inplace/);
+      }
     });
 });
 
@@ -111,4 +117,17 @@ it('labels in many blocks: classes of a row, of most rows and of everything betw
         setThreads(1);
       }
   expect(() => scope(() => aInfoNCE(randn(shape), { labels: Array(batch).fill(1), hardNegative: {} }))).toThrow(/^options\.hardNegative/);
+});
+
+it('labels at temperatures where a positive is beyond float32, though the negatives outweigh it', () => {
+  const third = (2 * Math.PI) / 3;
+  const triangle = { x: Float64Array.of(1, 0, Math.cos(third), Math.sin(third), Math.cos(2 * third), Math.sin(2 * third) + 0.01), dim: 2, labels: [0, 0, 1], temperatures: [0.0125, 0.01, 0.008] };
+  const many = [16, 64].map((dim) => ({ x: normal([60, dim]), dim, labels: Array.from({ length: 60 }, (_, i) => (i * 7) % 20), temperatures: [0.006, 0.004, 0.002] }));
+  for (const { x, dim, labels, temperatures } of [triangle, ...many])
+    for (const temperature of temperatures) {
+      const at = { views: 1, labels, temperature }, rows = Float64Array.from(Float32Array.from(x));
+      const wide = evaluate(rows, [labels.length, dim], at), narrow = evaluate(rows, [labels.length, dim], at, 'float32');
+      expect(relative(narrow.loss, wide.loss)).toBeLessThan(1e-5);
+      expect(distance(narrow.gradient, wide.gradient), `dim ${dim}, temperature ${temperature}`).toBeLessThan(1e-4);
+    }
 });
