@@ -65,11 +65,17 @@ class Images : public Evaluation {
   }
   int64_t chunks() const { return (batch + chunk_images - 1) / chunk_images; }
 
-  /// Whether exponentials keep their precision with bfloat16 numbers, for rows of this square: a similarity is a sum of d rounded products.
+  /// Whether exponentials keep their precision with bfloat16 numbers, or with sums of two of them, for rows of this square: a similarity is a sum of d rounded
+  /// products. Of 'bf16x3' hard negatives ask more: of a sum about 1, tauPlus takes back what positives weigh, and in form 'advcl' random rows sit on the floor, a kink.
   bool bf16_suffices(double square) const {
-    constexpr double rounding = 2.8e-3, error = 1e-3;  // of a product of two rounded numbers, root mean square; of an exponential, at most
-    const double power = options.hard_negative ? 1 + options.hard_negative->beta : 1;
-    return options.precision == kernels::Precision::Bf16x3 || scale * square * power * rounding <= error * std::sqrt(d);
+    const bool split = options.precision == kernels::Precision::Bf16x3;
+    const double rounding = split ? 7e-6 : 2.8e-3, error = split ? 1e-5 : 1e-3;  // of a product of two rounded numbers, root mean square; of an exponential, at most
+    double power = 1, rest = 1;
+    if (const auto& hard = options.hard_negative) {
+      power += hard->beta;
+      if (split) rest = options.form == Form::AdvCL ? 0 : 1 - hard->tau_plus * std::exp(scale * square);
+    }
+    return scale * square * power * rounding <= error * std::sqrt(d) * rest;
   }
   /// Rows packed again, in their own precision.
   void leave_bf16() {

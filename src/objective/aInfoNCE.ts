@@ -47,11 +47,12 @@ export interface AInfoNCEOptions {
   form?: 'paper' | 'advcl' | 'rocl';
   /**
    * `'bf16'`: products of similarities and gradients over pairs of different images take bfloat16 factors (8 bits of mantissa); their sums, the exponentials and
-   * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3. For float32 features without labels, on processors with
+   * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3 (1.5e-3 with `tauPlus`). For float32 features without labels, on processors with
    * AVX512_BF16 or AMX (`runtimeInfo().instructionSet` says `'avx512_bf16'` or `'amx_bf16'`), at temperatures above 2.8 (1 + beta) / sqrt(dim) (0.25 at dim 128
    * without hard negatives), below which that precision is out of its reach; elsewhere it is `'full'`, the default.
-   * `'bf16x3'`: factors are sums of two bfloat16 numbers (16 bits), and three products take the place of one: within 1e-5 of float64 at the same
-   * temperatures as float32. Where `'bf16'` is; it is meant for AMX, and slower than `'full'` with AVX512_BF16 alone.
+   * `'bf16x3'`: factors are sums of two bfloat16 numbers (16 bits), and three products take the place of one: gradients within 1e-5 of float64.
+   * Below temperature 0.7 (1 + beta) / sqrt(dim), earlier with `tauPlus`, and always with the hard negatives of form `'advcl'`, which ask for more, it is `'full'`.
+   * Where `'bf16'` is; it is meant for AMX, and slower than `'full'` with AVX512_BF16 alone.
    */
   precision?: 'full' | 'bf16' | 'bf16x3';
 }
