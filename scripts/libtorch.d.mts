@@ -5,9 +5,11 @@ export interface LibTorch {
   problem?: string;
 }
 export const SUPPORTED: string;
-export function inspectLibTorch(dir: string): LibTorch;
-/** The LibTorch that the environment asks for: `A_INFONCE_LIBTORCH` or `LIBTORCH`, a folder or `python`. */
-export function askedLibTorch(): (LibTorch & { source: string }) | undefined;
+export function inspectLibTorch(dir: string, options?: { headers?: boolean }): LibTorch;
+/** Whether the permissions of a file, or of a folder that it lies in, keep it from being read. */
+export function forbidden(path: string): boolean;
+/** The LibTorch that one of the environment's `variables` asks for (`A_INFONCE_LIBTORCH` or `LIBTORCH`): a folder or `python`; without headers it can be run, not built with. */
+export function askedLibTorch(variables?: string[], options?: { headers?: boolean }): (LibTorch & { source: string }) | undefined;
 export function findLibTorch(): (LibTorch & { source: string }) | undefined;
 export function libTorchCandidates(): (LibTorch & { source: string })[];
 export function buildProblems(): string[];

@@ -14,26 +14,33 @@ export function cacheDir() {
 /** Where pip's target folder is kept: torch/ and, with a CUDA build, the libraries beside it. */
 const fetchedDir = () => join(cacheDir(), `libtorch-${FETCHED_VERSION}`);
 
-/** What is at `dir` (a folder with include/ and lib/): { dir, version, problem? }. */
-export function inspectLibTorch(dir) {
+/** What is at `dir` (a folder with lib/, and include/ for those who build): { dir, version, problem? }. */
+export function inspectLibTorch(dir, { headers = true } = {}) {
   const full = resolve(dir);
   if (forbidden(join(full, 'lib', 'libtorch_cpu.so'))) return { dir: full, problem: 'it may not be read (permission denied)' };
   const header = ['include/torch/headeronly/version.h', 'include/torch/csrc/api/include/torch/version.h']
     .map((file) => join(full, file)).find(existsSync);
   if (!existsSync(full)) return { dir: full, problem: 'there is no such folder' };
-  if (!header) return { dir: full, problem: 'no LibTorch headers (include/torch/...) are there' };
+  if (!header && headers) return { dir: full, problem: 'no LibTorch headers (include/torch/...) are there' };
   if (!existsSync(join(full, 'lib', 'libtorch_cpu.so'))) return { dir: full, problem: 'lib/libtorch_cpu.so is not there' };
-  const text = readFileSync(header, 'utf8');
-  const part = (name) => Number(new RegExp(`TORCH_VERSION_${name}\\s+(\\d+)`).exec(text)?.[1] ?? NaN);
-  const [major, minor, patch] = ['MAJOR', 'MINOR', 'PATCH'].map(part);
+  const [major, minor, patch] = header ? headerVersion(readFileSync(header, 'utf8')) : recordedVersion(full);
   const version = `${major}.${minor}.${patch}`;
+  if (Number.isNaN(major)) return { dir: full, problem: 'neither headers, nor version.py, nor build-version say which version it is' };
   if ((major !== 2 || minor < 11 || minor > 13) && process.env.A_INFONCE_ANY_LIBTORCH !== '1')
     return { dir: full, version, problem: `it is LibTorch ${version}; ${SUPPORTED} are supported (A_INFONCE_ANY_LIBTORCH=1 tries another)` };
   return { dir: full, version };
 }
 
+const headerVersion = (text) => ['MAJOR', 'MINOR', 'PATCH'].map((name) => Number(new RegExp(`TORCH_VERSION_${name}\\s+(\\d+)`).exec(text)?.[1] ?? NaN));
+/** Of a Python package (version.py) or an archive of LibTorch (build-version) without headers. */
+function recordedVersion(dir) {
+  const file = ['version.py', 'build-version'].map((name) => join(dir, name)).find(existsSync);
+  const version = file && /(?:^|__version__ = ')(\d+)\.(\d+)\.(\d+)/m.exec(readFileSync(file, 'utf8'));
+  return version ? version.slice(1).map(Number) : [NaN, NaN, NaN];
+}
+
 /** Whether the permissions of a file, or of a folder that it lies in, keep it from being read. */
-function forbidden(path) {
+export function forbidden(path) {
   try {
     closeSync(openSync(path, 'r'));
     return false;
@@ -43,7 +50,8 @@ function forbidden(path) {
 }
 
 function pythonTorch() {
-  const script = 'import importlib.util as u, os; s = u.find_spec("torch"); print(os.path.dirname(s.origin) if s and s.origin else "")';
+  // Without the current folder, where a `torch` would be somebody else's.
+  const script = 'import sys; sys.path = [p for p in sys.path if p]; import importlib.util as u, os; s = u.find_spec("torch"); print(os.path.dirname(s.origin) if s and s.origin else "")';
   for (const python of [process.env.A_INFONCE_PYTHON, 'python3', 'python']) {
     if (!python) continue;
     const run = spawnSync(python, ['-c', script], { encoding: 'utf8' });
@@ -53,13 +61,13 @@ function pythonTorch() {
 }
 
 /** What the environment asks for: { source, dir, version?, problem? }; undefined when it does not. The word `python` stands for the Python package torch. */
-export function askedLibTorch() {
-  const name = ['A_INFONCE_LIBTORCH', 'LIBTORCH'].find((each) => process.env[each]);
+export function askedLibTorch(variables = ['A_INFONCE_LIBTORCH', 'LIBTORCH'], options = {}) {
+  const name = variables.find((each) => process.env[each]);
   if (!name) return undefined;
   const source = `the environment variable ${name}`;
-  if (process.env[name] !== 'python') return { source, ...inspectLibTorch(process.env[name]) };
+  if (process.env[name] !== 'python') return { source, ...inspectLibTorch(process.env[name], options) };
   const dir = pythonTorch();
-  return dir ? { source, ...inspectLibTorch(dir) } : { source, dir: 'python', problem: 'no Python with the package torch was found (A_INFONCE_PYTHON names the interpreter)' };
+  return dir ? { source, ...inspectLibTorch(dir, options) } : { source, dir: 'python', problem: 'no Python with the package torch was found (A_INFONCE_PYTHON names the interpreter)' };
 }
 
 /** Every place that was looked at, in order: [{ source, dir, version?, problem? }]. The first without a problem is taken. */

@@ -4,27 +4,24 @@ import { fileURLToPath } from 'node:url';
 
 /** The versions that Debian 11 has. */
 export const FLOOR = { GLIBC: '2.31', GLIBCXX: '3.4.28', CXXABI: '1.3.12', GCC: '10.0.0' };
+/** What a binary may ask the system for; everything else must be beside it. */
+const SYSTEM = /^(ld-linux-x86-64|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so\.\d+$/;
+/** What is in the package of binaries, or in any LibTorch. */
+const SHIPPED = /^lib(a_infonce|torch|torch_cpu|c10|gomp)\.so(\.1)?$/;
 
 const newer = (a, b) => a.localeCompare(b, 'en', { numeric: true }) > 0;
 
-/** The highest version of each kind that the undefined symbols of `file` ask for: { GLIBC: '2.30', ... }. */
-export function neededVersions(file) {
-  const needed = {};
-  for (const [, kind, version] of execFileSync('objdump', ['-T', file], { encoding: 'utf8', maxBuffer: 1 << 30 }).matchAll(/\*UND\*.*\((GLIBC|GLIBCXX|CXXABI|GCC)_([\d.]+)\)/g))
-    if (needed[kind] === undefined || newer(version, needed[kind])) needed[kind] = version;
-  return needed;
-}
-
-/** Why `file` would not run on Debian 11, and whether it would look outside its own folder for libraries, as lines; empty when all is well. */
+/** Why `file` would not run on Debian 11, or would look outside its own folder for libraries, as lines; empty when all is well. */
 export function floorProblems(file) {
-  const above = Object.entries(neededVersions(file)).filter(([kind, version]) => newer(version, FLOOR[kind]));
-  const paths = /R(?:UN)?PATH\s+(.*)/.exec(execFileSync('objdump', ['-p', file], { encoding: 'utf8' }))?.[1] ?? '';
-  const outside = paths.split(':').filter((path) => path && !path.startsWith('$ORIGIN'));
-  return [
-    ...above.map(([kind, version]) => `${file} needs ${kind}_${version}; Debian 11 has ${FLOOR[kind]}`),
-    ...outside.map((path) => `${file} looks for libraries in ${path}`),
-  ];
+  const text = execFileSync('objdump', ['-p', file], { encoding: 'utf8' }), problems = [];
+  const references = text.slice(text.indexOf('Version References:')).split('\n\n')[0];
+  for (const [, name] of references.matchAll(/0x[0-9a-f]+ 0x[0-9a-f]+ \d+ (\S+)/g)) {
+    const [, kind, version] = /^([A-Z]+)_([\d.]+)$/.exec(name) ?? [];
+    if (version === undefined ? /^GLIBC/.test(name) : FLOOR[kind] !== undefined && newer(version, FLOOR[kind])) problems.push(`${file} needs ${name}; Debian 11 has ${FLOOR[kind] ?? 'none such'}`);
+  }
+  for (const [, name] of text.matchAll(/NEEDED\s+(\S+)/g)) if (!SYSTEM.test(name) && !SHIPPED.test(name)) problems.push(`${file} needs ${name}, which is neither of the system nor shipped`);
+  for (const path of (/R(?:UN)?PATH\s+(.*)/.exec(text)?.[1] ?? '').split(':')) if (path && !path.startsWith('$ORIGIN')) problems.push(`${file} looks for libraries in ${path}`);
+  return problems;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
-  for (const file of process.argv.slice(2)) console.log(file, JSON.stringify(neededVersions(file)), floorProblems(file).join('; ') || 'runs on Debian 11');
+if (process.argv[1] === fileURLToPath(import.meta.url)) for (const file of process.argv.slice(2)) console.log(floorProblems(file).join('\n') || `${file} runs on Debian 11`);

@@ -13,7 +13,7 @@ static napi_value open_library(napi_env env, napi_callback_info info) {
   if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) != napi_ok || count != 1 ||
       napi_get_value_string_utf8(env, argument, path, sizeof path, NULL) != napi_ok) {
     napi_throw_type_error(env, NULL, "path: expected a string");
-  } else if (!dlopen(path, RTLD_NOW | RTLD_GLOBAL)) {
+  } else if (!dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
     napi_throw_error(env, NULL, dlerror());
   }
   return NULL;

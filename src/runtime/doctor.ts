@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
-import { type LibTorch as Candidate, SUPPORTED, buildProblems, libTorchCandidates } from '../../scripts/libtorch.mjs';
+import { type LibTorch as Candidate, SUPPORTED, buildProblems, forbidden, libTorchCandidates } from '../../scripts/libtorch.mjs';
 import { LoadError } from './errors.js';
-import { explainLoadFailure, forbidden } from './explain.js';
+import { explainLoadFailure } from './explain.js';
 import { BINARIES, binariesPackage, buildCommand, builtWith, locate, root } from './locate.js';
 import { engines, version } from './version.js';
 
@@ -42,7 +42,7 @@ export async function diagnose({ threads }: { threads?: number | undefined } = {
   const candidates = libTorchCandidates();
   const probe = probeAddon(threads);
   const findings = [
-    node(engines.node), system(), addon(probe), libtorch(probe, candidates),
+    node(engines.node), system(probe.info !== undefined), addon(probe), libtorch(probe, candidates),
     processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
   ];
   return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
@@ -52,10 +52,11 @@ export async function diagnose({ threads }: { threads?: number | undefined } = {
 function probeAddon(threads: number | undefined): Probe {
   const count = threads === 0 ? availableParallelism() : threads;
   try {
+    const location = locate();
     const program = `
-      const build = require('node-gyp-build'), { dir, libtorch, preload } = ${JSON.stringify(locate())}, probe = {};
+      const build = require('node-gyp-build'), { dir, libtorch, preload } = ${JSON.stringify(location)}, probe = {};
       try {
-        if (libtorch) require(preload).open(libtorch.library);
+        if (libtorch) require(preload).open(libtorch.dir + '/lib/libtorch.so');
         probe.path = build.path(dir);
         const addon = build(dir);
         ${count === undefined ? '' : `addon.set_threads(${count});`}
@@ -66,25 +67,29 @@ function probeAddon(threads: number | undefined): Probe {
     const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['-e', program], { cwd: root, encoding: 'utf8', timeout: 60_000 });
     if (!stdout.startsWith('{')) throw new Error(`loading it ended the process (${signal ?? `exit code ${status}`})${stderr ? `: ${stderr.trim().split('\n').at(-1)}` : ''}`);
     const probe = JSON.parse(stdout) as Probe;
-    return probe.error === undefined ? probe : { ...probe, error: explainLoadFailure(new Error(probe.error), root) };
+    return probe.error === undefined ? probe : { ...probe, error: explainLoadFailure(new Error(probe.error), root, location.libtorch) };
   } catch (error) {
     return { error: error instanceof LoadError ? error.message : explainLoadFailure(error as Error, root) };
   }
 }
 
+/** @param needed versions of the form `^20.19 || >=22.12` */
 function node(needed: string): Finding {
-  const [wanted, have] = [needed.replace('>=', ''), process.versions.node].map((text) => text.split('.').map(Number)) as [number[], number[]];
-  const ok = have[0]! > wanted[0]! || (have[0] === wanted[0] && have[1]! >= wanted[1]!);
+  const [major, minor] = process.versions.node.split('.').map(Number) as [number, number];
+  const ok = needed.split(' || ').some((range) => {
+    const [, kind, from, least] = /^(\^|>=)(\d+)\.(\d+)$/.exec(range)!.map((part) => part);
+    return major === Number(from) ? minor >= Number(least) : kind === '>=' && major > Number(from);
+  });
   const text = `${process.versions.node} (${process.execPath})`;
-  return ok ? { subject: 'Node.js', state: 'ok', text } : { subject: 'Node.js', state: 'problem', text, fix: `Node.js ${wanted.join('.')} or later is needed: nvm install --lts` };
+  return ok ? { subject: 'Node.js', state: 'ok', text } : { subject: 'Node.js', state: 'problem', text, fix: `Node.js ${needed} is needed: nvm install --lts` };
 }
 
-function system(): Finding {
+function system(loads: boolean): Finding {
   const { glibcVersionRuntime: glibc } = (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header;
   const text = `${process.platform}-${process.arch}${glibc === undefined ? '' : `, glibc ${glibc}`}`;
   const [major = 0, minor = 0] = (glibc ?? '').split('.').map(Number);
-  if (process.platform === 'linux' && process.arch === 'x64' && major * 1000 + minor >= 2028) return { subject: 'System', state: 'ok', text };
-  return { subject: 'System', state: 'problem', text, fix: 'linux-x64 with glibc 2.28 or later is needed, as Debian 10, Ubuntu 20.04, RHEL 8 or a Debian-based image have it' };
+  if (loads || (process.platform === 'linux' && process.arch === 'x64' && major * 1000 + minor >= 2031)) return { subject: 'System', state: 'ok', text };
+  return { subject: 'System', state: 'problem', text, fix: 'linux-x64 with glibc 2.31 or later is needed, as Debian 11, Ubuntu 20.04, RHEL 9 or a Debian-based image have it; a build from source runs from 2.28 on' };
 }
 
 function addon({ path, error }: Probe): Finding {

@@ -1,20 +1,21 @@
-import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { BINARIES, buildCommand, builtWith } from './locate.js';
-import { version } from './version.js';
+import { forbidden } from '../../scripts/libtorch.mjs';
+import { BINARIES, INSTALL, buildCommand, builtWith, isClone, type Location } from './locate.js';
 
-/** Turns a failed load of the addon into one message that says what is wrong and what to type. */
-export function explainLoadFailure(error: Error, root: string): string {
+/** Turns a failed load of the addon of the package at `root` into one message that says what is wrong and what to type. */
+export function explainLoadFailure(error: Error, root: string, libtorch?: Location['libtorch']): string {
   const rebuild = buildCommand(root);
   const text = error.message;
   const hint = '`npx a-infonce doctor` shows what was found.';
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return `a-infonce runs on linux-x64 (glibc); this is ${process.platform}-${process.arch}.`;
+  if (!hasGlibc()) return 'a-infonce needs glibc; this system has another C library (Alpine?). Use a Debian-based image.';
   if (/No native build was found/.test(text))
-    return rebuild.startsWith('npm run')
+    return isClone(root)
       ? `The native addon is not built yet. Type: ${rebuild}\n${hint}`
       : `The binaries for this system, ${BINARIES}, are not installed: optional dependencies were left out, or node_modules came from another system. ` +
-        `Type: npm install ${BINARIES}@${version}\nOr build from source: ${rebuild}\n${hint}`;
+        `Type: ${INSTALL}\nOr build from source: ${rebuild}\n${hint}`;
+  if (libtorch) return `The LibTorch in ${libtorch.dir}, which ${libtorch.source} asks for, cannot be used: ${text}. Set it to another folder, or unset it.\n${hint}`;
   const missing = /(lib[\w.+-]+\.so[\w.]*): cannot open shared object file/.exec(text)?.[1];
   if (missing !== undefined) {
     const built = builtWith(root)?.dir;
@@ -32,12 +33,5 @@ export function explainLoadFailure(error: Error, root: string): string {
   return `The native addon cannot be loaded: ${text}\nType: ${rebuild}\n${hint}`;
 }
 
-/** Whether the permissions of a file, or of a folder that it lies in, keep it from being read. */
-export function forbidden(path: string): boolean {
-  try {
-    closeSync(openSync(path, 'r'));
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EACCES';
-  }
-}
+/** Whether this process runs on glibc. */
+export const hasGlibc = () => (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header.glibcVersionRuntime !== undefined;

@@ -1,5 +1,7 @@
 /** Loads the addon on first use, so that importing the package (and `a-infonce doctor`) works where the addon does not. */
+import { readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import type { Addon } from './addon.js';
 import {
@@ -20,16 +22,28 @@ function load(): Addon {
   const { dir, libtorch, preload } = locate();
   let addon: Addon;
   try {
-    if (libtorch) (require(preload) as { open(library: string): void }).open(libtorch.library);
+    if (libtorch) openLibTorch(libtorch.dir, require(preload) as Preload);
     const nodeGypBuild = require('node-gyp-build') as (dir: string) => Addon;
     addon = nodeGypBuild(dir);
   } catch (error) {
-    throw new LoadError(explainLoadFailure(error as Error, root), { cause: error });
+    throw new LoadError(explainLoadFailure(error as Error, root, libtorch), { cause: error });
   }
   addon.set_error_factory(makeError);
   // process.exit() unloads libraries under running jobs; a worker's end waits for its jobs by itself.
   if (isMainThread) process.on('exit', (code) => addon.stop_jobs(1000, code));
   return addon;
+}
+
+/** native/preload */
+interface Preload {
+  open(library: string): void;
+}
+
+/** Opens LibTorch at `dir`. A process has one LibTorch: of the first that is opened, whoever opened it. */
+function openLibTorch(dir: string, preload: Preload): void {
+  preload.open(join(dir, 'lib', 'libtorch.so'));
+  const mapped = /\S*\/libtorch_cpu\.so\b/.exec(readFileSync('/proc/self/maps', 'utf8'))?.[0];
+  if (mapped !== undefined && mapped !== realpathSync(join(dir, 'lib', 'libtorch_cpu.so'))) throw new Error(`another one, ${mapped}, is loaded in this process already`);
 }
 
 function makeError(kind: string, message: string, argument: string, expected: string, received: string): Error {

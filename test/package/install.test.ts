@@ -12,6 +12,7 @@ import { findLibTorch } from '../../scripts/libtorch.mjs';
 const { folder, path, facade, binaries } = inject('installed');
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const modules = join(folder, 'node_modules'), platform = join(modules, '@a-infonce', 'linux-x64');
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 const bare = { PATH: path, HOME: join(folder, 'home') };
 const tool = (name: string) => join(root, 'node_modules', '.bin', name);
 
@@ -31,10 +32,14 @@ describe('the five lines', () => {
   test('as an ES module and in CommonJS', () => {
     for (const program of ['five.mjs', 'five.cjs']) expect(run([program])).toMatchObject({ status: 0, out: ANSWER, text: `${ANSWER}\n` });
   });
-  test.each(['22', '24'])('under Node.js %s', (major) => {
+  test.each(['22', '22.12', '24'])('under Node.js %s', (major) => {
     const node = join(modules, `node${major}`, 'bin', 'node');
-    expect(run(['--version'], { node }).out).toMatch(new RegExp(`^v${major}\\.`));
+    expect(run(['--version'], { node }).out).toMatch(new RegExp(`^v${major.replace('.', '\\.')}\\.`));
     for (const program of ['five.mjs', 'five.cjs']) expect(run([program], { node })).toMatchObject({ status: 0, out: ANSWER });
+  });
+  test('not under Node.js 18, which doctor says', () => {
+    const node = join(modules, 'node18', 'bin', 'node');
+    expect(run([join('node_modules', 'a-infonce', 'dist', 'cli', 'main.js'), 'doctor'], { node }).text).toMatch(/Node\.js \^20\.19 \|\| >=22\.12 is needed/);
   });
   test('in a worker', () => {
     write('worker.mjs', "import { Worker } from 'node:worker_threads'; new Worker(new URL('./five.mjs', import.meta.url));");
@@ -81,12 +86,14 @@ describe('what does not fit', () => {
     change(join(target, 'node_modules', '@a-infonce', 'linux-x64'));
     return target;
   }
+  const type = `Type: npm install @a-infonce/linux-x64@${version}`;
   test('without the package of binaries: what to type', () => {
     const cwd = copy('without', (dir) => renameSync(dir, `${dir}-away`));
     const { status, text } = run(['five.mjs'], { cwd });
     expect(status).toBe(1);
-    expect(text).toMatch(/LoadError: The binaries for this system, @a-infonce\/linux-x64, are not installed: .* Type: npm install @a-infonce\/linux-x64@0\.1\.0/);
-    expect(run([join('node_modules', 'a-infonce', 'dist', 'cli', 'main.js'), 'doctor'], { cwd }).text).toMatch(/→ npm install @a-infonce\/linux-x64@0\.1\.0/);
+    expect(text).toContain('LoadError: The binaries for this system, @a-infonce/linux-x64, are not installed: ');
+    expect(text).toContain(type);
+    expect(run([join('node_modules', 'a-infonce', 'dist', 'cli', 'main.js'), 'doctor'], { cwd }).text).toContain(`→ npm install @a-infonce/linux-x64@${version}`);
     expect(run([join('node_modules', 'a-infonce', 'scripts', 'build-native.mjs')], { cwd }).text).toMatch(/No C\+\+ compiler/);
   });
   test('with one of another version', () => {
@@ -94,23 +101,50 @@ describe('what does not fit', () => {
       const manifest = JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8')) as object;
       writeFileSync(join(dir, 'package.json'), JSON.stringify({ ...manifest, version: '0.0.9' }));
     });
-    expect(run(['five.mjs'], { cwd }).text).toMatch(/LoadError: @a-infonce\/linux-x64 is of version 0\.0\.9, a-infonce of 0\.1\.0: .* Type: npm install @a-infonce\/linux-x64@0\.1\.0/);
+    const { text } = run(['five.mjs'], { cwd });
+    expect(text).toContain(`LoadError: @a-infonce/linux-x64 is of version 0.0.9, a-infonce of ${version}: `);
+    expect(text).toContain(type);
   });
-  test('with a LibTorch that was cut short', () => {
-    const cwd = copy('cut', (dir) => truncateSync(join(dir, 'lib', 'libtorch_cpu.so'), 100_000));
-    const { status, text } = run(['five.mjs'], { cwd });
-    expect(status).toBe(1);
-    expect(text).toMatch(/LoadError: .*lib\/libtorch_cpu\.so was cut short: it has 100000 of \d{9} bytes\. Type: rm -r .* && npm install @a-infonce\/linux-x64@0\.1\.0/);
+  const addon = join('addons', '2.13', 'prebuilds', 'linux-x64');
+  test.each([
+    ['lib/libtorch_cpu.so'], ['lib/libgomp.so.1'], [join(addon, 'liba_infonce.so')], [join(addon, 'a_infonce.node')],
+  ])('with %s cut short, and without it', (file) => {
+    const cwd = copy('cut', (dir) => truncateSync(join(dir, file), 20_000));
+    const cut = run(['five.mjs'], { cwd });
+    expect(cut.status).toBe(1);
+    expect(cut.text).toMatch(new RegExp(`LoadError: .*/${file} was cut short: it has 20000 of \\d+ bytes\\. Type: rm -r `));
+    expect(cut.text).toContain(`npm install @a-infonce/linux-x64@${version}`);
+    rmSync(join(cwd, 'node_modules', '@a-infonce', 'linux-x64', file));
+    expect(run(['five.mjs'], { cwd })).toMatchObject({ status: 1, text: expect.stringMatching(/LoadError: .*(is missing|libgomp\.so\.1)/) });
+  });
+  test('without any addon', () => {
+    const cwd = copy('empty', (dir) => rmSync(join(dir, 'addons'), { recursive: true }));
+    expect(run(['five.mjs'], { cwd }).text).toMatch(/LoadError: .*liba_infonce\.so is missing\. Type: rm -r /);
   });
   test('with a LibTorch of the environment that is not one, or of a version without an addon', () => {
     expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: '/nowhere' } }).text).toMatch(/LoadError: .*A_INFONCE_LIBTORCH is set to \/nowhere, but there is no such folder/);
-    const version = join(folder, 'libtorch-2.99');
-    for (const each of ['include/torch/headeronly', 'lib']) mkdirSync(join(version, each), { recursive: true });
-    for (const name of ['libc10.so', 'libtorch_cpu.so', 'libtorch.so']) symlinkSync(join(platform, 'lib', name), join(version, 'lib', name));
-    writeFileSync(join(version, 'include/torch/headeronly/version.h'), '#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 99\n#define TORCH_VERSION_PATCH 0\n');
-    expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: version } }).text).toMatch(/LoadError: .*it is LibTorch 2\.99\.0; 2\.11 to 2\.13 are supported/);
-    expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: version, A_INFONCE_ANY_LIBTORCH: '1' } }).text)
-      .toMatch(/LoadError: .*asks for LibTorch 2\.99\.0, but @a-infonce\/linux-x64 0\.1\.0 has addons for LibTorch 2\.13.*build from source/);
+    const other = join(folder, 'libtorch-2.99');
+    for (const each of ['include/torch/headeronly', 'lib']) mkdirSync(join(other, each), { recursive: true });
+    for (const name of ['libc10.so', 'libtorch_cpu.so', 'libtorch.so']) symlinkSync(join(platform, 'lib', name), join(other, 'lib', name));
+    writeFileSync(join(other, 'include/torch/headeronly/version.h'), '#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 99\n#define TORCH_VERSION_PATCH 0\n');
+    expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: other } }).text).toMatch(/LoadError: .*it is LibTorch 2\.99\.0; 2\.11 to 2\.13 are supported/);
+    expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: other, A_INFONCE_ANY_LIBTORCH: '1' } }).text)
+      .toMatch(/LoadError: .*asks for LibTorch 2\.99\.0, but @a-infonce\/linux-x64 \S+ has addons for LibTorch [\d., ]*2\.13.*build from source/);
+  });
+  test('with a LibTorch of the environment whose own libraries are not there: it is named', () => {
+    const other = join(folder, 'libtorch-cuda');
+    mkdirSync(join(other, 'lib'), { recursive: true });
+    cpSync(join(platform, 'lib', 'libtorch.so'), join(other, 'lib', 'libtorch.so'));
+    for (const name of ['libc10.so', 'libtorch_cpu.so']) cpSync(join(platform, 'lib', name), join(other, 'lib', name));
+    writeFileSync(join(other, 'build-version'), '2.13.0+cu130');  // as an archive of LibTorch says it; without headers
+    expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: other } }).text)
+      .toContain(`The LibTorch in ${other}, which the environment variable A_INFONCE_LIBTORCH asks for, cannot be used: libgomp.so.1: cannot open shared object file`);
+  });
+  test('a second LibTorch in one process', () => {
+    const libtorch = findLibTorch()!;
+    write('second.mjs', `import { Worker } from 'node:worker_threads'; import { randn } from 'a-infonce'; randn([1]);
+      new Worker(new URL('./five.mjs', import.meta.url), { env: { ...process.env, A_INFONCE_LIBTORCH: ${JSON.stringify(libtorch.dir)} } }).on('error', ({ message }) => console.log(message));`);
+    expect(run(['second.mjs']).text).toContain(`cannot be used: another one, ${join(platform, 'lib', 'libtorch_cpu.so')}, is loaded in this process already`);
   });
 });
 
@@ -129,7 +163,7 @@ test('importing loads nothing of LibTorch', () => {
 
 test('the command line answers, and doctor finds everything in the packages', () => {
   const main = join('node_modules', 'a-infonce', 'dist', 'cli', 'main.js');
-  expect(run([main, '--version']).out).toBe('0.1.0');
+  expect(run([main, '--version']).out).toBe(version);
   const { status, text } = run([main, 'doctor']);
   expect(status).toBe(0);
   const { libtorch } = JSON.parse(readFileSync(join(platform, 'package.json'), 'utf8')) as { libtorch: string };
@@ -144,6 +178,18 @@ test('a small run, from pre-training to robust accuracy', () => {
 });
 
 describe('the tarballs', () => {
+  test('hold the sources of a build, and say for which systems the binaries are', () => {
+    const tracked = execFileSync('git', ['ls-files', 'native'], { cwd: root, encoding: 'utf8' }).trim().split('\n');
+    const packed = execFileSync('tar', ['-tzf', facade], { encoding: 'utf8' });
+    for (const file of [...tracked, 'CMakeLists.txt', 'scripts/build-native.mjs', 'scripts/libtorch.mjs', 'README.md', 'LICENSE']) expect(packed).toContain(`package/${file}\n`);
+    expect(packed).not.toContain('package/binding.gyp\n');  // npm would run node-gyp at installation
+    const read = (dir: string) => JSON.parse(readFileSync(join(dir, 'package.json'), 'utf8')) as Record<string, unknown>;
+    expect(read(platform)).toMatchObject({ os: ['linux'], cpu: ['x64'], libc: ['glibc'], version });
+    expect(read(join(modules, 'a-infonce'))).toMatchObject({ optionalDependencies: { '@a-infonce/linux-x64': version } });
+    expect(read(join(modules, 'a-infonce'))).not.toHaveProperty('scripts');
+    const licences = readFileSync(join(platform, 'THIRD-PARTY-LICENSES'), 'utf8');
+    for (const text of ['Intel Simplified Software License', 'GCC RUNTIME LIBRARY EXCEPTION', 'GNU GENERAL PUBLIC LICENSE', 'From PyTorch']) expect(licences).toContain(text);
+  });
   test('have the size that was promised', () => {
     expect(statSync(facade).size).toBeLessThan(2e6);
     expect(statSync(binaries).size).toBeLessThan(180e6);

