@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { run } from './run.js';
+import { engines, runsOn } from '../runtime/version.js';
 
 // Whoever reads our output may leave early (`a-infonce ... | head`): end as quietly as any program that SIGPIPE ends.
 for (const stream of [process.stdout, process.stderr])
@@ -9,4 +9,9 @@ for (const stream of [process.stdout, process.stderr])
     process.stderr.write(`a-infonce: the output cannot be written (${error.message})\n`, () => process.exit(1));
   });
 
-process.exitCode = await run(process.argv.slice(2));
+// What follows may not even load on an older Node.js.
+if (runsOn(process.versions.node)) process.exitCode = await (await import('./run.js')).run(process.argv.slice(2));
+else {
+  process.stderr.write(`a-infonce needs Node.js ${engines.node}; this is ${process.versions.node} (${process.execPath}). Type: nvm install --lts\n`);
+  process.exitCode = 1;
+}

@@ -7,7 +7,7 @@ import { type LibTorch as Candidate, SUPPORTED, buildProblems, forbidden, libTor
 import { LoadError } from './errors.js';
 import { explainLoadFailure } from './explain.js';
 import { BINARIES, binariesPackage, buildCommand, builtWith, locate, root } from './locate.js';
-import { engines, version } from './version.js';
+import { engines, runsOn, version } from './version.js';
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -42,7 +42,7 @@ export async function diagnose({ threads }: { threads?: number | undefined } = {
   const candidates = libTorchCandidates();
   const probe = probeAddon(threads);
   const findings = [
-    node(engines.node), system(probe.info !== undefined), addon(probe), libtorch(probe, candidates),
+    node(), system(probe.info !== undefined), addon(probe), libtorch(probe, candidates),
     processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
   ];
   return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
@@ -73,15 +73,9 @@ function probeAddon(threads: number | undefined): Probe {
   }
 }
 
-/** @param needed versions of the form `^20.19 || >=22.12` */
-function node(needed: string): Finding {
-  const [major, minor] = process.versions.node.split('.').map(Number) as [number, number];
-  const ok = needed.split(' || ').some((range) => {
-    const [, kind, from, least] = /^(\^|>=)(\d+)\.(\d+)$/.exec(range)!.map((part) => part);
-    return major === Number(from) ? minor >= Number(least) : kind === '>=' && major > Number(from);
-  });
+function node(): Finding {
   const text = `${process.versions.node} (${process.execPath})`;
-  return ok ? { subject: 'Node.js', state: 'ok', text } : { subject: 'Node.js', state: 'problem', text, fix: `Node.js ${needed} is needed: nvm install --lts` };
+  return runsOn(process.versions.node) ? { subject: 'Node.js', state: 'ok', text } : { subject: 'Node.js', state: 'problem', text, fix: `Node.js ${engines.node} is needed: nvm install --lts` };
 }
 
 function system(loads: boolean): Finding {
@@ -108,6 +102,7 @@ function libtorch({ info, library }: Probe, candidates: LibTorch[]): Finding {
     const how = dir === binariesPackage(root) ? BINARIES : builtSource(dir) ?? candidates.find((candidate) => candidate.dir === dir)?.source ?? 'found when the addon was built';
     return { subject: 'LibTorch', state: 'ok', text: `${info.libtorch}, ${how}${dir === undefined ? '' : `\n${dir}`}` };
   }
+  if (binariesPackage(root)) return { subject: 'LibTorch', state: 'note', text: `in ${BINARIES}, whose addon does not load: see above` };
   const built = builtWith(root)?.dir;
   const why = built === undefined ? undefined : forbidden(join(built, 'lib', 'libtorch_cpu.so')) ? 'which may not be read (permission denied)' : existsSync(built) ? undefined : 'which is gone';
   const gone = why === undefined ? [] : [`the addon was built with ${built}, ${why}`];

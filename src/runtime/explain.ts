@@ -6,7 +6,7 @@ import { BINARIES, INSTALL, buildCommand, builtWith, isClone, type Location } fr
 export function explainLoadFailure(error: Error, root: string, libtorch?: Location['libtorch']): string {
   const rebuild = buildCommand(root);
   const text = error.message;
-  const hint = '`npx a-infonce doctor` shows what was found.';
+  const hint = `\`${isClone(root) ? 'node dist/cli/main.js' : 'npx a-infonce'} doctor\` shows what was found.`;
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return `a-infonce runs on linux-x64 (glibc); this is ${process.platform}-${process.arch}.`;
   if (!hasGlibc()) return 'a-infonce needs glibc; this system has another C library (Alpine?). Use a Debian-based image.';

@@ -3,7 +3,7 @@ import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, rea
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { askedLibTorch } from '../../scripts/libtorch.mjs';
+import { askedLibTorch, forbidden } from '../../scripts/libtorch.mjs';
 import { LoadError } from './errors.js';
 import { version } from './version.js';
 
@@ -51,6 +51,7 @@ export const buildCommand = (folder: string) =>
 
 /** What is wrong with a shared library, if anything: the system's loader ends the process at the first page that one lacks. */
 function brokenLibrary(path: string): string | undefined {
+  if (forbidden(path)) return `${path} may not be read (permission denied)`;
   if (!existsSync(path)) return `${path} is missing`;
   const elf = Buffer.alloc(64), file = openSync(path, 'r');
   try {

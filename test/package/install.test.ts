@@ -37,9 +37,9 @@ describe('the five lines', () => {
     expect(run(['--version'], { node }).out).toMatch(new RegExp(`^v${major.replace('.', '\\.')}\\.`));
     for (const program of ['five.mjs', 'five.cjs']) expect(run([program], { node })).toMatchObject({ status: 0, out: ANSWER });
   });
-  test('not under Node.js 18, which doctor says', () => {
+  test('not under Node.js 18, and the command line says why', () => {
     const node = join(modules, 'node18', 'bin', 'node');
-    expect(run([join('node_modules', 'a-infonce', 'dist', 'cli', 'main.js'), 'doctor'], { node }).text).toMatch(/Node\.js \^20\.19 \|\| >=22\.12 is needed/);
+    expect(run([join('node_modules', 'a-infonce', 'dist', 'cli', 'main.js'), 'doctor'], { node })).toMatchObject({ status: 1, text: expect.stringMatching(/^a-infonce needs Node\.js \^20\.19 \|\| >=22\.12; this is 18\./) });
   });
   test('in a worker', () => {
     write('worker.mjs', "import { Worker } from 'node:worker_threads'; new Worker(new URL('./five.mjs', import.meta.url));");
@@ -108,14 +108,12 @@ describe('what does not fit', () => {
   const addon = join('addons', '2.13', 'prebuilds', 'linux-x64');
   test.each([
     ['lib/libtorch_cpu.so'], ['lib/libgomp.so.1'], [join(addon, 'liba_infonce.so')], [join(addon, 'a_infonce.node')],
-  ])('with %s cut short, and without it', (file) => {
+  ])('with %s cut short', (file) => {
     const cwd = copy('cut', (dir) => truncateSync(join(dir, file), 20_000));
     const cut = run(['five.mjs'], { cwd });
     expect(cut.status).toBe(1);
     expect(cut.text).toMatch(new RegExp(`LoadError: .*/${file} was cut short: it has 20000 of \\d+ bytes\\. Type: rm -r `));
     expect(cut.text).toContain(`npm install @a-infonce/linux-x64@${version}`);
-    rmSync(join(cwd, 'node_modules', '@a-infonce', 'linux-x64', file));
-    expect(run(['five.mjs'], { cwd })).toMatchObject({ status: 1, text: expect.stringMatching(/LoadError: .*(is missing|libgomp\.so\.1)/) });
   });
   test('without any addon', () => {
     const cwd = copy('empty', (dir) => rmSync(join(dir, 'addons'), { recursive: true }));
@@ -134,11 +132,13 @@ describe('what does not fit', () => {
   test('with a LibTorch of the environment whose own libraries are not there: it is named', () => {
     const other = join(folder, 'libtorch-cuda');
     mkdirSync(join(other, 'lib'), { recursive: true });
-    cpSync(join(platform, 'lib', 'libtorch.so'), join(other, 'lib', 'libtorch.so'));
-    for (const name of ['libc10.so', 'libtorch_cpu.so']) cpSync(join(platform, 'lib', name), join(other, 'lib', name));
+    for (const name of ['libtorch.so', 'libtorch_cpu.so', 'libgomp.so.1']) cpSync(join(platform, 'lib', name), join(other, 'lib', name));
+    // As a build for CUDA needs libraries that are not everywhere.
+    const c10 = readFileSync(join(platform, 'lib', 'libc10.so'), 'latin1').replaceAll('libgcc_s.so.1', 'libcuda_s.so1');
+    writeFileSync(join(other, 'lib', 'libc10.so'), c10, 'latin1');
     writeFileSync(join(other, 'build-version'), '2.13.0+cu130');  // as an archive of LibTorch says it; without headers
     expect(run(['five.mjs'], { env: { A_INFONCE_LIBTORCH: other } }).text)
-      .toContain(`The LibTorch in ${other}, which the environment variable A_INFONCE_LIBTORCH asks for, cannot be used: libgomp.so.1: cannot open shared object file`);
+      .toContain(`The LibTorch in ${other}, which the environment variable A_INFONCE_LIBTORCH asks for, cannot be used: libcuda_s.so1: cannot open shared object file`);
   });
   test('a second LibTorch in one process', () => {
     const libtorch = findLibTorch()!;
