@@ -2,6 +2,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <algorithm>
 #include <cmath>
 #include "error.h"
@@ -34,8 +35,10 @@ struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     ops::require_first_order();
-    context->get_saved_variables();  // throws if they were changed in place
-    auto result = c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule())->gradients(gradients[0].item<double>());
+    context->get_saved_variables();  // throws if they were changed in place, or a backward has been here
+    const auto evaluation = c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule());
+    if (!torch::autograd::get_current_graph_task_keep_graph()) context->saved_data.clear();  // as LibTorch does with the saved variables: who keeps the loss does not keep its rows
+    auto result = evaluation->gradients(gradients[0].item<double>());
     result.resize(6);
     return result;
   }

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/custom_class.h>
 #include <torch/library.h>
 #include <algorithm>
@@ -107,8 +108,10 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     require_first_order();
     if (!gradients[0].defined() && !gradients[1].defined()) return variable_list(7);
-    auto& known = *c10::static_intrusive_pointer_cast<Known>(context->saved_data["known"].toCapsule());
-    return {known.gradient(gradients[0], gradients[1]), {}, {}, {}, {}, {}, {}};
+    context->get_saved_variables();  // throws if a backward has been here
+    const auto known = c10::static_intrusive_pointer_cast<Known>(context->saved_data["known"].toCapsule());
+    if (!torch::autograd::get_current_graph_task_keep_graph()) context->saved_data.clear();
+    return {known->gradient(gradients[0], gradients[1]), {}, {}, {}, {}, {}, {}};
   }
 };
 

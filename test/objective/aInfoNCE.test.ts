@@ -627,6 +627,33 @@ describe('memory', () => {
     expect(memory()).toEqual(before);
     expect(process.memoryUsage().rss - rss).toBeLessThan(20e6);
   });
+  it('goes with the backward pass, not with the loss; a graph that is retained keeps it', () => {
+    scope(() => {
+      const features = randn([1024, 1024], { requiresGrad: true }), codes = tensor(Int32Array.from({ length: 1024 }, (_, i) => 2 * i));
+      const losses = [() => aInfoNCE(features), () => ops.aten.sum(ops.a_infonce.log_moments(features, codes, 1e-3, [1], 3)[0])];
+      const all: ReturnType<typeof aInfoNCE>[] = [];
+      const run = (count: number) => {
+        for (let i = 0; i < count; ++i) for (const make of losses) all[all.push(make()) - 1]!.backward(), (features.grad = null);
+      };
+      run(2);
+      const { rss } = process.memoryUsage();
+      run(8);
+      expect(process.memoryUsage().rss - rss).toBeLessThan(70e6); // bytes; the packed rows of 16 losses are 134 MB
+    });
+    scope(() => {
+      const features = randn([8, 4], { requiresGrad: true });
+      for (const make of [() => aInfoNCE(features), () => ops.aten.sum(ops.a_infonce.log_moments(features, tensor(Int32Array.from({ length: 8 }, (_, i) => 2 * i)), 1, [1], 3)[0])]) {
+        const loss = make();
+        loss.backward(undefined, { retainGraph: true });
+        const once = features.grad!.toArray();
+        features.grad = null;
+        loss.backward();
+        expect(features.grad!.toArray()).toEqual(once);
+        features.grad = null;
+        expect(() => loss.backward()).toThrow(/second time/);
+      }
+    });
+  });
   it('is O(n d): 20,000 rows take a small part of one n x n matrix', async () => {
     const { readFileSync, writeFileSync } = await import('node:fs');
     const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) / 1024;
