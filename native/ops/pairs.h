@@ -24,11 +24,7 @@ T* workspace() {
 
 /// Lets the other hardware thread of a core work while this one waits.
 inline void pause() {
-#if defined(__x86_64__)
   __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
 }
 
 /// body(I, J) for every pair of blocks I <= J in the rounds of a tournament: each block plays once a round, itself first. A task waits for the tasks of its two

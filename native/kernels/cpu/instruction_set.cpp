@@ -2,10 +2,8 @@
 #include <atomic>
 #include <cstdlib>
 #include "error.h"
-#if defined(__x86_64__)
 #include <sys/syscall.h>
 #include <unistd.h>
-#endif
 
 namespace a_infonce::kernels {
 namespace {
@@ -24,14 +22,12 @@ InstructionSet parse(const std::string& text, const char* argument) {
   throw Error(ErrorKind::ArgumentRange, argument, "an instruction set of this processor (" + names + ")", "'" + text + "'");
 }
 
-#if defined(__x86_64__)
 /// Linux gives a process the tiles' 8 KiB of state when it asks for them.
 bool tiles_permitted() {
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   static const bool permitted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
   return permitted;
 }
-#endif
 
 }  // namespace
 
@@ -47,7 +43,6 @@ const char* name(InstructionSet set) {
 
 std::vector<InstructionSet> available() {
   std::vector<InstructionSet> sets{InstructionSet::Portable};
-#if defined(__x86_64__)
   __builtin_cpu_init();  // its answers include what the operating system saves (XCR0)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     sets.push_back(InstructionSet::Avx2);
@@ -60,7 +55,6 @@ std::vector<InstructionSet> available() {
       }
     }
   }
-#endif
   return sets;
 }
 

@@ -1,11 +1,9 @@
 // Vectors as wide as the file's instruction set, on the compiler's vector extension, with the functions the kernels need. Include it only in
-// files of one instruction set, after defining A_INFONCE_ISA (portable, avx2 or avx512): everything lives in the namespace of that name, so
-// that the linker never hands code of a wider set to a file of a narrower one.
+// files of one instruction set, after defining A_INFONCE_ISA (portable, avx2, avx512, avx512_bf16, avx512_bf16x3, amx_bf16 or amx_bf16x3): everything
+// lives in the namespace of that name, so that the linker never hands code of a wider set to a file of a narrower one.
 #pragma once
 #include <cstdint>
-#if defined(__x86_64__)
 #include <immintrin.h>
-#endif
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 

@@ -9,21 +9,12 @@ namespace a_infonce::kernels {
   extern const SimilarityKernels<double> similarity_double; \
   }
 A_INFONCE_DECLARE(portable)
-#if defined(__x86_64__)
 A_INFONCE_DECLARE(avx2)
 A_INFONCE_DECLARE(avx512)
 A_INFONCE_DECLARE(avx512_bf16)
 A_INFONCE_DECLARE(avx512_bf16x3)
 A_INFONCE_DECLARE(amx_bf16)
 A_INFONCE_DECLARE(amx_bf16x3)
-#else
-namespace avx2 = portable;
-namespace avx512 = portable;
-namespace avx512_bf16 = portable;
-namespace avx512_bf16x3 = portable;
-namespace amx_bf16 = portable;
-namespace amx_bf16x3 = portable;
-#endif
 
 template <>
 const SimilarityKernels<float>& similarity<float>() {

@@ -69,7 +69,7 @@ struct RunningLogMoments {
   double* log_sums;  // out, [count, R]; -infinity without a selected pair
 };
 
-/// gradient_i = sum_j f_ij sum_p (own_p(i) e^{p s_ij - l_p(i)} + other_p(j) e^{p s_ij - l_p(j)}) z_j
+/// gradient_i += sum_j f_ij sum_p (own_p(i) e^{p s_ij - l_p(i)} + other_p(j) e^{p s_ij - l_p(j)}) z_j
 template <typename T>
 struct RunningLogMomentsGradient {
   int32_t selection;
@@ -79,7 +79,7 @@ struct RunningLogMomentsGradient {
   const T* other[2];     // [R]
   const T* log_sums[2];  // [R], finite
   T factor[2];
-  T* gradient;           // out, [R, padded_d]
+  T* gradient;           // [R, padded_d]
 };
 
 /// The released hard negatives. e_ij = e^{s_ij - shift_i} = relative_i e^{s_ij - reference}; phi(e) = (e + epsilon)^exponent, times e if times_e.
