@@ -9,6 +9,7 @@
 #include "objective/fused.h"
 #include "objective/supervised.h"
 #include "objective/terms.h"
+#include "ops/similarity.h"
 
 namespace a_infonce {
 
@@ -25,13 +26,6 @@ std::string number(double x) {
 }
 
 void require(bool ok, const char* argument, const char* expected, const std::string& received) { require_range(ok, argument, expected, received); }
-
-void check_rows(const Tensor& x, const char* name) {
-  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kDouble)
-    throw Error(ErrorKind::ArgumentType, name, "a float32 or float64 tensor", dtype_name(x.scalar_type()));
-  if (!x.device().is_cpu()) throw Error(ErrorKind::ArgumentType, name, "a tensor on the CPU", x.device().str());
-  require(x.dim() == 2 && x.size(0) > 0 && x.size(1) > 0, name, "shape [views * batch, dim], neither of them 0", "shape " + shape_text(x.sizes()));
-}
 
 void check_options(int64_t rows, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
@@ -52,6 +46,7 @@ void check_options(int64_t rows, const Options& options) {
     require(options.form == Form::Paper, "options.labels", "none in the released forms (form 'paper' takes them)", "labels");
     if (labels.scalar_type() != at::kInt && labels.scalar_type() != at::kLong)
       throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor (pass { dtype: 'int64' } to tensor())", dtype_name(labels.scalar_type()));
+    ops::require_cpu(labels, "options.labels");
     require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", "one label an image",
             std::to_string(labels.numel()) + " labels for " + std::to_string(rows / views) + " images");
   }
@@ -93,14 +88,14 @@ void objective::check_weights(const Options& options) {
 }
 
 Tensor a_infonce(const Tensor& features, const Options& options) {
-  check_rows(features, "features");
+  ops::check_rows(features, "features");
   check_options(features.size(0), options);
   return options.labels ? objective::supervised(features, options) : objective::fused(features, options);
 }
 
 namespace {
 void check_clean(const Tensor& clean, const Options& options) {
-  check_rows(clean, "clean");
+  ops::check_rows(clean, "clean");
   require(options.views >= 2 && clean.size(0) % (options.views - 1) == 0, "clean", "rows of options.views - 1 views, of as many images each",
           std::to_string(clean.size(0)) + " rows for " + std::to_string(options.views - 1) + " views");
   check_options(clean.size(0) / (options.views - 1) * options.views, options);
@@ -116,7 +111,7 @@ Tensor clean_sums(const Tensor& clean, const Options& options) {
 
 Tensor adversarial_loss(const Tensor& adversaries, const Tensor& clean, const Tensor& sums, const Options& options) {
   check_clean(clean, options);
-  check_rows(adversaries, "adversaries");
+  ops::check_rows(adversaries, "adversaries");
   require_range(adversaries.size(0) * (options.views - 1) == clean.size(0) && adversaries.size(1) == clean.size(1), "adversaries", "one view beside clean rows of shape " + shape_text(clean.sizes()),
           "shape " + shape_text(adversaries.sizes()));
   if (adversaries.scalar_type() != clean.scalar_type())

@@ -28,6 +28,7 @@ class Queue final : public Evaluation {
     ops::Pairs<T> pairs;
     ops::Moments<T> moments;
     std::vector<T> gradient;  // [rows, padded_d]
+    std::vector<double> log_sums;  // of its blocks so far, as Moments::sums
     double largest_square = 0;
   };
   const Options options;
@@ -44,7 +45,7 @@ class Queue final : public Evaluation {
   std::vector<double> by_positive; // derivatives by <q_i, k_i> / t
 
   Lane lane() const {
-    Lane result{{{n, kernels::block_rows}, d, scale}, {kernels::Negatives, negatives.powers, packed.rows + kernels::block_rows, scale * bound}, {}};
+    Lane result{{{n, kernels::block_rows}, d, scale}, {kernels::Negatives, negatives.powers, packed.rows + kernels::block_rows, scale * bound}, {}, {}};
     std::copy_n(packed.panels.data.get(), packed.rows * d, result.pairs.panels.data.get());
     std::copy_n(packed.row_data.data.get(), packed.rows * packed.padded_d, result.pairs.row_data.data.get());
     std::copy(packed.codes.begin(), packed.codes.end(), result.pairs.codes.begin());
@@ -185,17 +186,16 @@ class Queue final : public Evaluation {
   void run() {
     negatives.bounded = false;
     std::fill(negatives.sums.begin(), negatives.sums.end(), -INFINITY);
-    std::vector<std::vector<double>> of_blocks((size + kernels::block_rows - 1) / kernels::block_rows);
-    for_queue([&](Lane& lane, int64_t first, int64_t) {
-      lane.moments.run(lane.pairs, blocks);
-      of_blocks[first / kernels::block_rows] = lane.moments.sums;
-    });
-    for (const auto& block : of_blocks)
+    const auto fold = [this](const std::vector<double>& from, std::vector<double>& to) {
       for (int64_t p = 0; p < negatives.count(); ++p)
-        for (int64_t i = 0; i < n; ++i) {
-          double& total = negatives.sums[p * negatives.rows + i];
-          total = log_add(total, block[p * negatives.rows + i]);
-        }
+        for (int64_t at = p * negatives.rows; at < p * negatives.rows + n; ++at) to[at] = log_add(to[at], from[at]);
+    };
+    const auto all = for_queue([&](Lane& lane, int64_t, int64_t) {
+      if (lane.log_sums.empty()) lane.log_sums = negatives.sums;
+      lane.moments.run(lane.pairs, blocks);
+      fold(lane.moments.sums, lane.log_sums);
+    });
+    for (const Lane& lane : all) fold(lane.log_sums, negatives.sums);
   }
 };
 
@@ -204,10 +204,9 @@ class Queue final : public Evaluation {
 
 namespace {
 
-void check_rows(const Tensor& x, const char* name, const Tensor& queries, int64_t rows) {
-  if (x.scalar_type() != queries.scalar_type() || !(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble))
-    throw Error(ErrorKind::ArgumentType, name, "a float32 or float64 tensor, all of one dtype", dtype_name(x.scalar_type()));
-  require_range(x.dim() == 2 && x.size(0) > 0 && x.size(1) > 0, name, "shape [rows, dim], neither of them 0", "shape " + shape_text(x.sizes()));
+void check_beside(const Tensor& queries, const Tensor& x, const char* name, int64_t rows) {
+  ops::check_rows(x, name);
+  if (x.scalar_type() != queries.scalar_type()) throw Error(ErrorKind::ArgumentType, name, dtype_name(queries.scalar_type()) + ", as the queries are", dtype_name(x.scalar_type()));
   require_range(x.size(1) == queries.size(1) && (rows < 0 || x.size(0) == rows), name,
                 "shape [" + (rows < 0 ? "rows" : std::to_string(rows)) + ", " + std::to_string(queries.size(1)) + "], as the queries have", "shape " + shape_text(x.sizes()));
 }
@@ -215,7 +214,7 @@ void check_rows(const Tensor& x, const char* name, const Tensor& queries, int64_
 }  // namespace
 
 Tensor queue_loss(const Tensor& queries, const Tensor& keys, const Tensor& queue, const objective::Options& given) {
-  check_rows(queries, "queries", queries, -1), check_rows(keys, "keys", queries, queries.size(0)), check_rows(queue, "queue", queries, -1);
+  ops::check_rows(queries, "queries"), check_beside(queries, keys, "keys", queries.size(0)), check_beside(queries, queue, "queue", -1);
   objective::Options options;
   options.temperature = given.temperature, options.hard_negative = given.hard_negative;
   objective::check_weights(options);

@@ -22,15 +22,9 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-void check_rows(const Tensor& z) {
-  if (z.scalar_type() != at::kFloat && z.scalar_type() != at::kDouble)
-    throw Error(ErrorKind::ArgumentType, "z", "a float32 or float64 tensor", dtype_name(z.scalar_type()));
-  if (!z.device().is_cpu()) throw Error(ErrorKind::ArgumentType, "z", "a tensor on the CPU", z.device().str());
-  require_range(z.dim() == 2 && z.size(0) >= 1 && z.size(1) >= 1, "z", "shape [rows, dim], neither of them 0", shape_text(z.sizes()));
-  require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_text(z.sizes()));
-}
 void check_vector(const Tensor& x, const char* name, at::ScalarType type, int64_t n) {
   if (x.scalar_type() != type) throw Error(ErrorKind::ArgumentType, name, "a tensor of " + dtype_name(type), dtype_name(x.scalar_type()));
+  require_cpu(x, name);
   require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_text(x.sizes()));
 }
 
@@ -121,6 +115,17 @@ void require_first_order() {
   if (at::GradMode::is_enabled()) throw Error(ErrorKind::Operator, "the loss is differentiable once: its gradient has none (create_graph)");
 }
 
+void require_cpu(const Tensor& x, const char* argument) {
+  if (!x.device().is_cpu()) throw Error(ErrorKind::ArgumentType, argument, "a tensor on the CPU", x.device().str());
+}
+
+void check_rows(const Tensor& x, const char* argument) {
+  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kDouble)
+    throw Error(ErrorKind::ArgumentType, argument, "a float32 or float64 tensor", dtype_name(x.scalar_type()));
+  require_cpu(x, argument);
+  require_range(x.dim() == 2 && x.size(0) > 0 && x.size(1) > 0, argument, "shape [rows, dim], neither of them 0", "shape " + shape_text(x.sizes()));
+}
+
 void require_finite_rows(const Tensor& x, const char* argument) {
   const Tensor bad = x.isfinite().all(1).logical_not();
   if (!bad.any().item<bool>()) return;
@@ -129,7 +134,8 @@ void require_finite_rows(const Tensor& x, const char* argument) {
 }
 
 std::tuple<Tensor, Tensor> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) {
-  check_rows(z);
+  check_rows(z, "z");
+  require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_text(z.sizes()));
   check_vector(codes, "codes", at::kInt, z.size(0));
   const auto least_code = codes.min().item<int32_t>();
   require_range(least_code >= 0, "codes", "numbers of at least 0 (2 * group + kind)", std::to_string(least_code));

@@ -18,6 +18,11 @@ std::tuple<at::Tensor, at::Tensor> log_moments(const at::Tensor& z, const at::Te
 /// For the backward of what is differentiable once: throws where autograd would differentiate the gradient again (create_graph), which is a constant to it.
 void require_first_order();
 
+/// Throws where x is on another device.
+void require_cpu(const at::Tensor& x, const char* argument);
+/// Throws where x is not [rows, dim] of float32 or float64 on the CPU, neither of them 0.
+void check_rows(const at::Tensor& x, const char* argument);
+
 /// Throws NonFinite naming the first row of x [n, d] that holds NaN or infinity; nothing if there is none.
 void require_finite_rows(const at::Tensor& x, const char* argument);
 

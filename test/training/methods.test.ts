@@ -255,7 +255,7 @@ describe('MoCo', () => {
       const of = (a: Tensor, b: Tensor, c: Tensor, options: object = {}) => () => ops.a_infonce.queue_loss(a, b, c, options);
       expect(of(q, randn([2, 4]), queue)).toThrow(/^keys: expected shape \[3, 4\], as the queries have, got shape \[2, 4\]/);
       expect(of(q, k, randn([6, 5]))).toThrow(/^queue: expected shape \[rows, 4\], as the queries have, got shape \[6, 5\]/);
-      expect(of(q, k, queue.to({ dtype: 'float64' }))).toThrow(/^queue: expected a float32 or float64 tensor, all of one dtype/);
+      expect(of(q, k, queue.to({ dtype: 'float64' }))).toThrow(/^queue: expected float32, as the queries are, got float64/);
       expect(of(q, k, queue, { temperature: 0 })).toThrow(/^options\.temperature/);
       expect(of(q, k, queue, { beta: 1, tau_plus: 1 })).toThrow(/^options\.hardNegative\.tauPlus/);
       noGrad(() => aten.fill_(aten.select(queue, 0, 4), NaN));
