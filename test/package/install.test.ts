@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { ANSWER, COMMONJS, ESM, TRAINED, TRAINING } from './programs.js';
+import { install } from './setup.js';
 import { floorProblems } from '../../scripts/symbols.mjs';
 import { findLibTorch } from '../../scripts/libtorch.mjs';
 
@@ -31,6 +32,16 @@ beforeAll(() => {
 describe('the five lines', () => {
   test('as an ES module and in CommonJS', () => {
     for (const program of ['five.mjs', 'five.cjs']) expect(run([program])).toMatchObject({ status: 0, out: ANSWER, text: `${ANSWER}\n` });
+  });
+  test('installed without scripts', () => {
+    const other = mkdtempSync(join(tmpdir(), 'a-infonce-unscripted-')), manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { dependencies: object };
+    mkdirSync(join(other, 'bin'));
+    symlinkSync(process.execPath, join(other, 'bin', 'node'));
+    writeFileSync(join(other, 'package.json'), JSON.stringify({ ...manifest, dependencies: { 'a-infonce': `file:${facade}` } }));
+    writeFileSync(join(other, 'five.mjs'), ESM);
+    install(other, '--ignore-scripts');
+    expect(run(['five.mjs'], { cwd: other })).toMatchObject({ status: 0, out: ANSWER });
+    rmSync(other, { recursive: true });
   });
   test.each(['22', '22.12', '24'])('under Node.js %s', (major) => {
     const node = join(modules, `node${major}`, 'bin', 'node');

@@ -16,6 +16,12 @@ declare module 'vitest' {
 /** npm's own program, from the npm on the PATH. */
 const npm = () => realpathSync(execFileSync('sh', ['-c', 'command -v npm'], { encoding: 'utf8' }).trim());
 
+/** Installs what the package.json of `folder` asks for, with nothing on the PATH but what is in its bin/. */
+export function install(folder: string, ...flags: string[]) {
+  const args = [npm(), 'install', ...flags, '--no-audit', '--no-fund', '--loglevel=error'];
+  execFileSync(process.execPath, args, { cwd: folder, stdio: 'inherit', env: { ...process.env, PATH: join(folder, 'bin') } });
+}
+
 export default function setup(project: TestProject) {
   const packages = fileURLToPath(new URL('../../packages', import.meta.url));
   const tarballs = existsSync(packages) ? readdirSync(packages).map((name) => join(packages, name)) : [];
@@ -30,7 +36,7 @@ export default function setup(project: TestProject) {
   writeFileSync(join(folder, 'package.json'), JSON.stringify({
     private: true, dependencies: { 'a-infonce': `file:${facade}`, '@types/node': '20', ...others }, overrides: { '@a-infonce/linux-x64': `file:${binaries}` },
   }));
-  execFileSync(process.execPath, [npm(), 'install', '--ignore-scripts=false', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: folder, stdio: 'inherit', env: { ...process.env, PATH: bin } });
+  install(folder, '--ignore-scripts=false');
   project.provide('installed', { folder, path: bin, facade, binaries });
   return () => rmSync(folder, { recursive: true, force: true });
 }
