@@ -66,6 +66,18 @@ describe.runIf(capable)('a step in bf16', () => {
     expect(bf16.after).toBeInstanceOf(Float32Array);
   });
 
+  it('running variances are unbiased, as in float32', async () => {
+    const estimates = async (precision: Precision) => {
+      const { moved } = await learn('advcl', 16, precision);
+      const last = [...moved].filter(([name]) => /layer4.*running_var$/.test(name));
+      expect(last.length).toBeGreaterThan(0);
+      return last.flatMap(([, by]) => by.map((x) => x / 0.1 + 1));  // momentum .1, from 1
+    };
+    const [full, bf16] = [await estimates('full'), await estimates('bf16')], sum = (x: number[]) => x.reduce((a, b) => a + b, 0);
+    // Eight images of one pixel at the end: over n in place of n - 1 the sum would be an eighth less.
+    expect(sum(bf16) / sum(full)).toBeCloseTo(1, 1.5);
+  });
+
   it.each(['rocl', 'advcl'] as const)('%s: learns, attack included, and repeats to the bit', async (method) => {
     const first = await learn(method, 16, 'bf16', { count: 5, attackSteps: 1 });
     expect(first.told.at(-1)!.loss).toBeLessThan(0.97 * first.told[0]!.loss);
