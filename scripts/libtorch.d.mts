@@ -13,3 +13,5 @@ export function askedLibTorch(variables?: string[], options?: { headers?: boolea
 export function findLibTorch(): (LibTorch & { source: string }) | undefined;
 export function libTorchCandidates(): (LibTorch & { source: string })[];
 export function buildProblems(): string[];
+/** Of the C library of this process; undefined where it is another one. */
+export function glibcVersion(): string | undefined;

@@ -121,6 +121,9 @@ export function fetchLibTorch(log = console.log) {
   }
 }
 
+/** Of the C library of this process; undefined where it is another one. */
+export const glibcVersion = () => process.report?.getReport().header.glibcVersionRuntime;
+
 /** Why this machine cannot build, as lines that say what to type; empty when it can. */
 export function buildProblems() {
   const problems = [];
@@ -132,7 +135,7 @@ export function buildProblems() {
     }
   };
   if (process.platform !== 'linux' || process.arch !== 'x64') return [`a-infonce runs on linux-x64 with glibc; this is ${process.platform}-${process.arch}.`];
-  const glibc = process.report?.getReport().header.glibcVersionRuntime;
+  const glibc = glibcVersion();
   if (!glibc) return ['a-infonce needs glibc 2.28 or later; this system has another C library (Alpine? Use a Debian-based image).'];
   const [major, minor] = glibc.split('.').map(Number);
   if (major === 2 && minor < 28) return [`a-infonce needs glibc 2.28 or later; this system has ${glibc}.`];

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
-import { type LibTorch as Candidate, SUPPORTED, buildProblems, forbidden, libTorchCandidates } from '../../scripts/libtorch.mjs';
+import { type LibTorch as Candidate, SUPPORTED, buildProblems, forbidden, glibcVersion, libTorchCandidates } from '../../scripts/libtorch.mjs';
 import { LoadError } from './errors.js';
 import { explainLoadFailure } from './explain.js';
 import { BINARIES, binariesPackage, buildCommand, builtWith, locate, root } from './locate.js';
@@ -79,7 +79,7 @@ function node(): Finding {
 }
 
 function system(loads: boolean): Finding {
-  const { glibcVersionRuntime: glibc } = (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header;
+  const glibc = glibcVersion();
   const text = `${process.platform}-${process.arch}${glibc === undefined ? '' : `, glibc ${glibc}`}`;
   const [major = 0, minor = 0] = (glibc ?? '').split('.').map(Number);
   if (loads || (process.platform === 'linux' && process.arch === 'x64' && major * 1000 + minor >= 2031)) return { subject: 'System', state: 'ok', text };

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { forbidden } from '../../scripts/libtorch.mjs';
+import { forbidden, glibcVersion } from '../../scripts/libtorch.mjs';
 import { BINARIES, INSTALL, buildCommand, builtWith, isClone, type Location } from './locate.js';
 
 /** Turns a failed load of the addon of the package at `root` into one message that says what is wrong and what to type. */
@@ -9,7 +9,7 @@ export function explainLoadFailure(error: Error, root: string, libtorch?: Locati
   const hint = `\`${isClone(root) ? 'node dist/cli/main.js' : 'npx a-infonce'} doctor\` shows what was found.`;
   if (process.platform !== 'linux' || process.arch !== 'x64')
     return `a-infonce runs on linux-x64 (glibc); this is ${process.platform}-${process.arch}.`;
-  if (!hasGlibc()) return 'a-infonce needs glibc; this system has another C library (Alpine?). Use a Debian-based image.';
+  if (glibcVersion() === undefined) return 'a-infonce needs glibc; this system has another C library (Alpine?). Use a Debian-based image.';
   if (/No native build was found/.test(text))
     return isClone(root)
       ? `The native addon is not built yet. Type: ${rebuild}\n${hint}`
@@ -32,6 +32,3 @@ export function explainLoadFailure(error: Error, root: string, libtorch?: Locati
     return `The addon and the LibTorch that was loaded do not fit together (${text}). Build again for the LibTorch that you have. Type: ${rebuild}\n${hint}`;
   return `The native addon cannot be loaded: ${text}\nType: ${rebuild}\n${hint}`;
 }
-
-/** Whether this process runs on glibc. */
-export const hasGlibc = () => (process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }).header.glibcVersionRuntime !== undefined;
