@@ -28,7 +28,7 @@ export async function run(args: readonly string[], streams: Streams = process): 
     .description('Adversarial contrastive learning: robust encoders without labels, attacks on them, and how well they stand.')
     .version(version, '-v, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
-    .helpCommand(false)
+    .helpCommand('help [command]', 'print the help of a command')
     .exitOverride()
     .configureOutput({
       writeOut: (text) => streams.stdout.write(text), writeErr: (text) => streams.stderr.write(text),

@@ -1,6 +1,7 @@
 /** The presets by name, and how a caller changes any of them. */
 import type { z } from 'zod';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
+import { nearest } from '../runtime/likeness.js';
 import { pretrainConfig, type PretrainConfig } from './methods/index.js';
 import { mergeConfig, type Overrides } from './merge.js';
 import { aclAirPreset, aclPreset, dynaclAirPreset, dynaclPreset, mocoPreset, paperPresets, quickstart, simclrPreset, supconPreset } from './methods/presets.js';
@@ -48,8 +49,11 @@ function parse<T>(schema: z.ZodType<T>, value: unknown): T {
   if (!error) return data;
   const issue = error.issues[0]!;
   const path = issue.path.join('.');
-  if (issue.code === 'unrecognized_keys') throw new ArgumentRangeError([path, issue.keys[0]].filter(Boolean).join('.'), 'a known key', `'${issue.keys[0]}'`);
   const received = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value);
+  if (issue.code === 'unrecognized_keys') {
+    const [key] = issue.keys, meant = nearest(key!, Object.keys(received as object).filter((each) => !issue.keys.includes(each)));
+    throw new ArgumentRangeError([path, key].filter(Boolean).join('.'), `a known key${meant ? `, as '${meant}'` : ''}`, `'${key}'`);
+  }
   const number = typeof received === 'number' && issue.code === 'invalid_type' && /^(number|int)$/.test(issue.expected);
   const Wrong = issue.code === 'invalid_type' && !number ? ArgumentTypeError : ArgumentRangeError;
   throw new Wrong(path || 'config', issue.message.replace(/^.*?expected /i, '').replace(/, received.*$/, ''), describe(received));

@@ -34,6 +34,7 @@ test('--help names every command and every command has its own', async () => {
     expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'));
     const help = await call([command, '--help']);
     expect([help.code, help.stderr]).toEqual([0, '']);
+    expect(await call(['help', command])).toEqual(help);
     for (const option of ['--json', '--device', '--seed', '--threads', '--help', 'Examples:']) expect(help.stdout).toContain(option);
   }
 });
@@ -49,7 +50,8 @@ test.each([
   [['pretrain', '--batch-size', '1'], /--batch-size: expected at least two images a group, got 1/],
   [['pretrain', '--preset', 'quickstart', '--image-size', '20'], /--image-size: procedural has images of 16 x 16/],
   [['pretrain', '--set', 'schedule.rate=-1'], /schedule\.rate: expected .*, got -1/],
-  [['pretrain', '--set', 'schedule.speed=1'], /schedule\.speed: expected a known key/],
+  [['pretrain', '--set', 'schedule.speed=1'], /schedule\.speed: expected a known key, got 'speed'/],
+  [['pretrain', '--set', 'attack.step=1'], /attack\.step: expected a known key, as 'steps', got 'step'/],
   [['pretrain', '--set', 'nonsense'], /Expected key=value/],
   [['pretrain', '--checkpoint-every', 'often'], /Expected a number of steps \(500\) or of seconds \(300s\)/],
   [['pretrain', '--resume'], /--resume needs the folder of the run: --out <folder>/],
