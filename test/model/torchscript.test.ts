@@ -1,9 +1,11 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ArgumentTypeError, FileError, loadTorchScript, OperatorError, rand, readSafetensors, TorchScriptModel } from 'a-infonce';
 import { describe, expect } from 'vitest';
+import { temporary } from '../fixtures/runs.js';
 import { equal, expectClose, fixture, test } from './fixtures.js';
+
+const { folder } = temporary();
 
 describe('TorchScript', () => {
   test('forward, mode, state and running statistics are PyTorch\'s, from a path and from bytes', async () => {
@@ -61,7 +63,7 @@ describe('TorchScript', () => {
 
   test('other files, truncations and damage are FileErrors', async () => {
     const bytes = await readFile(fixture('tiny.pt'));
-    const path = join(tmpdir(), `a-infonce-torchscript-${process.pid}.pt`);
+    const path = join(folder, 'bytes.pt');
     await writeFile(path, 'PK');
     await expect(loadTorchScript(path)).rejects.toThrow(expect.objectContaining({ path, code: 'ERR_FILE' }));
     await expect(loadTorchScript(fixture('tiny.safetensors'))).rejects.toThrow(/not a TorchScript archive/);

@@ -1,5 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import {
@@ -9,8 +8,9 @@ import {
 import { afterAll, describe, expect, it } from 'vitest';
 import { run } from '../../src/cli/run.js';
 import { live } from '../fixtures/live.js';
+import { temporary } from '../fixtures/runs.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'a-infonce-'));
+const { folder } = temporary();
 /** Data sets of n images: k-means on given features only counts them. */
 const sets = new Map<number, ReturnType<typeof proceduralDataset>>();
 const images = (n: number) => sets.get(n) ?? sets.set(n, proceduralDataset({ train: n, test: 2, size: 8 })).get(n)!;
