@@ -13,7 +13,7 @@ namespace {
 template <typename T>
 class LogMomentForms final : public Images<T> {
   using Base = Images<T>;
-  using Base::alone, Base::batch, Base::by_detached, Base::by_full, Base::d, Base::moving, Base::n, Base::options, Base::pairs, Base::place, Base::views, Base::weights;
+  using Base::alone, Base::batch, Base::by_detached, Base::by_full, Base::d, Base::moving, Base::n, Base::options, Base::pairs, Base::place, Base::views, Base::terms;
   std::optional<ops::Moments<T>> negatives;
   std::vector<T> ones;
   Tensor attraction;  // where the columns are detached: sum_j e^{s_ij} z_j of the rows that move
@@ -51,7 +51,7 @@ class LogMomentForms final : public Images<T> {
         for (int64_t b = 0; v != this->mover && b < batch; ++b, ++r)
           for (int64_t p = 0; p < count; ++p)
             negatives->sums[p * pairs.rows + place(v, b)] = std::exp(clean[p * (n - batch) + r] - powers[p] * negatives->reference);
-    if (differentiable && !weights.any_full && count == 1) attraction = this->no_gradient();
+    if (differentiable && !terms.any_full && count == 1) attraction = this->no_gradient();
     negatives->add(pairs, [this](int64_t I, int64_t) { return sum_ends(I); }, attraction.defined() ? attraction.mutable_data_ptr<T>() : nullptr, attraction.defined() ? moving : 0);
     if (!negatives->in_range(n)) {
       attraction.reset();
@@ -63,14 +63,14 @@ class LogMomentForms final : public Images<T> {
     if (differentiable) by_full.assign(batch * cells, 0), by_detached.assign(batch * cells, 0), negatives->clear_derivatives();
     std::vector<double> losses(this->chunks());
     this->for_images([&](int64_t chunk, int64_t first, int64_t last) {
-      std::vector<double> scratch(3 * views * count + 2 * cells);
-      double *log_sums = scratch.data(), *d_full = log_sums + views * count, *d_detached = d_full + views * count, *unused = d_detached + views * count;
+      std::vector<double> scratch(3 * views * count + 2 * cells + kernels::terms_scratch(views));
+      double *log_sums = scratch.data(), *d_full = log_sums + views * count, *d_detached = d_full + views * count, *unused = d_detached + views * count, *working = unused + 2 * cells;
       for (int64_t b = first; b < last; ++b) {
         for (int64_t v = 0; v < views; ++v)
           for (int64_t p = 0; p < count; ++p) log_sums[v * count + p] = negatives->log_sum(p, place(v, b));
         std::fill(d_full, unused, 0.0);
-        const Derivatives ds = differentiable ? Derivatives{&by_full[b * cells], &by_detached[b * cells]} : Derivatives{unused, unused + cells};
-        losses[chunk] += plain_terms(options, weights, n, &this->similarity[b * cells], log_sums, ds, d_full, d_detached);
+        const kernels::Derivatives ds = differentiable ? kernels::Derivatives{&by_full[b * cells], &by_detached[b * cells]} : kernels::Derivatives{unused, unused + cells};
+        losses[chunk] += plain_terms(terms, count, &this->similarity[b * cells], log_sums, ds, d_full, d_detached, working);
         if (!differentiable) continue;
         for (int64_t v = 0; v < views; ++v)
           for (int64_t p = 0; p < count; ++p) negatives->set_derivative(p, place(v, b), d_full[v * count + p], d_detached[v * count + p]);

@@ -13,7 +13,7 @@ namespace {
 template <typename T>
 class ReleasedHardNegatives final : public Images<T> {
   using Base = Images<T>;
-  using Base::batch, Base::by_detached, Base::by_full, Base::n, Base::options, Base::pairs, Base::place, Base::scale, Base::similarity, Base::views, Base::weights;
+  using Base::batch, Base::by_detached, Base::by_full, Base::n, Base::options, Base::pairs, Base::place, Base::scale, Base::similarity, Base::terms, Base::views;
   double reference = 0;  // of the exponents
   std::vector<T> relative, weight, ones, own[2], other[2];
 
@@ -72,7 +72,7 @@ class ReleasedHardNegatives final : public Images<T> {
       double *shifts = scratch.data(), *totals = shifts + views, *full = totals + views, *detached = full + views;
       for (int64_t b = first; b < last; ++b) {
         for (int64_t v = 0; v < views; ++v) shifts[v] = shift[place(v, b)], totals[v] = sums[place(v, b)], full[v] = detached[v] = 0;
-        losses[chunk] += hard_terms(options, weights, n, &similarity[b * cells], shifts, totals, {&by_full[b * cells], &by_detached[b * cells]}, full, detached);
+        losses[chunk] += hard_terms(terms, &similarity[b * cells], shifts, totals, {&by_full[b * cells], &by_detached[b * cells]}, full, detached);
         for (int64_t v = 0; v < views; ++v) d_full[place(v, b)] = full[v], d_detached[place(v, b)] = detached[v];
       }
     });
@@ -83,7 +83,7 @@ class ReleasedHardNegatives final : public Images<T> {
     std::vector<T>&full = other[1], detached(pairs.rows);
     for (int64_t r = 0; r < n; ++r) full[r] = static_cast<T>(d_full[r]), detached[r] = static_cast<T>(d_detached[r]), own[1][r] = static_cast<T>(d_full[r] + d_detached[r]);
     std::vector<double> by_q(2 * pairs.rows);
-    const int first = weights.any_full ? 0 : 1, count = weights.any_full && weights.any_detached ? 2 : 1;
+    const int first = terms.any_full ? 0 : 1, count = terms.any_full && terms.any_detached ? 2 : 1;
     hard_sums(true, true, count, first == 0 ? full.data() : detached.data(), detached.data(), by_q.data() + first * pairs.rows, nullptr);
     for (int64_t r = 0; r < n; ++r) {
       const double slope = -q[r] * q[r] / static_cast<double>(n), by_full_sum = slope * by_q[r], by_detached_sum = slope * by_q[pairs.rows + r];

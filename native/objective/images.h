@@ -35,6 +35,7 @@ class Images : public Evaluation {
   const bool alone;  // one view moves: its blocks come first
   const int64_t views, batch, n, d, adversarial, mover;
   const Weights weights;
+  const kernels::Terms terms;
   const double scale;
   Features features;
   Rows<T> rows;  // of view v, image b: v * batch + b
@@ -46,7 +47,7 @@ class Images : public Evaluation {
 
   Images(const Features& given, const Options& options)
       : options(options), alone(given.fixed.has_value()), views(options.views), batch(given.moving.size(0) / (alone ? 1 : views)), n(views * batch), d(given.moving.size(1)),
-        adversarial(adversarial_view(options)), mover(std::max<int64_t>(adversarial, 0)), weights(weights_of(options, n)), scale(1 / options.temperature), features(given), rows(n, d, options),
+        adversarial(adversarial_view(options)), mover(std::max<int64_t>(adversarial, 0)), weights(weights_of(options, n)), terms(weights.terms(options, n)), scale(1 / options.temperature), features(given), rows(n, d, options),
         pairs(alone ? std::vector<int64_t>{batch, n - batch} : std::vector<int64_t>{n}, d, scale), moving(alone ? pairs.first_block[1] : pairs.blocks) {
     const T *data = given.moving.template const_data_ptr<T>(), *fixed = alone ? given.fixed->template const_data_ptr<T>() : nullptr;
     for (int64_t v = 0; v < views; ++v)

@@ -116,13 +116,14 @@ class Queue final : public Evaluation {
     if (wanted[0] && !wanted[2] && attraction.empty()) copy = inputs[2].clone(), queue = copy.const_data_ptr<T>();
 
     const double log_count = std::log(static_cast<double>(size));
+    const auto negative = negative_of(options);
     by_positive.resize(n);
     negatives.clear_derivatives();
     for (int64_t i = 0; i < n; ++i) {
       const double x = scale * queries.dot(queries.rows[i], keys.rows[i]);
       double log_sums[2] = {};
       for (int64_t p = 0; p < negatives.count(); ++p) log_sums[p] = negatives.log_sum(p, i);
-      const Negatives rest(log_sums, log_count, x, options);
+      const kernels::LogNegatives rest(log_sums, log_count, x, negative);
       // -log(e^x / (e^x + e^rest)) = softplus(rest - x)
       const double y = rest.value - x, decay = std::exp(-std::abs(y)), slope = (y > 0 ? 1 : decay) / (1 + decay) / static_cast<double>(n);
       loss += (std::max(y, 0.0) + std::log1p(decay)) / static_cast<double>(n);
@@ -188,7 +189,7 @@ class Queue final : public Evaluation {
     std::fill(negatives.sums.begin(), negatives.sums.end(), -INFINITY);
     const auto fold = [this](const std::vector<double>& from, std::vector<double>& to) {
       for (int64_t p = 0; p < negatives.count(); ++p)
-        for (int64_t at = p * negatives.rows; at < p * negatives.rows + n; ++at) to[at] = log_add(to[at], from[at]);
+        for (int64_t at = p * negatives.rows; at < p * negatives.rows + n; ++at) to[at] = kernels::log_add(to[at], from[at]);
     };
     const auto all = for_queue([&](Lane& lane, int64_t, int64_t) {
       if (lane.log_sums.empty()) lane.log_sums = negatives.sums;

@@ -158,12 +158,12 @@ class Supervised final : public Evaluation {
     double logs[2], log_positive = -INFINITY, log_weighed = -INFINITY;
     for (size_t k = 0; k < positives.size(); ++k) {
       logs[k] = positives[k].log_sum(0, row.place);
-      log_positive = log_add(log_positive, logs[k]), log_weighed = log_add(log_weighed, logs[k] + (k == 1 ? log_weight : 0));
+      log_positive = kernels::log_add(log_positive, logs[k]), log_weighed = kernels::log_add(log_weighed, logs[k] + (k == 1 ? log_weight : 0));
     }
     double log_sums[2] = {};
     for (int64_t p = 0; p < negatives->count(); ++p) log_sums[p] = negatives->log_sum(p, row.place);
-    const Negatives rest(log_sums, std::log(static_cast<double>(n - 1 - count)), log_positive - log_count, options);
-    const double log_mean = log_weighed - (options.hard_negative ? log_count : 0), log_denominator = log_add(log_mean, rest.value);
+    const kernels::LogNegatives rest(log_sums, std::log(static_cast<double>(n - 1 - count)), log_positive - log_count, negative_of(options));
+    const double log_mean = log_weighed - (options.hard_negative ? log_count : 0), log_denominator = kernels::log_add(log_mean, rest.value);
 
     std::vector<double> z(d);
     rows.add(1, row, z.data());
