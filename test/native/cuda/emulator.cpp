@@ -1,0 +1,327 @@
+#include "emulator.h"
+#include <malloc.h>
+#include <sys/mman.h>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+// Saves the registers that a function must keep on this stack and its place in *from, and goes on where another stack stopped.
+extern "C" void a_infonce_switch_stack(void** from, void* to);
+asm(R"(
+.text
+.type a_infonce_switch_stack, @function
+a_infonce_switch_stack:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size a_infonce_switch_stack, . - a_infonce_switch_stack
+)");
+
+namespace a_infonce::emulator {
+
+Device device;
+Order order = Order::Forward;
+
+namespace {
+
+constexpr size_t stack_bytes = 512 * 1024, guard_bytes = 4096;
+constexpr int most_threads = 1024, named_barriers = 16;
+
+enum class State { Ready, Waits, Ended };
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes, valid;
+};
+struct Fiber {
+  void* stack_pointer = nullptr;
+  void* fake_stack = nullptr;  // AddressSanitizer's
+  char* stack = nullptr;
+  State state = State::Ended;
+  const char *what = "", *file = "";  // it waits for
+  int line = 0;
+  std::vector<Copy> copies;   // not landed
+  std::vector<size_t> groups; // copies of each committed group
+};
+struct Barrier {
+  int arrived = 0, expected = 0;
+  const char* file = nullptr;
+  int line = 0;
+  std::vector<int> waiting;
+};
+struct Meeting {
+  const char* name;
+  unsigned mask, arrived = 0;  // of a warp
+  int count = 0;               // of a warpgroup
+  bool warpgroup;
+  int first;                   // thread
+  void* operands[128] = {};
+};
+
+struct Emulator {
+  Fiber fibers[most_threads];
+  void* main_stack_pointer = nullptr;
+  void* main_fake_stack = nullptr;
+  const void* main_stack = nullptr;
+  size_t main_stack_bytes = 0;
+  int threads = 0, current = -1, ended = 0;
+  int64_t spins = 0;
+  const char* kernel = "";
+  const std::function<void()>* body = nullptr;
+  char* shared = nullptr;
+  size_t bytes = 0;
+  bool failed = false;
+  std::string failure;
+  Barrier barriers[named_barriers];
+  std::vector<std::unique_ptr<Meeting>> meetings;
+};
+Emulator e;
+std::mutex one_launch;
+
+std::string place() {
+  return std::string("kernel ") + e.kernel + ", block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) + ")";
+}
+
+/// On fiber `to` (-1: the caller of `run`) from the current one.
+void switch_to(int to, bool ends = false) {
+  Fiber* const from = e.current < 0 ? nullptr : &e.fibers[e.current];
+  void** const saved = from ? &from->stack_pointer : &e.main_stack_pointer;
+  [[maybe_unused]] void** const fake = from ? &from->fake_stack : &e.main_fake_stack;
+  Fiber* const next = to < 0 ? nullptr : &e.fibers[to];
+  e.current = to;
+  if (to >= 0) {
+    const unsigned t = static_cast<unsigned>(to);
+    threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(ends ? nullptr : fake, next ? next->stack : e.main_stack, next ? stack_bytes : e.main_stack_bytes);
+#endif
+  a_infonce_switch_stack(saved, next ? next->stack_pointer : e.main_stack_pointer);
+#if defined(__SANITIZE_ADDRESS__)
+  const void* bottom = nullptr;
+  size_t size = 0;
+  __sanitizer_finish_switch_fiber(*fake, &bottom, &size);
+#endif
+}
+
+[[noreturn]] void fail(const std::string& message) { throw Failure(message); }  // to `enter`
+
+std::string waiters() {
+  const auto text_of = [](const Fiber& f) {
+    if (f.state == State::Ended) return std::string("ended");
+    return std::string(f.state == State::Ready ? "spin on " : "wait at ") + f.what + (*f.file ? std::string(" (") + f.file + ":" + std::to_string(f.line) + ")" : "");
+  };
+  std::string text;
+  for (int t = 0, next; t < e.threads; t = next) {
+    const std::string state = text_of(e.fibers[t]);
+    for (next = t + 1; next < e.threads && text_of(e.fibers[next]) == state;) ++next;
+    text += (t ? "; " : "") + (next == t + 1 ? "thread " + std::to_string(t) : "threads " + std::to_string(t) + " to " + std::to_string(next - 1)) + " " + state;
+  }
+  return text;
+}
+
+/// The one whose turn is next, the current one last of all; -1 if none is ready.
+int next_ready() {
+  const int step = order == Order::Forward ? 1 : e.threads - 1;
+  int t = e.current;
+  for (int k = 0; k < e.threads; ++k) {
+    t = t < 0 ? (order == Order::Forward ? 0 : e.threads - 1) : t + step >= e.threads ? t + step - e.threads : t + step;
+    if (e.fibers[t].state == State::Ready) return t;
+  }
+  return -1;
+}
+
+void wait(const char* what, const char* file = "", int line = 0) {
+  Fiber& self = e.fibers[e.current];
+  self.state = State::Waits, self.what = what, self.file = file, self.line = line;
+  const int next = next_ready();
+  if (next < 0) fail("no thread can go on: " + waiters());
+  switch_to(next);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+__attribute__((no_sanitize_address))
+#endif
+void enter() {
+#if defined(__SANITIZE_ADDRESS__)
+  const void* bottom = nullptr;
+  size_t size = 0;
+  __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
+  if (!e.main_stack) e.main_stack = bottom, e.main_stack_bytes = size;  // the block's first thread comes from there
+#endif
+  int next = -1;
+  try {
+    (*e.body)();
+    e.fibers[e.current].state = State::Ended;
+    ++e.ended, e.spins = 0;
+    next = next_ready();
+    if (next < 0 && e.ended < e.threads) fail("no thread can go on: " + waiters());
+  } catch (const std::exception& error) {
+    e.failed = true, e.failure = place() + ", thread " + std::to_string(e.current) + ": " + error.what(), next = -1;
+  }
+  switch_to(next, true);
+  std::abort();
+}
+
+void prepare(Fiber& fiber) {
+  if (!fiber.stack) {
+    char* const memory = static_cast<char*>(mmap(nullptr, guard_bytes + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE)) throw std::bad_alloc();
+    fiber.stack = memory + guard_bytes;
+  }
+  void** top = reinterpret_cast<void**>(fiber.stack + stack_bytes);
+  *--top = nullptr;  // where a call would have put its return address: the stack is aligned as a function expects
+  *--top = reinterpret_cast<void*>(&enter);
+  for (int i = 0; i < 6; ++i) *--top = nullptr;
+  fiber.stack_pointer = top;
+  fiber.state = State::Ready, fiber.what = "nothing yet", fiber.file = "", fiber.line = 0;
+  fiber.copies.clear(), fiber.groups.clear();
+}
+
+}  // namespace
+
+int thread() { return e.current; }
+void* shared_memory() { return e.shared; }
+size_t shared_bytes() { return e.bytes; }
+
+void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+  const std::lock_guard<std::mutex> lock(one_launch);
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  const auto refuse = [&](const std::string& why) { throw Failure(std::string("kernel ") + kernel + ": " + why); };
+  if (threads == 0 || threads > most_threads || threads % 32) refuse(std::to_string(threads) + " threads in a block");
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) refuse("no such grid of blocks");
+  if (shared_bytes > device.shared_bytes) refuse(std::to_string(shared_bytes) + " bytes of shared memory");
+  const auto freed = [](char* p) { std::free(p); };
+  const std::unique_ptr<char, decltype(freed)> shared(shared_bytes ? static_cast<char*>(memalign(1024, shared_bytes)) : nullptr, freed);
+  blockDim = block, gridDim = grid;
+  e.kernel = kernel, e.body = &body, e.shared = shared.get(), e.bytes = shared_bytes, e.threads = static_cast<int>(threads), e.failed = false;
+  for (unsigned z = 0; z < grid.z; ++z)
+    for (unsigned y = 0; y < grid.y; ++y)
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = {x, y, z};
+        if (shared) std::memset(e.shared, 0xff, shared_bytes);  // NaNs
+        for (Barrier& barrier : e.barriers) barrier = {};
+        e.meetings.clear();
+        for (int t = 0; t < e.threads; ++t) prepare(e.fibers[t]);
+        e.ended = 0, e.spins = 0, e.current = -1, e.main_stack = nullptr;
+        switch_to(next_ready());
+        if (e.failed) {
+#if defined(__SANITIZE_ADDRESS__)
+          for (int t = 0; t < e.threads; ++t) __asan_unpoison_memory_region(e.fibers[t].stack, stack_bytes);
+#endif
+          throw Failure(e.failure);
+        }
+        for (int id = 0; id < named_barriers; ++id)
+          if (e.barriers[id].arrived) throw Failure(place() + ": ended with " + std::to_string(e.barriers[id].arrived) + " arrivals at barrier " + std::to_string(id));
+      }
+}
+
+void yield(const char* what) {
+  Fiber& self = e.fibers[e.current];
+  self.what = what, self.file = "";
+  if (++e.spins > 64 * e.threads) fail("no thread makes progress: " + waiters());
+  const int next = next_ready();
+  if (next != e.current) switch_to(next);
+}
+void progress() { e.spins = 0; }
+
+void barrier(int id, int threads, bool waits, const char* what, const char* file, int line) {
+  if (id < 0 || id >= named_barriers || threads <= 0 || threads % 32 || threads > e.threads) fail(std::string(what) + ": barrier " + std::to_string(id) + " of " + std::to_string(threads) + " threads");
+  Barrier& barrier = e.barriers[id];
+  progress();
+  if (barrier.arrived == 0) barrier.expected = threads, barrier.file = file, barrier.line = line;
+  if (barrier.expected != threads) fail(std::string(what) + ": barrier " + std::to_string(id) + " of " + std::to_string(barrier.expected) + " threads elsewhere, of " + std::to_string(threads) + " here");
+  if (id == 0 && (barrier.line != line || std::strcmp(barrier.file, file)))
+    fail(std::string("divergent barrier: this one is at ") + file + ":" + std::to_string(line) + " while others are at " + barrier.file + ":" + std::to_string(barrier.line));
+  if (++barrier.arrived == threads) {
+    for (const int t : barrier.waiting) e.fibers[t].state = State::Ready;
+    barrier.waiting.clear(), barrier.arrived = 0;
+    return;
+  }
+  if (!waits) return;
+  barrier.waiting.push_back(e.current);
+  wait(what, file, line);
+}
+
+void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void (*run)(void* const*, const void*), const void* context) {
+  const int size = warpgroup ? 128 : 32, first = e.current / size * size, mine = e.current - first;
+  if (!warpgroup && !(mask >> mine & 1)) fail(std::string(name) + ": the thread is not in its own mask");
+  if (first + size > e.threads) fail(std::string(name) + ": not four warps from a multiple of four");
+  progress();
+  size_t at = 0;
+  for (; at < e.meetings.size(); ++at) {
+    const Meeting& other = *e.meetings[at];
+    if (other.first / size != first / size || !(other.warpgroup || warpgroup || other.mask & mask)) continue;
+    if (other.warpgroup != warpgroup || other.mask != mask || std::strcmp(other.name, name))
+      fail(std::string("divergent collective: this one is at ") + name + " while others of its warp are at " + other.name);
+    break;
+  }
+  if (at == e.meetings.size()) {
+    e.meetings.push_back(std::make_unique<Meeting>());
+    Meeting& meeting = *e.meetings.back();
+    meeting.name = name, meeting.mask = mask, meeting.warpgroup = warpgroup, meeting.first = first;
+  }
+  Meeting& meeting = *e.meetings[at];
+  meeting.operands[mine] = operands;
+  meeting.arrived |= 1u << (mine & 31), ++meeting.count;
+  if (warpgroup ? meeting.count < 128 : meeting.arrived != mask) return wait(name);
+  run(meeting.operands, context);
+  for (int t = 0; t < size; ++t)
+    if (meeting.operands[t] && t != mine) e.fibers[first + t].state = State::Ready;
+  e.meetings.erase(e.meetings.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+void require_shared(const char* what, const void* memory, size_t bytes, size_t alignment) {
+  const auto at = reinterpret_cast<uintptr_t>(memory), base = reinterpret_cast<uintptr_t>(e.shared);
+  if (at < base || at + bytes > base + e.bytes) fail(std::string(what) + ": outside of shared memory, at byte " + std::to_string(static_cast<int64_t>(at - base)));
+  if (at % alignment) fail(std::string(what) + ": at byte " + std::to_string(at - base) + ", not a multiple of " + std::to_string(alignment));
+}
+
+void copy_async(void* to, const void* from, int bytes, int valid) {
+  require_shared("cp.async", to, static_cast<size_t>(bytes), static_cast<size_t>(bytes));
+  if (valid < 0 || valid > bytes || (valid && reinterpret_cast<uintptr_t>(from) % static_cast<size_t>(bytes))) fail("cp.async: reads from an address that is not aligned");
+  e.fibers[e.current].copies.push_back({to, from, bytes, valid});
+}
+void commit_copies() {
+  Fiber& self = e.fibers[e.current];
+  size_t committed = 0;
+  for (const size_t group : self.groups) committed += group;
+  self.groups.push_back(self.copies.size() - committed);
+}
+void wait_copies(int groups_left) {
+  Fiber& self = e.fibers[e.current];
+  size_t landed = 0;
+  while (self.groups.size() > static_cast<size_t>(groups_left)) {
+    for (size_t k = 0; k < self.groups.front(); ++k) {
+      const Copy& copy = self.copies[landed++];
+      if (copy.valid) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.valid));
+      std::memset(static_cast<char*>(copy.to) + copy.valid, 0, static_cast<size_t>(copy.bytes - copy.valid));
+    }
+    self.groups.erase(self.groups.begin());
+  }
+  self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<std::ptrdiff_t>(landed));
+}
+
+}  // namespace a_infonce::emulator
