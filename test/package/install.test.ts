@@ -1,6 +1,6 @@
 /** What a stranger gets who installs the packages: run with nothing but Node.js on the PATH, without a compiler, CMake or Python. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -200,6 +200,12 @@ describe('the tarballs', () => {
     expect(read(join(modules, 'a-infonce'))).not.toHaveProperty('scripts');
     const licences = readFileSync(join(platform, 'THIRD-PARTY-LICENSES'), 'utf8');
     for (const text of ['Intel Simplified Software License', 'GCC RUNTIME LIBRARY EXCEPTION', 'GNU GENERAL PUBLIC LICENSE', 'From PyTorch']) expect(licences).toContain(text);
+  });
+  test('hold every page and picture that their pages lead to', () => {
+    const here = join(modules, 'a-infonce'), pages = (readdirSync(here, { recursive: true }) as string[]).filter((name) => name.endsWith('.md'));
+    const links = pages.flatMap((page) => [...readFileSync(join(here, page), 'utf8').matchAll(/\]\((?!\w+:)([^)#\s]+\.\w+)/g)].map(([, link]) => join(page, '..', link!)));
+    expect(links.length).toBeGreaterThan(40);
+    expect(links.filter((link) => !existsSync(join(here, link)))).toEqual([]);
   });
   test('have the size that was promised', () => {
     expect(statSync(facade).size).toBeLessThan(2e6);
