@@ -11,6 +11,7 @@ enum class ErrorKind {
   ArgumentRange,  // RangeError: right type, wrong value or shape
   Operator,       // OperatorError: LibTorch refused the call
   NonFinite,      // NonFiniteError: NaN or infinity where a number was needed
+  Load,           // LoadError: a library cannot be loaded
   File,           // FileError: a file from outside is damaged or of another kind
   Cancelled,      // the job was aborted
   OutOfMemory,    // OutOfMemoryError

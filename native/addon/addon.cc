@@ -22,6 +22,7 @@ const char* name_of(ErrorKind kind) {
     case ErrorKind::ArgumentRange: return "ArgumentRange";
     case ErrorKind::Operator: return "Operator";
     case ErrorKind::NonFinite: return "NonFinite";
+    case ErrorKind::Load: return "Load";
     case ErrorKind::File: return "File";
     case ErrorKind::Cancelled: return "Cancelled";
     case ErrorKind::OutOfMemory: return "OutOfMemory";

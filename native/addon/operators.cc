@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <sstream>
+#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
 #include "addon.h"
@@ -110,10 +111,11 @@ IValue to_ivalue(const Napi::Value& value, const c10::Type& type, std::optional<
     case TypeKind::DeviceObjType:
       if (!value.IsString()) throw Mismatch{"a device such as 'cpu'"};
       try {
-        return c10::Device(value.As<Napi::String>().Utf8Value());
+        (void)c10::Device(value.As<Napi::String>().Utf8Value());
       } catch (const c10::Error&) {
         throw Mismatch{"a device such as 'cpu'"};
       }
+      return device_named(value.As<Napi::String>().Utf8Value());
     case TypeKind::ListType: {
       const auto& element = *type.castRaw<c10::ListType>()->getElementType();
       switch (element.kind()) {

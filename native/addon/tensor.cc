@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <cstring>
+#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
 #include "addon.h"
@@ -12,21 +13,13 @@ namespace a_infonce::addon {
 
 namespace {
 
-c10::Device device_of(const std::string& text) {
-  try {
-    return c10::Device(text);
-  } catch (const c10::Error&) {
-    throw Error(ErrorKind::ArgumentRange, "device", "'cpu', 'cuda' or 'cuda:<index>'", "'" + text + "'");
-  }
-}
-
 // from_data(view, dtype, shape, device): the elements are copied.
 Napi::Value from_data(const Napi::CallbackInfo& info) {
   auto env = info.Env();
   auto dtype = find_dtype(string_arg(info[1], "dtype"));
   if (!dtype) throw Error(ErrorKind::ArgumentRange, "dtype", "a known dtype", describe_value(info[1]));
   auto shape = integers_arg(info[2], "shape");
-  auto device = device_of(string_arg(info[3], "device"));
+  auto device = device_named(string_arg(info[3], "device"));
   const uint8_t* bytes = nullptr;
   size_t length = 0;
   if (info[0].IsTypedArray()) {
@@ -92,7 +85,7 @@ Napi::Value to(const Napi::CallbackInfo& info) {
     if (!dtype) throw Error(ErrorKind::ArgumentRange, "dtype", "a known dtype", describe_value(info[1]));
     options = options.dtype(*dtype);
   }
-  if (info[2].IsString()) options = options.device(device_of(string_arg(info[2], "device")));
+  if (info[2].IsString()) options = options.device(device_named(string_arg(info[2], "device")));
   return wrap_tensor(info.Env(), tensor.to(options));
 }
 

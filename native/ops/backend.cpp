@@ -1,13 +1,34 @@
 #include "ops/backend.h"
+#include <dlfcn.h>
 #include <array>
 #include <atomic>
+#include <filesystem>
+#include "error.h"
 
 namespace a_infonce::ops {
 namespace {
+
 std::array<std::atomic<const Backend*>, static_cast<size_t>(c10::COMPILE_TIME_MAX_DEVICE_TYPES)> backends{};
+
+/// Why the library that registers the backend of CUDA does not load; empty when it does.
+std::string open_cuda() {
+  Dl_info self{};
+  dladdr(reinterpret_cast<void*>(&open_cuda), &self);
+  const auto path = std::filesystem::path(self.dli_fname).replace_filename("liba_infonce_cuda.so");
+  if (!std::filesystem::exists(path)) return path.string() + " is not there. Build from source with nvcc, and LibTorch of the same CUDA";
+  return dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) ? "" : dlerror();
 }
 
-const Backend* backend(c10::DeviceType device) { return backends[static_cast<size_t>(device)].load(std::memory_order_acquire); }
+}  // namespace
+
+const Backend* backend(c10::DeviceType device) {
+  auto& found = backends[static_cast<size_t>(device)];
+  if (const Backend* known = found.load(std::memory_order_acquire); known || device != c10::kCUDA) return known;
+  static const std::string problem = open_cuda();
+  if (!problem.empty()) throw Error(ErrorKind::Load, "the CUDA kernels cannot be loaded: " + problem);
+  return found.load(std::memory_order_acquire);
+}
+
 void register_backend(c10::DeviceType device, const Backend* backend) { backends[static_cast<size_t>(device)].store(backend, std::memory_order_release); }
 
 }  // namespace a_infonce::ops

@@ -2,15 +2,29 @@
 // arguments, and ask for the backend where a tensor is on one.
 #pragma once
 #include <c10/core/DeviceType.h>
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace a_infonce::ops {
+
+/// A card.
+struct DeviceInfo {
+  std::string name;
+  int major, minor;  // of its architecture
+  int64_t memory;    // bytes
+};
 
 /// Takes tensors that an operator has checked, all on one device of its kind, contiguous where it says so. Work is queued on the device's current stream.
 struct Backend {
   virtual ~Backend() = default;
+  virtual std::vector<DeviceInfo> devices() const { return {}; }
+  /// What its kernels were compiled for.
+  virtual std::string architectures() const { return {}; }
 };
 
-/// Null for a device without one; the CPU has none but in tests.
+/// Null for a device without one; the CPU has none but in tests. That of CUDA is brought by liba_infonce_cuda.so beside this library, which the first call opens:
+/// throws Error{Load} where it is not there or does not load.
 const Backend* backend(c10::DeviceType device);
 void register_backend(c10::DeviceType device, const Backend* backend);
 

@@ -52,6 +52,7 @@ function makeError(kind: string, message: string, argument: string, expected: st
     case 'ArgumentRange': return new ArgumentRangeError(argument, expected, received);
     case 'Operator': return new OperatorError(message);
     case 'NonFinite': return new NonFiniteError(message);
+    case 'Load': return new LoadError(message);
     case 'File': return new FileError(argument, message);
     case 'Cancelled': return new CancelledError(message);
     case 'OutOfMemory': return new OutOfMemoryError(message);

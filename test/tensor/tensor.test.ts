@@ -108,6 +108,9 @@ describe('making tensors', () => {
     expect(() => tensor([1], { shape: [-1] })).toThrow(ArgumentRangeError);
     expect(() => tensor([1], { dtype: 'float8' as DType })).toThrow(/^options\.dtype: expected one of 'float32'/);
     expect(() => tensor([1], { device: 'tpu9' })).toThrow(/^device: expected 'cpu', 'cuda'/);
+    using x = tensor([1]);
+    for (const ask of [() => tensor([1], { device: 'cuda:99' }), () => x.to({ device: 'cuda:99' }), () => randn([1], { device: 'cuda:99' }), () => ops.aten.zeros([1], { device: 'cuda:99' })])
+      expect(ask).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'device', message: expect.stringMatching(/^device: expected 'cpu'.*, got 'cuda:99'$/) }));
     expect(() => tensor([1], { shapes: [1] } as object)).toThrow(/^options\.shapes: expected a known option/);
     expect(() => tensor([1.5], { dtype: 'int64' })).toThrow(/^data\[0\]: expected an integer, got 1.5/);
     expect(() => zeros([1e9, 1e9])).toThrow(/allocate|overflow|memory/i);
