@@ -6,6 +6,7 @@
 #include "dtype.h"
 #include "error.h"
 #include "objective/algebra.h"
+#include "objective/backend.h"
 #include "objective/fused.h"
 #include "objective/supervised.h"
 #include "objective/terms.h"
@@ -27,7 +28,7 @@ std::string number(double x) {
 
 void require(bool ok, const char* argument, const char* expected, const std::string& received) { require_range(ok, argument, expected, received); }
 
-void check_options(int64_t rows, const Options& options) {
+void check_options(const Tensor& features, int64_t rows, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
   require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
   require(rows % views == 0, "features", "rows that divide by options.views", std::to_string(rows) + " rows and " + std::to_string(views) + " views");
@@ -46,7 +47,8 @@ void check_options(int64_t rows, const Options& options) {
     require(options.form == Form::Paper, "options.labels", "none in the released forms (form 'paper' takes them)", "labels");
     if (labels.scalar_type() != at::kInt && labels.scalar_type() != at::kLong)
       throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor (pass { dtype: 'int64' } to tensor())", dtype_name(labels.scalar_type()));
-    ops::require_cpu(labels, "options.labels");
+    objective::require_device(labels, "options.labels");
+    if (!labels.is_cpu()) objective::require_same_device(labels, "options.labels", features, "the features");
     require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", "one label an image",
             std::to_string(labels.numel()) + " labels for " + std::to_string(rows / views) + " images");
   }
@@ -88,17 +90,22 @@ void objective::check_weights(const Options& options) {
 }
 
 Tensor a_infonce(const Tensor& features, const Options& options) {
-  ops::check_rows(features, "features");
-  check_options(features.size(0), options);
+  ops::check_rows(features, "features"), objective::require_device(features, "features");
+  check_options(features, features.size(0), options);
+  if (options.labels && !features.is_cpu()) {
+    Options there = options;
+    there.labels = options.labels->cpu();
+    return objective::supervised(features.cpu(), there).to(features.device());
+  }
   return options.labels ? objective::supervised(features, options) : objective::fused(features, options);
 }
 
 namespace {
 void check_clean(const Tensor& clean, const Options& options) {
-  ops::check_rows(clean, "clean");
+  ops::check_rows(clean, "clean"), objective::require_device(clean, "clean");
   require(options.views >= 2 && clean.size(0) % (options.views - 1) == 0, "clean", "rows of options.views - 1 views, of as many images each",
           std::to_string(clean.size(0)) + " rows for " + std::to_string(options.views - 1) + " views");
-  check_options(clean.size(0) / (options.views - 1) * options.views, options);
+  check_options(clean, clean.size(0) / (options.views - 1) * options.views, options);
   require(!options.labels, "options.labels", "none with fixed views", "labels");
   require(!options.hard_negative || options.form == Form::Paper, "options.hardNegative", "none in the released forms with fixed views, whose attacks have none", "an object");
 }
@@ -111,13 +118,14 @@ Tensor clean_sums(const Tensor& clean, const Options& options) {
 
 Tensor adversarial_loss(const Tensor& adversaries, const Tensor& clean, const Tensor& sums, const Options& options) {
   check_clean(clean, options);
-  ops::check_rows(adversaries, "adversaries");
+  ops::check_rows(adversaries, "adversaries"), objective::require_device(adversaries, "adversaries"), objective::require_same_device(adversaries, "adversaries", clean, "the clean rows");
   require_range(adversaries.size(0) * (options.views - 1) == clean.size(0) && adversaries.size(1) == clean.size(1), "adversaries", "one view beside clean rows of shape " + shape_text(clean.sizes()),
           "shape " + shape_text(adversaries.sizes()));
   if (adversaries.scalar_type() != clean.scalar_type())
     throw Error(ErrorKind::ArgumentType, "adversaries", dtype_name(clean.scalar_type()) + ", as the clean rows are", dtype_name(adversaries.scalar_type()));
   const auto moments = static_cast<int64_t>(objective::powers_of(options).size());
-  require_range(sums.scalar_type() == at::kDouble && sums.device().is_cpu() && sums.dim() == 2 && sums.size(0) == moments && sums.size(1) == clean.size(0), "sums",
+  objective::require_same_device(sums, "sums", clean, "the clean rows");
+  require_range(sums.scalar_type() == at::kDouble && sums.dim() == 2 && sums.size(0) == moments && sums.size(1) == clean.size(0), "sums",
           "float64 [" + std::to_string(moments) + ", " + std::to_string(clean.size(0)) + "] from clean_sums with the same options", dtype_name(sums.scalar_type()) + " " + shape_text(sums.sizes()));
   return objective::fused_adversaries(adversaries, clean, sums, options);
 }

@@ -14,6 +14,17 @@ using at::Tensor;
 
 Tensor normalized(const Tensor& rows) { return rows / rows.norm(2, 1, true).clamp_min(least_length); }
 
+bool bf16_suffices(const Options& options, int64_t d, double square) {
+  const bool split = options.precision == kernels::Precision::Bf16x3;
+  const double scale = 1 / options.temperature, rounding = split ? 7e-6 : 2.8e-3, error = split ? 1e-5 : 1e-3;  // of a product of two rounded numbers, root mean square; of an exponential, at most
+  double power = 1, rest = 1;
+  if (const auto& hard = options.hard_negative) {
+    power += hard->beta;
+    if (split) rest = options.form == Form::AdvCL ? 0 : 1 - hard->tau_plus * std::exp(scale * square);
+  }
+  return scale * square * power * rounding <= error * std::sqrt(d) * rest;
+}
+
 void check_precision(double largest_square, at::ScalarType dtype, const Options& options) {
   if (!std::isfinite(largest_square)) throw Error(ErrorKind::NonFinite, "features: the square of a row overflows");
   const double precision = dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();

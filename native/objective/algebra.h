@@ -11,6 +11,10 @@ void check_weights(const Options& options);
 /// ArgumentRange on a temperature at which similarities of rows, the largest square given, have no precision left in the dtype: the error of an exponent is 1.
 void check_precision(double largest_square, at::ScalarType dtype, const Options& options);
 
+/// Whether exponentials keep their precision with bfloat16 numbers, or with sums of two of them, for rows of d dimensions and this square: a similarity is a sum of d
+/// rounded products. Of 'bf16x3' hard negatives ask more: of a sum about 1, tauPlus takes back what positives weigh, and in form 'advcl' random rows sit on the floor, a kink.
+bool bf16_suffices(const Options& options, int64_t d, double square);
+
 /// Every row divided by its length; one of zeros stays.
 at::Tensor normalized(const at::Tensor& rows);
 

@@ -23,7 +23,7 @@ struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
     for (const auto& input : {second, third})
       if (input) inputs.push_back(input->contiguous());
     const auto evaluation = evaluate(inputs, wanted);
-    if (!std::isfinite(evaluation->loss)) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
+    const Tensor value = evaluation->value(dtype);
     if (std::find(wanted.begin(), wanted.end(), true) != wanted.end()) {
       context->saved_data["evaluation"] = at::IValue::make_capsule(evaluation);
       variable_list read;  // the evaluation points into them
@@ -31,20 +31,30 @@ struct EvaluationFunction : torch::autograd::Function<EvaluationFunction> {
         if (evaluation->reads(k)) read.push_back(inputs[k]);
       context->save_for_backward(std::move(read));
     }
-    return at::scalar_tensor(evaluation->loss, dtype);
+    return value;
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     ops::require_first_order();
     context->get_saved_variables();  // throws if they were changed in place, or a backward has been here
     const auto evaluation = c10::static_intrusive_pointer_cast<Evaluation>(context->saved_data["evaluation"].toCapsule());
     if (!torch::autograd::get_current_graph_task_keep_graph()) context->saved_data.clear();  // as LibTorch does with the saved variables: who keeps the loss does not keep its rows
-    auto result = evaluation->gradients(gradients[0].item<double>());
+    auto result = evaluation->gradients(gradients[0]);
     result.resize(6);
     return result;
   }
 };
 
 }  // namespace
+
+void require_finite_loss(bool finite) {
+  if (!finite) throw Error(ErrorKind::NonFinite, "the loss is not finite: the temperature is too small for rows of this length");
+}
+
+Tensor HostEvaluation::value(at::ScalarType dtype) const {
+  require_finite_loss(std::isfinite(loss));
+  return at::scalar_tensor(loss, dtype);
+}
+std::vector<Tensor> HostEvaluation::gradients(const Tensor& factor) { return gradients(factor.item<double>()); }
 
 Tensor evaluated(const Evaluate& evaluate, at::ScalarType dtype, const Tensor& first, const std::optional<Tensor>& second, const std::optional<Tensor>& third) {
   std::vector<bool> wanted;

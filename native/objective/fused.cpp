@@ -1,6 +1,7 @@
 // The forms whose negatives are log moments: all but the released hard negatives.
 #include "objective/fused.h"
 #include <limits>
+#include "objective/backend.h"
 #include "objective/hard_negatives.h"
 #include "objective/images.h"
 
@@ -91,8 +92,10 @@ class LogMomentForms final : public Images<T> {
   }
 };
 
-Tensor log_moment_form(const Features& given, const Options& options, const double* clean) {
+Tensor log_moment_form(const Features& given, const Options& options, const std::optional<Tensor>& sums) {
   return evaluated(given, given.moving.scalar_type(), [&](const Features& features, bool differentiable) -> c10::intrusive_ptr<Evaluation> {
+    if (const auto* device = backend(features.moving.device().type())) return device->log_moment_form(features, options, differentiable, sums);
+    const double* clean = sums ? sums->const_data_ptr<double>() : nullptr;
     if (features.moving.scalar_type() == at::kFloat) return c10::make_intrusive<LogMomentForms<float>>(features, options, differentiable, clean);
     return c10::make_intrusive<LogMomentForms<double>>(features, options, differentiable, clean);
   });
@@ -120,16 +123,16 @@ Tensor clean_sums(const Tensor& clean, const Options& options) {
 }  // namespace
 
 Tensor fused(const Tensor& features, const Options& options) {
-  return options.hard_negative && options.form != Form::Paper ? released_hard_negatives(features, options) : log_moment_form({features, {}}, options, nullptr);
+  return options.hard_negative && options.form != Form::Paper ? released_hard_negatives(features, options) : log_moment_form({features, {}}, options, {});
 }
 
 Tensor fused_adversaries(const Tensor& adversaries, const Tensor& clean, const Tensor& sums, const Options& options) {
-  const Tensor known = sums.detach().contiguous();
-  return log_moment_form({adversaries, clean}, options, known.const_data_ptr<double>());
+  return log_moment_form({adversaries, clean}, options, sums.detach().contiguous());
 }
 
 Tensor fused_clean_sums(const Tensor& clean, const Options& options) {
   const Tensor rows = clean.detach().contiguous();
+  if (const auto* device = backend(rows.device().type())) return device->clean_sums(rows, options);
   return rows.scalar_type() == at::kFloat ? clean_sums<float>(rows, options) : clean_sums<double>(rows, options);
 }
 

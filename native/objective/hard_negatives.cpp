@@ -2,6 +2,7 @@
 #include "objective/hard_negatives.h"
 #include <cmath>
 #include <limits>
+#include "objective/backend.h"
 #include "objective/images.h"
 
 namespace a_infonce::objective {
@@ -113,6 +114,7 @@ Tensor released_hard_negatives(const Tensor& features, const Options& options) {
   // These sums cannot start again with a running maximum: float64 has their range.
   const bool wide = features.scalar_type() == at::kDouble || hard_depth(options, features.size(0)) > hard_range_float;
   return evaluated({wide ? features.to(at::kDouble) : features, {}}, features.scalar_type(), [&](const Features& rows, bool differentiable) -> c10::intrusive_ptr<Evaluation> {
+    if (const auto* device = backend(rows.moving.device().type())) return device->released_hard_negatives(rows, options, differentiable);
     if (wide) return c10::make_intrusive<ReleasedHardNegatives<double>>(rows, options, differentiable);
     return c10::make_intrusive<ReleasedHardNegatives<float>>(rows, options, differentiable);
   });

@@ -7,26 +7,15 @@
 #include "error.h"
 #include "objective/algebra.h"
 #include "objective/common_part.h"
-#include "objective/evaluation.h"
+#include "objective/features.h"
 #include "objective/rows.h"
 #include "objective/terms.h"
 #include "ops/similarity.h"
 
 namespace a_infonce::objective {
 
-/// The features; or the view that moves (the adversarial one, or the first) and the others, which stay.
-struct Features {
-  at::Tensor moving;                // [views * batch, d], or [batch, d]
-  std::optional<at::Tensor> fixed;  // [(views - 1) * batch, d]
-};
-
-inline int64_t adversarial_view(const Options& options) {  // -1: none
-  if (options.form == Form::Paper) return options.adversarial_view.value_or(-1);
-  return options.form == Form::AdvCL ? 0 : options.views == 3 ? 2 : -1;
-}
-
 template <typename T>
-class Images : public Evaluation {
+class Images : public HostEvaluation {
  protected:
   static constexpr int64_t chunk_images = 32;
   using Pairs = ops::Pairs<T>;
@@ -66,18 +55,6 @@ class Images : public Evaluation {
   }
   int64_t chunks() const { return (batch + chunk_images - 1) / chunk_images; }
 
-  /// Whether exponentials keep their precision with bfloat16 numbers, or with sums of two of them, for rows of this square: a similarity is a sum of d rounded
-  /// products. Of 'bf16x3' hard negatives ask more: of a sum about 1, tauPlus takes back what positives weigh, and in form 'advcl' random rows sit on the floor, a kink.
-  bool bf16_suffices(double square) const {
-    const bool split = options.precision == kernels::Precision::Bf16x3;
-    const double rounding = split ? 7e-6 : 2.8e-3, error = split ? 1e-5 : 1e-3;  // of a product of two rounded numbers, root mean square; of an exponential, at most
-    double power = 1, rest = 1;
-    if (const auto& hard = options.hard_negative) {
-      power += hard->beta;
-      if (split) rest = options.form == Form::AdvCL ? 0 : 1 - hard->tau_plus * std::exp(scale * square);
-    }
-    return scale * square * power * rounding <= error * std::sqrt(d) * rest;
-  }
   /// Rows packed again, in their own precision.
   void leave_bf16() {
     bf16 = false;
@@ -87,9 +64,9 @@ class Images : public Evaluation {
   /// Rows packed and checked, and what they say within an image.
   void prepare() {
     if constexpr (sizeof(T) == 4)
-      if (const auto* table = kernels::similarity_bf16(options.precision); table && bf16_suffices(1)) bf16 = true, pairs.use(*table);
+      if (const auto* table = kernels::similarity_bf16(options.precision); table && bf16_suffices(options, d, 1)) bf16 = true, pairs.use(*table);
     largest_square = rows.pack(pairs);
-    if (bf16 && !bf16_suffices(largest_square)) leave_bf16();
+    if (bf16 && !bf16_suffices(options, d, largest_square)) leave_bf16();
     if (!std::isfinite(largest_square)) {
       ops::require_finite_rows(features.moving, alone ? "adversaries" : "features");
       if (alone) ops::require_finite_rows(*features.fixed, "clean");
@@ -166,11 +143,5 @@ class Images : public Evaluation {
                   "a row " + std::string(text) + " off");
   }
 };
-
-/// The loss, of this dtype, by the evaluation that is made of the features.
-inline at::Tensor evaluated(const Features& given, at::ScalarType dtype, const std::function<c10::intrusive_ptr<Evaluation>(const Features&, bool differentiable)>& make) {
-  const auto fixed = given.fixed ? std::optional(given.fixed->detach().contiguous()) : std::nullopt;
-  return evaluated([&](const std::vector<at::Tensor>& inputs, const std::vector<bool>& wanted) { return make({inputs[0], fixed}, wanted[0]); }, dtype, given.moving);
-}
 
 }  // namespace a_infonce::objective

@@ -7,6 +7,7 @@
 #include "dtype.h"
 #include "error.h"
 #include "objective/algebra.h"
+#include "objective/backend.h"
 #include "objective/evaluation.h"
 #include "objective/rows.h"
 #include "objective/terms.h"
@@ -22,7 +23,7 @@ namespace {
 /// The queue is taken a block at a time, in as many lanes as there are blocks, up to `most_lanes` whatever the number of threads: each has the packed queries, one block of
 /// the queue behind them, and sums of its own, which are added in the order of the lanes.
 template <typename T>
-class Queue final : public Evaluation {
+class Queue final : public HostEvaluation {
   static constexpr int64_t most_lanes = 8;
   struct Lane {
     ops::Pairs<T> pairs;
@@ -207,6 +208,7 @@ namespace {
 
 void check_beside(const Tensor& queries, const Tensor& x, const char* name, int64_t rows) {
   ops::check_rows(x, name);
+  objective::require_device(x, name), objective::require_same_device(x, name, queries, "the queries");
   if (x.scalar_type() != queries.scalar_type()) throw Error(ErrorKind::ArgumentType, name, dtype_name(queries.scalar_type()) + ", as the queries are", dtype_name(x.scalar_type()));
   require_range(x.size(1) == queries.size(1) && (rows < 0 || x.size(0) == rows), name,
                 "shape [" + (rows < 0 ? "rows" : std::to_string(rows)) + ", " + std::to_string(queries.size(1)) + "], as the queries have", "shape " + shape_text(x.sizes()));
@@ -215,7 +217,9 @@ void check_beside(const Tensor& queries, const Tensor& x, const char* name, int6
 }  // namespace
 
 Tensor queue_loss(const Tensor& queries, const Tensor& keys, const Tensor& queue, const objective::Options& given) {
-  ops::check_rows(queries, "queries"), check_beside(queries, keys, "keys", queries.size(0)), check_beside(queries, queue, "queue", -1);
+  ops::check_rows(queries, "queries"), objective::require_device(queries, "queries");
+  check_beside(queries, keys, "keys", queries.size(0)), check_beside(queries, queue, "queue", -1);
+  if (!queries.is_cpu()) return queue_loss(queries.cpu(), keys.cpu(), queue.cpu(), given).to(queries.device());
   objective::Options options;
   options.temperature = given.temperature, options.hard_negative = given.hard_negative;
   objective::check_weights(options);

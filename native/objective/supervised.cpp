@@ -32,7 +32,7 @@ std::vector<int32_t> classes_of(const Tensor& labels) {
 /// Rows lie in the order of their classes, and in those of their kinds, clean ones first: pairs of one class are few blocks. Their sums are of float64 rows,
 /// whatever the features are: tight positives cancel in log_denominator - s.
 template <typename T>
-class Supervised final : public Evaluation {
+class Supervised final : public HostEvaluation {
   const Options options;
   const int64_t n, d;
   const double scale;

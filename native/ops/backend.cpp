@@ -1,14 +1,12 @@
 #include "ops/backend.h"
 #include <dlfcn.h>
-#include <array>
-#include <atomic>
 #include <filesystem>
 #include "error.h"
 
 namespace a_infonce::ops {
 namespace {
 
-std::array<std::atomic<const Backend*>, static_cast<size_t>(c10::COMPILE_TIME_MAX_DEVICE_TYPES)> backends{};
+Backends<Backend> backends;
 
 /// Why the library that registers the backend of CUDA does not load; empty when it does.
 std::string open_cuda() {
@@ -22,13 +20,12 @@ std::string open_cuda() {
 }  // namespace
 
 const Backend* backend(c10::DeviceType device) {
-  auto& found = backends[static_cast<size_t>(device)];
-  if (const Backend* known = found.load(std::memory_order_acquire); known || device != c10::kCUDA) return known;
+  if (const Backend* known = backends.of(device); known || device != c10::kCUDA) return known;
   static const std::string problem = open_cuda();
   if (!problem.empty()) throw Error(ErrorKind::Load, "the CUDA kernels cannot be loaded: " + problem);
-  return found.load(std::memory_order_acquire);
+  return backends.of(device);
 }
 
-void register_backend(c10::DeviceType device, const Backend* backend) { backends[static_cast<size_t>(device)].store(backend, std::memory_order_release); }
+void register_backend(c10::DeviceType device, const Backend* backend) { backends.add(device, backend); }
 
 }  // namespace a_infonce::ops

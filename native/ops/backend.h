@@ -2,11 +2,23 @@
 // arguments, and ask for the backend where a tensor is on one.
 #pragma once
 #include <c10/core/DeviceType.h>
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace a_infonce::ops {
+
+/// The backends of one interface, by device type.
+template <typename Backend>
+class Backends {
+  std::array<std::atomic<const Backend*>, static_cast<size_t>(c10::COMPILE_TIME_MAX_DEVICE_TYPES)> entries{};
+
+ public:
+  const Backend* of(c10::DeviceType device) const { return entries[static_cast<size_t>(device)].load(std::memory_order_acquire); }
+  void add(c10::DeviceType device, const Backend* backend) { entries[static_cast<size_t>(device)].store(backend, std::memory_order_release); }
+};
 
 /// A card.
 struct DeviceInfo {

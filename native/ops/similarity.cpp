@@ -122,7 +122,6 @@ void require_cpu(const Tensor& x, const char* argument) {
 void check_rows(const Tensor& x, const char* argument) {
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kDouble)
     throw Error(ErrorKind::ArgumentType, argument, "a float32 or float64 tensor", dtype_name(x.scalar_type()));
-  require_cpu(x, argument);
   require_range(x.dim() == 2 && x.size(0) > 0 && x.size(1) > 0, argument, "shape [rows, dim], neither of them 0", "shape " + shape_text(x.sizes()));
 }
 
@@ -134,7 +133,7 @@ void require_finite_rows(const Tensor& x, const char* argument) {
 }
 
 std::tuple<Tensor, Tensor> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) {
-  check_rows(z, "z");
+  check_rows(z, "z"), require_cpu(z, "z");
   require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_text(z.sizes()));
   check_vector(codes, "codes", at::kInt, z.size(0));
   const auto least_code = codes.min().item<int32_t>();

@@ -20,7 +20,7 @@ void require_first_order();
 
 /// Throws where x is on another device.
 void require_cpu(const at::Tensor& x, const char* argument);
-/// Throws where x is not [rows, dim] of float32 or float64 on the CPU, neither of them 0.
+/// Throws where x is not [rows, dim] of float32 or float64, neither of them 0.
 void check_rows(const at::Tensor& x, const char* argument);
 
 /// Throws NonFinite naming the first row of x [n, d] that holds NaN or infinity; nothing if there is none.

@@ -103,14 +103,14 @@ it('a queue names what is not finite', () => {
 it('tensors on another device are named', () =>
   scope(() => {
     const [x, elsewhere] = [randn([4, 8]), aten.empty([4, 8], { device: 'meta' })];
-    const expected = (argument: string) => new RegExp(`^${argument}: expected a tensor on the CPU, got meta`);
+    const expected = (argument: string, where = 'the CPU or a CUDA device') => new RegExp(`^${argument}: expected a tensor on ${where}, got meta`);
     for (const [at, name] of ['queries', 'keys', 'queue'].entries()) {
       const inputs = [x, x, x].map((each, k) => (k === at ? elsewhere : each)) as unknown as Inputs;
       expect(() => queue_loss(...inputs)).toThrow(expected(name));
     }
     expect(() => aInfoNCE(elsewhere, {})).toThrow(expected('features'));
     expect(() => aInfoNCE(x, { labels: aten.empty([2], { dtype: 'int64', device: 'meta' }) })).toThrow(expected('options\\.labels'));
-    expect(() => ops.a_infonce.log_moments(x, aten.empty([4], { dtype: 'int32', device: 'meta' }), 1, [1], 3)).toThrow(expected('codes'));
+    expect(() => ops.a_infonce.log_moments(x, aten.empty([4], { dtype: 'int32', device: 'meta' }), 1, [1], 3)).toThrow(expected('codes', 'the CPU'));
   }));
 
 it('labels in many blocks: classes of a row, of most rows and of everything between, the same bits at any thread count', () => {
