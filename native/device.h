@@ -11,7 +11,19 @@ c10::Device device_named(const std::string& text, const char* argument = "device
 /// Of CUDA; 0 where LibTorch is built without, or there is no driver.
 int64_t device_count();
 
-/// Whether LibTorch is built with CUDA.
-bool built_with_cuda();
+/// The version of CUDA that LibTorch is built with, "13.0"; empty where it is built without.
+std::string cuda_version();
+
+/// Bytes of a CUDA device: that tensors hold, and held at most; that LibTorch keeps for tensors to come; that the card has left, and has.
+struct DeviceMemory {
+  int64_t allocated, peak, reserved, free, total;
+};
+DeviceMemory memory_of(c10::Device device);
+
+/// Waits for all that was queued on a CUDA device.
+void synchronize(c10::Device device);
+
+/// Gives what LibTorch keeps of the memory of CUDA devices without using it back to the driver.
+void release_memory();
 
 }  // namespace a_infonce

@@ -4,6 +4,7 @@ export {
   type ArgumentDetails,
 } from './runtime/errors.js';
 export { manualSeed, setThreads, getThreads, setInstructionSet, runtimeInfo, type InstructionSet } from './runtime/settings.js';
+export { cuda, type CudaDevice, type CudaMemory } from './runtime/cuda.js';
 export { Tensor, tensor, type NestedArray } from './tensor/tensor.js';
 export { DTYPES, type DType, type TensorData } from './tensor/dtype.js';
 export { zeros, ones, full, rand, randn, type FactoryOptions } from './tensor/factories.js';

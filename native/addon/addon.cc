@@ -6,6 +6,7 @@
 #include <string_view>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/headeronly/version.h>
+#include "../device.h"
 #include "env_state.h"
 #include "jobs_runner.h"
 
@@ -36,7 +37,7 @@ Error classify(std::exception_ptr exception) {
   } catch (const Error& error) {
     return error;
   } catch (const c10::Error& error) {
-    return Error(kind_of(error), error.what_without_backtrace());
+    return Error(kind_of(error), message_of(error));
   } catch (const std::bad_alloc&) {
     return Error(ErrorKind::OutOfMemory, "out of memory");
   } catch (const std::exception& error) {
@@ -64,8 +65,17 @@ ErrorKind kind_of(const c10::Error& error) {
   return memory ? ErrorKind::OutOfMemory : ErrorKind::Operator;
 }
 
+std::string message_of(const c10::Error& error) {
+  std::string text = error.what_without_backtrace();
+  if (text.starts_with("CUDA error")) return text.substr(0, text.find('\n'));
+  // "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 3.00 GiB is free." and much advice.
+  if (const auto end = text.find(" is free."); text.starts_with("CUDA out of memory") && end != std::string::npos) text.resize(end + 9);
+  return text;
+}
+
 Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr exception) {
   const Error error = classify(exception);
+  if (error.kind == ErrorKind::OutOfMemory) release_memory();  // what the failed call held is free again, but in pieces
   auto& state = EnvState::of(env);
   if (state.error_factory.IsEmpty()) return Napi::Error::New(env, error.what());
   auto text = [&](const std::string& value) { return Napi::String::New(env, value); };

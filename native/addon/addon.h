@@ -25,6 +25,9 @@ void export_function(Napi::Env env, Napi::Object exports, const char* name, Nati
 /// OutOfMemory where LibTorch found no memory, else Operator.
 ErrorKind kind_of(const c10::Error& error);
 
+/// What LibTorch says of it, without its advice and its traces.
+std::string message_of(const c10::Error& error);
+
 /// The JavaScript error object for the exception in flight (call inside a catch block, on the JS thread).
 Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr error);
 

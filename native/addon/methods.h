@@ -11,7 +11,19 @@ struct Step {
   std::vector<at::Tensor> state;  // tensors of the method's own that the loss changes in place (a queue, say); a step that fails puts them back
 };
 
+/// The tensors that a step takes, by name, moved to where its network is.
+class Inputs {
+ public:
+  Inputs(const Napi::Value& value, c10::Device device) : given_(value, "inputs"), device_(device) {}
+  at::Tensor operator[](const char* name) const { return tensor_arg(given_.value(name), name).to(device_); }
+  std::optional<at::Tensor> find(const char* name) const { return given_.has(name) ? std::optional((*this)[name]) : std::nullopt; }
+
+ private:
+  Options given_;
+  c10::Device device_;
+};
+
 /// Reads the step of a method (on the JS thread). Throws ArgumentRange on one that there is not.
-Step read_step(const std::string& method, const Options& inputs, const Options& options);
+Step read_step(const std::string& method, const Inputs& inputs, const Options& options);
 
 }  // namespace a_infonce::addon

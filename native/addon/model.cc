@@ -2,6 +2,7 @@
 #include "addon.h"
 #include "jobs.h"
 #include "model_handle.h"
+#include "../device.h"
 #include "../error.h"
 #include "../nn/torchscript.h"
 
@@ -51,8 +52,10 @@ Napi::Value model_create(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value model_classifier(const Napi::CallbackInfo& info) {
-  const auto classes = integer_arg(info[1], "classes");
-  return wrap_handle<nn::Model>(info.Env(), network_arg(info[0], "model")->classifier(classes, string_arg(info[2], "branch"), static_cast<uint64_t>(integer_arg(info[3], "seed"))));
+  const auto network = network_arg(info[0], "model");
+  const auto classifier = network->classifier(integer_arg(info[1], "classes"), string_arg(info[2], "branch"), static_cast<uint64_t>(integer_arg(info[3], "seed")));
+  classifier->to(*network->device());
+  return wrap_handle<nn::Model>(info.Env(), classifier);
 }
 
 Napi::Value model_forward(const Napi::CallbackInfo& info) {
@@ -111,6 +114,18 @@ Napi::Value model_training(const Napi::CallbackInfo& info) { return Napi::Boolea
 
 Napi::Value model_clone(const Napi::CallbackInfo& info) { return wrap_handle<nn::Model>(info.Env(), network_arg(info[0], "model")->clone()); }
 
+Napi::Value model_device(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), model_arg(info[0], "model")->device().value_or(c10::kCPU).str());
+}
+
+Napi::Value model_to(const Napi::CallbackInfo& info) {
+  const auto model = model_arg(info[0], "model");
+  const auto device = device_named(string_arg(info[1], "device"));
+  const auto idle = require_idle(*model);
+  model->to(device);
+  return info.Env().Undefined();
+}
+
 Napi::Value model_dispose(const Napi::CallbackInfo& info) {
   model_box(info[0], "model").reset();
   return info.Env().Undefined();
@@ -137,6 +152,8 @@ void export_model(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "model_set_training", model_set_training);
   export_function(env, exports, "model_training", model_training);
   export_function(env, exports, "model_clone", model_clone);
+  export_function(env, exports, "model_device", model_device);
+  export_function(env, exports, "model_to", model_to);
   export_function(env, exports, "model_dispose", model_dispose);
   export_function(env, exports, "torchscript_load", torchscript_load);
 }

@@ -309,7 +309,7 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
     try {
       handle.callBoxed(stack);
     } catch (const c10::Error& error) {
-      throw Error(kind_of(error), call + "): " + error.what_without_backtrace());
+      throw Error(kind_of(error), call + "): " + message_of(error));
     }
     if (stack.size() == 1) return from_return(env, stack[0], schema.returns()[0]);
     if (stack.empty()) return env.Undefined();

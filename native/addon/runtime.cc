@@ -5,7 +5,10 @@
 #include <c10/core/GradMode.h>
 #include <torch/headeronly/version.h>
 #include <atomic>
+#include "../device.h"
+#include "../error.h"
 #include "../kernels/cpu/instruction_set.h"
+#include "../ops/backend.h"
 #include "addon.h"
 #include "convert.h"
 #include "env_state.h"
@@ -63,6 +66,65 @@ Napi::Value set_grad_enabled(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), before);
 }
 
+// cuda_info(): the CUDA that LibTorch is built with, the cards, and what the kernels were compiled for, or why they cannot be loaded.
+Napi::Value cuda_info(const Napi::CallbackInfo& info) {
+  auto env = info.Env();
+  auto result = Napi::Object::New(env);
+  if (cuda_version().empty()) return result;
+  result.Set("version", cuda_version());
+  result.Set("devices", static_cast<double>(device_count()));
+  try {
+    const auto* backend = ops::backend(c10::kCUDA);
+    result.Set("architectures", backend->architectures());
+    auto cards = Napi::Array::New(env);
+    for (const auto& card : backend->devices()) {
+      auto entry = Napi::Object::New(env);
+      entry.Set("device", "cuda:" + std::to_string(cards.Length()));
+      entry.Set("name", card.name);
+      entry.Set("architecture", std::to_string(card.major) + "." + std::to_string(card.minor));
+      entry.Set("memory", static_cast<double>(card.memory));
+      cards.Set(cards.Length(), entry);
+    }
+    result.Set("cards", cards);
+  } catch (const Error& error) {
+    result.Set("problem", error.what());
+  }
+  return result;
+}
+
+/// The argument as a CUDA device that is there.
+c10::Device cuda_arg(const Napi::Value& value) {
+  const auto device = a_infonce::device_named(string_arg(value, "device"));
+  require_range(device.is_cuda(), "device", "'cuda' or 'cuda:<index>'", "'" + device.str() + "'");
+  return device;
+}
+
+Napi::Value cuda_memory(const Napi::CallbackInfo& info) {
+  const auto memory = memory_of(cuda_arg(info[0]));
+  auto result = Napi::Object::New(info.Env());
+  result.Set("allocated", static_cast<double>(memory.allocated));
+  result.Set("peak", static_cast<double>(memory.peak));
+  result.Set("reserved", static_cast<double>(memory.reserved));
+  result.Set("free", static_cast<double>(memory.free));
+  result.Set("total", static_cast<double>(memory.total));
+  return result;
+}
+
+Napi::Value cuda_synchronize(const Napi::CallbackInfo& info) {
+  synchronize(cuda_arg(info[0]));
+  return info.Env().Undefined();
+}
+
+Napi::Value cuda_release_memory(const Napi::CallbackInfo& info) {
+  release_memory();
+  return info.Env().Undefined();
+}
+
+// device_named(text, argument): the device as tensors on it call it.
+Napi::Value device_named(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), a_infonce::device_named(string_arg(info[0], "device"), string_arg(info[1], "argument").c_str()).str());
+}
+
 }  // namespace
 
 void apply_threads_to_this_thread() {
@@ -77,6 +139,11 @@ void export_runtime(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "set_instruction_set", set_instruction_set);
   export_function(env, exports, "manual_seed", manual_seed);
   export_function(env, exports, "set_grad_enabled", set_grad_enabled);
+  export_function(env, exports, "cuda_info", cuda_info);
+  export_function(env, exports, "cuda_memory", cuda_memory);
+  export_function(env, exports, "cuda_synchronize", cuda_synchronize);
+  export_function(env, exports, "cuda_release_memory", cuda_release_memory);
+  export_function(env, exports, "device_named", device_named);
 }
 
 }  // namespace a_infonce::addon

@@ -96,8 +96,9 @@ Napi::Value load_trainer_state(const Napi::CallbackInfo& info) {
 Napi::Value training_step(const Napi::CallbackInfo& info) {
   const Options options(info[3], "options");
   const double lr = options.number("learningRate");
-  const Step step = read_step(string_arg(info[1], "method"), Options(info[2], "inputs"), options);
-  return start_exclusive(info.Env(), trainer_arg(info[0]), [lr, step](Trainer& trainer, const training::Check& check) {
+  const auto trainer = trainer_arg(info[0]);
+  const Step step = read_step(string_arg(info[1], "method"), Inputs(info[2], *trainer->network().device()), options);
+  return start_exclusive(info.Env(), trainer, [lr, step](Trainer& trainer, const training::Check& check) {
     return trainer.step(lr, [&](nn::Network& network, training::Values& values) { return step.loss(network, values, check); }, step.state);
   });
 }
@@ -108,7 +109,8 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   const int64_t batch_size = integer_arg(info[3], "batchSize");
   return start_job(info.Env(), info[4], [=, model = model_arg(info[0], "encoder")](JobContext& job) -> Completion {
     int64_t batches = 0;
-    at::Tensor features = training::encode(*model, pixels, branch, batch_size, [&] {
+    const at::Tensor there = pixels.to(model->device().value_or(pixels.device()));
+    at::Tensor features = training::encode(*model, there, branch, batch_size, [&] {
       job.check();
       job.progress({{"done", batches++ * batch_size}, {"total", pixels.size(0)}});
     });
@@ -123,7 +125,7 @@ Napi::Value kmeans(const Napi::CallbackInfo& info) {
       .k = given.integer("k"), .mini_batch = given.boolean("miniBatch", true), .batch_size = given.integer("batchSize"), .restarts = given.integer("restarts"),
       .max_iterations = given.integer("maxIterations"), .tolerance = given.number("tolerance"), .seed = static_cast<uint64_t>(given.integer("seed"))};
   return start_job(info.Env(), info[2], [=](JobContext& job) -> Completion {
-    const auto found = training::kmeans(features, options, [&](int64_t restart, int64_t pass, double inertia) {
+    const auto found = training::kmeans(features.cpu(), options, [&](int64_t restart, int64_t pass, double inertia) {
       job.check();
       job.progress({{"restart", restart}, {"iteration", pass}, {"inertia", inertia}});
     });
@@ -136,7 +138,7 @@ Napi::Value estimate_statistics(const Napi::CallbackInfo& info) {
   const std::string branch = string_arg(info[2], "branch");
   const int64_t batch_size = integer_arg(info[3], "batchSize");
   return start_job(info.Env(), info.Env().Undefined(), [=, network = network_arg(info[0], "encoder")](JobContext& job) -> Completion {
-    training::estimate_statistics(*network, pixels, branch, batch_size, [&] { job.check(); });
+    training::estimate_statistics(*network, pixels.to(*network->device()), branch, batch_size, [&] { job.check(); });
     return [](Napi::Env env) { return env.Undefined(); };
   });
 }
@@ -146,7 +148,7 @@ Napi::Value probe_epoch(const Napi::CallbackInfo& info) {
   const int64_t batch_size = integer_arg(info[4], "batchSize");
   const double lr = number_arg(info[5], "learningRate");
   return start_exclusive(info.Env(), trainer_arg(info[0]), [=](Trainer& trainer, const training::Check& check) {
-    return training::probe_epoch(trainer, features, labels, order, batch_size, lr, check);
+    return training::probe_epoch(trainer, features, labels.to(features.device()), order.to(features.device()), batch_size, lr, check);
   });
 }
 

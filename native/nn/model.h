@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 #include <chrono>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 #include "../cancellation.h"
@@ -27,6 +28,10 @@ class Model {
   virtual bool training() const = 0;
   /// Parameters and buffers in PyTorch's order. The tensors are the model's own: writing into them changes the model.
   virtual std::vector<NamedTensor> state() const = 0;
+  /// Where its tensors are, and images are to be; none of a model without tensors.
+  std::optional<c10::Device> device() const;
+  /// Moves the tensors, which stay the ones that they are, without their gradients.
+  void to(c10::Device device);
   /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
   virtual std::recursive_timed_mutex& in_use() { return in_use_; }
 

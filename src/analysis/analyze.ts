@@ -1,6 +1,7 @@
 /** What an encoder makes of images, other views of them and their adversaries: the quantities that the paper argues with. */
 import { z } from 'zod';
 import { resolvePgdOptions, runPgd, type ResolvedPgdOptions } from '../attack/pgd.js';
+import { select } from '../attack/samples.js';
 import { augment, type Pipeline, type PipelineName } from '../data/augment.js';
 import { Split } from '../data/dataset.js';
 import { Encoder } from '../model/encoder.js';
@@ -12,7 +13,7 @@ import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
-import { Tensor, tensor } from '../tensor/tensor.js';
+import { Tensor } from '../tensor/tensor.js';
 import { deriveSeed } from '../training/seeds.js';
 import { distribution, FINE_BINS, fromCounts, fromValues } from './distribution.js';
 
@@ -219,12 +220,11 @@ async function measure(plan: Plan, data: Split, classifier: AttackModel | undefi
 
   const shown = firstOfEachClass(labels);
   values.examples = shown.map((image) => ({ image, label: labels[image]!, ...(own && { predicted: own.before[image]!, adversarial: own.after[image]! }) }));
-  const index = tensor(BigInt64Array.from(shown, BigInt));
   return {
     values,
     tensors: {
       ...embeddings, ...(ownEmbedded && { classifierAdversarial: ownEmbedded }),
-      examples: ops.aten.index_select(images, 0, index), examplesAdversarial: ops.aten.index_select(own?.adversaries ?? moved, 0, index),
+      examples: select(images, shown), examplesAdversarial: select(own?.adversaries ?? moved, shown),
     },
   };
 }

@@ -15,7 +15,7 @@ import { Tensor, tensor } from '../tensor/tensor.js';
 import { type BallOptions, resolveBall } from './attack.js';
 import { type Doubt, doubts } from './doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf, samplesOf } from './samples.js';
+import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf, samplesOf, select } from './samples.js';
 
 /** The attacks of version `'standard'` (Croce & Hein, ICML 2020), in their order. */
 const STANDARD = ['apgd-ce', 'apgd-t', 'fab-t', 'square'] as const satisfies readonly SingleAttack[];
@@ -272,7 +272,7 @@ class Evaluation implements Disposable {
         const rows = Array.from(numbers.keys()).filter((row) => !standing.has(row) && moved[row]);
         for (const row of rows) this.#broken[numbers[row]!] = 2 + index;
         if (this.#adversaries && rows.length > 0)
-          ops.aten.index_copy_(this.#adversaries, 0, rowsOf(rows.map((row) => numbers[row]!)), ops.aten.index_select(adversaries, 0, rowsOf(rows)));
+          ops.aten.index_copy_(this.#adversaries, 0, rowsOf(rows.map((row) => numbers[row]!), this.#adversaries), select(adversaries, rows));
       });
       position.samples = numbers.at(-1)! + 1;
       position.attacked[index] = before + at + numbers.length;

@@ -5,7 +5,7 @@ import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { AttackSettings } from './named.js';
 import { hasGradient } from './pgd.js';
-import { type EvaluationData, agreeing, readSamples, rowsOf } from './samples.js';
+import { type EvaluationData, agreeing, readSamples, select } from './samples.js';
 
 const SAMPLES = 256;
 
@@ -45,9 +45,9 @@ export async function doubts(
       found.push({ of: 'outputs', sentence: 'Two forward passes of the same images differ: of a randomised model the robust accuracy is overestimated.' });
     if (uses.has('gradients') && aten.min(logits).item() > -1e-5 && largest(aten.sub(aten.sum(logits, [1]), 1)) < 1e-5)
       found.push({ of: 'gradients', sentence: 'The outputs are probabilities: attack the logits, whose gradients do not vanish where the model is certain.' });
-    const right = agreeing(predicted, labels), rows = rowsOf(right), count = right.length;
+    const right = agreeing(predicted, labels), count = right.length;
     if (count === 0 || !uses.has('cross-entropy')) return;
-    const gradient = await hasGradient(model, aten.index_select(images, 0, rows), aten.index_select(labels, 0, rows), batchSize, signal);
+    const gradient = await hasGradient(model, select(images, right), select(labels, right), batchSize, signal);
     const without = count - aten.sum(aten.any(aten.flatten(gradient, 1), 1)).item();
     if (without > 0)
       found.push({ of: 'cross-entropy', sentence: `The cross-entropy has no gradient at ${without} of ${count} images: attacks that ascend it (pgd, fgsm, mim, apgd-ce) do nothing there. Try the DLR loss (apgd-dlr).` });

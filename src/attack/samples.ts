@@ -48,8 +48,8 @@ export async function gatherSamples(data: EvaluationData, numbers: readonly numb
       let next = at;
       while (next < numbers.length && numbers[next]! < end) next++;
       const read = await readSamples(data, start, numbers[next - 1]! + 1);
-      const rows = rowsOf(numbers.slice(at, next).map((number) => number - start));
-      parts.push({ images: ops.aten.index_select(read.images, 0, rows), labels: ops.aten.index_select(read.labels, 0, rows) });
+      const rows = numbers.slice(at, next).map((number) => number - start);
+      parts.push({ images: select(read.images, rows), labels: select(read.labels, rows) });
       at = next;
     }
     return { images: ops.aten.cat(parts.map(({ images }) => images)), labels: ops.aten.cat(parts.map(({ labels }) => labels)) };
@@ -82,5 +82,8 @@ export function checkInside(attack: string, { norm, epsilon }: { norm: 'linf' | 
   });
 }
 
-/** Row numbers as an int64 tensor. @internal */
-export const rowsOf = (rows: readonly number[]): Tensor => tensor(BigInt64Array.from(rows, BigInt));
+/** Row numbers as an int64 tensor, on the device of the tensor whose rows they are. @internal */
+export const rowsOf = (rows: readonly number[], of?: Tensor): Tensor => tensor(BigInt64Array.from(rows, BigInt), { device: of?.device ?? 'cpu' });
+
+/** Those rows of a tensor. @internal */
+export const select = (of: Tensor, rows: readonly number[]): Tensor => ops.aten.index_select(of, 0, rowsOf(rows, of));

@@ -1,4 +1,5 @@
 /** Labelled images in memory: bytes once, float32 batches on demand. */
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
@@ -36,6 +37,20 @@ export class Split implements Disposable {
   readonly channels: number;
   /** Height and width in pixels. */
   readonly size: number;
+
+  /** Where the pixels and labels are: `'cpu'` or `'cuda:<index>'`. */
+  get device(): string {
+    return this.pixels.device;
+  }
+
+  /**
+   * The same images on another device: all that is made of them is made there. A split of its own, with its own memory.
+   * @throws ArgumentRangeError when there is no such device
+   */
+  to(device: string): Split {
+    const place = checkDevice('device', device);
+    return scope(() => Split.own(this.pixels.to({ device: place }).clone(), this.classOf.to({ device: place }).clone()));
+  }
 
   /** Copies the bytes and labels into tensors. */
   static from({ pixels, labels, channels, size }: SplitData): Split {
@@ -91,18 +106,18 @@ export class Split implements Disposable {
     return scope(() => sha256(this.pixels, ...(check.boolean('options.labels', labels) ? [this.labels()] : [])));
   }
 
-  /** `indices` as an int64 tensor [n], each checked to be a row of this split. */
+  /** `indices` as an int64 tensor [n] on the split's device, each checked to be a row of this split. */
   rows(indices: Indices): Tensor {
     if (indices instanceof Tensor) {
       if (indices.dtype !== 'int64') throw new ArgumentTypeError('indices', 'an int64 tensor', indices.dtype);
       if (indices.shape.length !== 1) throw new ArgumentRangeError('indices', 'shape [n]', `[${indices.shape.join(', ')}]`);
       this.#check(indices.toTypedArray() as BigInt64Array);
-      return indices;
+      return indices.device === this.device ? indices : indices.to({ device: this.device });
     }
     if (!Array.isArray(indices) && !(indices instanceof Int32Array) && !(indices instanceof BigInt64Array))
       throw new ArgumentTypeError('indices', 'integers or an int64 tensor', describe(indices));
     this.#check(indices as ArrayLike<number>);
-    return tensor(indices instanceof BigInt64Array ? indices : BigInt64Array.from(indices as ArrayLike<number>, BigInt));
+    return tensor(indices instanceof BigInt64Array ? indices : BigInt64Array.from(indices as ArrayLike<number>, BigInt), { device: this.device });
   }
 
   dispose(): void {

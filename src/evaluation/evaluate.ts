@@ -2,7 +2,7 @@
 import { type AutoAttackReport, beginAutoAttack } from '../attack/autoAttack.js';
 import { doubts, warningsOf } from '../attack/doubts.js';
 import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack } from '../attack/named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf } from '../attack/samples.js';
+import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf, select } from '../attack/samples.js';
 import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
@@ -146,12 +146,12 @@ export async function measureScores<const Names extends readonly AttackName[] = 
       if (rows.length > 0)
         await scope(async () => {
           const { images, labels } = await readSamples(data, start, end);
-          const index = rowsOf(rows), numbers = rows.map((row) => start + row), attacking = ops.aten.index_select(images, 0, index);
-          const adversaries = await attack.run(model, attacking, ops.aten.index_select(labels, 0, index), rowsOf(numbers),
+          const numbers = rows.map((row) => start + row), attacking = select(images, rows);
+          const adversaries = await attack.run(model, attacking, select(labels, rows), rowsOf(numbers),
             { signal, onProgress: ({ done: steps, total }) => steps < total && report(steps / total) });
           checkInside(name, attack.settings, attacking, adversaries, numbers);
           // Among the other images again, so that an adversary equal to its image gets the very same logits.
-          const attacked = ops.aten.index_copy(images, 0, index, adversaries);
+          const attacked = ops.aten.index_copy(images, 0, rowsOf(rows, images), adversaries);
           const standing = new Set(agreeing((await predict(model, attacked, { batchSize, signal })).predicted, labels));
           correct += rows.filter((row) => standing.has(row)).length;
         });

@@ -1,7 +1,7 @@
 /** Is a robust accuracy to be believed? Checks for what makes evaluations wrong. */
 import { type BallOptions, resolveBall, resolveStep, runLabelled } from '../attack/attack.js';
 import { hasGradient, resolvePgdOptions, runPgd } from '../attack/pgd.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf } from '../attack/samples.js';
+import { type EvaluationData, agreeing, checkClasses, checkData, readSamples, rowsOf, select } from '../attack/samples.js';
 import { resolveSquareOptions } from '../attack/square.js';
 import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, NonFiniteError, check } from '../runtime/errors.js';
@@ -236,9 +236,8 @@ class Bench implements Disposable {
     this.#right = agreeing(aten.argmax(this.#logits, 1), this.labels);
     const total = this.images.shape[0]!, right = this.#right.length, chance = 1 / this.#logits.shape[1]!;
     const numbers = { right, total, accuracy: right / total, chance };
-    const rows = rowsOf(this.#right);
-    this.#images = this.#keep(aten.index_select(this.images, 0, rows));
-    this.#labels = this.#keep(aten.index_select(this.labels, 0, rows));
+    this.#images = this.#keep(select(this.images, this.#right));
+    this.#labels = this.#keep(select(this.labels, this.#right));
     const share = `${right} of ${total} images are right`;
     if (right <= total * chance + 2 * Math.sqrt(total * chance * (1 - chance)))
       return bad(`${share}, no more than by chance: labels in another order, or inputs in other units than in training?`, numbers, right === 0);
@@ -356,7 +355,7 @@ class Bench implements Disposable {
   /** Of the images that are right, which the model gets wrong as changed. */
   async #fooled(adversaries: Tensor): Promise<boolean[]> {
     // Among the other images, so that an unchanged image gets the very same logits.
-    const among = aten.index_copy(this.images, 0, rowsOf(this.#right), adversaries);
+    const among = aten.index_copy(this.images, 0, rowsOf(this.#right, this.images), adversaries);
     const { predicted } = await this.#predict(among);
     const standing = new Set(agreeing(predicted, this.labels));
     return this.#right.map((row) => !standing.has(row));
@@ -370,7 +369,7 @@ class Bench implements Disposable {
 
   /** The images plus noise of that length: linf a random corner of the cube, l2 a random direction. */
   #noisy(length: number, draw: number): Tensor {
-    const start = (this.settings.norm === 'linf' ? a_infonce.pgd_start_linf : a_infonce.pgd_start_l2)(this.#images, rowsOf(this.#right), 0.5, this.settings.seed, draw, false) as Tensor;
+    const start = (this.settings.norm === 'linf' ? a_infonce.pgd_start_linf : a_infonce.pgd_start_l2)(this.#images, rowsOf(this.#right, this.#images), 0.5, this.settings.seed, draw, false) as Tensor;
     const delta = aten.sub(start, this.#images);
     const unit = this.settings.norm === 'linf' ? aten.sign(delta) : aten.div(delta, aten.view(lengths(delta, 'l2'), [-1, 1, 1, 1]));
     return aten.clamp(aten.add(this.#images, aten.mul(unit, length)), 0, 1);

@@ -1,4 +1,5 @@
 import type { ModelHandle } from '../runtime/addon.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { ops } from '../tensor/ops.js';
@@ -28,7 +29,7 @@ export interface ClassifierOptions {
   classes: number;
   /** By default the encoder's first branch. AdvCL fine-tunes through `'pgd'`. */
   branch?: string;
-  /** Of the head's first values, by default 0. */
+  /** Of the head's first values, by default 0. The head is made where the encoder is. */
   seed?: number;
 }
 
@@ -98,10 +99,12 @@ export class Classifier extends Model {
   /**
    * Reads a classifier from a safetensors file (ours, or one with names that {@link Classifier.loadState} knows), or from a run's folder, in eval mode.
    * @param options.branch see {@link LoadStateOptions}: take one BatchNorm branch of several.
+   * @param options.device where it is to be, by default `'cpu'`; files know no device
    * @throws {@link FileError} naming the file and what is wrong.
    */
-  static async load(path: string, options: { branch?: string } = {}): Promise<Classifier> {
-    check.options('options', options, ['branch']);
+  static async load(path: string, given: { branch?: string; device?: string } = {}): Promise<Classifier> {
+    const { device = 'cpu', ...options } = check.options('options', given, ['branch', 'device']);
+    checkDevice('options.device', device);
     const { path: file, tensors, encoder: found, classes, branch, metadata } = await readModel(path, 'classifier.safetensors');
     if (classes === undefined) throw new FileError(file, 'no linear head (head.weight, fc.weight or linear.weight): an encoder, not a classifier');
     return fromFile(file, () => {
@@ -110,7 +113,7 @@ export class Classifier extends Model {
       try {
         classifier.finetuning = metadata[ORIGIN] === undefined ? undefined : origin(JSON.parse(metadata[ORIGIN]));
         withTensors(tensors, (state) => classifier.loadState(state, options));
-        return classifier;
+        return classifier.to(device);
       } catch (error) {
         classifier.dispose();
         throw error;

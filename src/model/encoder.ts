@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelHandle } from '../runtime/addon.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -145,17 +146,19 @@ export class Encoder extends Model {
    * Reads an encoder from a safetensors file (ours, or one with names that {@link Encoder.loadState} knows: architecture, width, stem and
    * branches are read off the tensors), or from a run's folder, in eval mode.
    * @param options.branch see {@link LoadStateOptions}: take one BatchNorm branch of several.
+   * @param options.device where it is to be, by default `'cpu'`; files know no device
    * @throws {@link FileError} naming the file and what is wrong.
    */
-  static async load(path: string, options: { branch?: string } = {}): Promise<Encoder> {
-    check.options('options', options, ['branch']);
+  static async load(path: string, given: { branch?: string; device?: string } = {}): Promise<Encoder> {
+    const { device = 'cpu', ...options } = check.options('options', given, ['branch', 'device']);
+    checkDevice('options.device', device);
     const file = await readModel(path, 'encoder.safetensors');
     return fromFile(file.path, () => {
       const config = options.branch === undefined ? file.encoder : { ...file.encoder, branches: [options.branch] };
       const encoder = Encoder.create(config).eval();
       try {
         withTensors(file.tensors, (state) => encoder.loadState(state, options));
-        return encoder;
+        return encoder.to(device);
       } catch (error) {
         encoder.dispose();
         throw error;

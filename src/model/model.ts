@@ -1,4 +1,5 @@
 import type { ModelHandle } from '../runtime/addon.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
 import { Tensor } from '../tensor/tensor.js';
@@ -65,6 +66,22 @@ export abstract class Model implements Disposable {
       parameter.dispose();
     }
     return count;
+  }
+
+  /** Where its tensors are, and images are to be: `'cpu'` or `'cuda:<index>'`. */
+  get device(): string {
+    return native().model_device(this.handle);
+  }
+
+  /**
+   * Moves the model, with the parts that it shares with others; returns it. Its tensors stay the same ones, without their gradients. Attacks, evaluations and
+   * fine-tuning compute where the model is.
+   * @param device `'cpu'`, `'cuda'` or `'cuda:<index>'`
+   * @throws {@link ArgumentRangeError} when there is no such device, or a running job uses the model
+   */
+  to(device: string): this {
+    native().model_to(this.handle, checkDevice('device', device));
+    return this;
   }
 
   get disposed(): boolean {

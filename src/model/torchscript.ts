@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { ModelHandle } from '../runtime/addon.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentTypeError, describe, FileError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
@@ -16,12 +17,14 @@ export class TorchScriptModel extends Model {
 }
 
 /**
- * Loads what `torch.jit.save` wrote, on the CPU and in the mode it was saved in: call `eval()` before attacking it.
+ * Loads what `torch.jit.save` wrote, in the mode it was saved in: call `eval()` before attacking it.
  * A TorchScript file is a program. LibTorch's interpreter runs it with tensors only, but it may compute for ever: load files you trust.
  * @param source a path, or the file's bytes.
+ * @param options.device where its parameters and buffers are to be, by default `'cpu'`, wherever it was saved; constants of a traced program stay on the CPU
  * @throws {@link FileError} when the file is missing, damaged, a pickle (a state dictionary: it says how to convert it), or without a `forward` method.
  */
-export async function loadTorchScript(source: string | Uint8Array, options: JobOptions = {}): Promise<TorchScriptModel> {
+export async function loadTorchScript(source: string | Uint8Array, options: JobOptions & { device?: string } = {}): Promise<TorchScriptModel> {
+  const device = checkDevice('options.device', options.device ?? 'cpu');
   if (typeof source !== 'string' && !(source instanceof Uint8Array)) throw new ArgumentTypeError('source', 'a path or a Uint8Array', describe(source));
   const name = typeof source === 'string' ? source : 'TorchScript bytes';
   const bytes = typeof source !== 'string' ? source : await readFile(source).catch((error: NodeJS.ErrnoException) => {
@@ -30,5 +33,5 @@ export async function loadTorchScript(source: string | Uint8Array, options: JobO
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (pytorchFile(buffer.subarray(0, 8), buffer.subarray(-ARCHIVE_TAIL)) === 'pickle') throw pickleError(name);
   const handle = await job(() => native().torchscript_load(bytes, name), options.signal);
-  return new TorchScriptModel(handle, createHash('sha256').update(buffer).digest('hex'));
+  return new TorchScriptModel(handle, createHash('sha256').update(buffer).digest('hex')).to(device);
 }

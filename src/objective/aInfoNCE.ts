@@ -99,7 +99,7 @@ const PRECISIONS = ['full', 'bf16', 'bf16x3'] as const;
 export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tensor {
   if (!(features instanceof Tensor)) throw new ArgumentTypeError('features', 'a Tensor', describe(features));
   const { views, labels, native } = checked(options, KEYS);
-  const classes = labels === undefined ? null : labelTensor(labels);
+  const classes = labels === undefined ? null : labelTensor(labels, features.device);
   try {
     return ops.a_infonce.loss(features, views, classes === null ? native : { ...native, labels: classes });
   } finally {
@@ -184,7 +184,7 @@ function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions
   };
 }
 
-function labelTensor(labels: Tensor | ArrayLike<number | bigint>): Tensor {
+function labelTensor(labels: Tensor | ArrayLike<number | bigint>, device: string): Tensor {
   if (labels instanceof Tensor) return labels;
   if (labels === null || typeof labels !== 'object' || typeof labels.length !== 'number')
     throw new ArgumentTypeError('options.labels', 'a Tensor or an array of integers', describe(labels));
@@ -192,5 +192,5 @@ function labelTensor(labels: Tensor | ArrayLike<number | bigint>): Tensor {
   const classes = Int32Array.from(numbers);
   const wrong = classes.findIndex((label, i) => label !== numbers[i]);
   if (wrong >= 0) throw new ArgumentRangeError(`options.labels[${wrong}]`, 'an int32', describe(labels[wrong]));
-  return tensor(classes);
+  return tensor(classes, { device });
 }

@@ -24,6 +24,15 @@ export interface RuntimeAddon {
   set_instruction_set(name: string): void;
   manual_seed(seed: bigint): void;
   set_grad_enabled(enabled: boolean): boolean;
+  /** Nothing where LibTorch is built without CUDA; `architectures` and `cards` where the kernels' library loads, else the `problem`. */
+  cuda_info(): {
+    version?: string; devices?: number; architectures?: string; cards?: { device: string; name: string; architecture: string; memory: number }[]; problem?: string;
+  };
+  cuda_memory(device: string): { allocated: number; peak: number; reserved: number; free: number; total: number };
+  cuda_synchronize(device: string): void;
+  cuda_release_memory(): void;
+  /** The device as tensors on it call it; throws ArgumentRange, naming the argument, where there is none. */
+  device_named(device: string, argument: string): string;
   /** Cancels every job and waits for them; ends the process with `code` at once when they take longer. Nothing can be started afterwards. */
   stop_jobs(milliseconds: number, code: number): void;
 }
@@ -80,6 +89,8 @@ export interface ModelAddon {
   model_set_training(model: ModelHandle, training: boolean): void;
   model_training(model: ModelHandle): boolean;
   model_clone(model: ModelHandle): ModelHandle;
+  model_device(model: ModelHandle): string;
+  model_to(model: ModelHandle, device: string): void;
   model_dispose(model: ModelHandle): void;
   torchscript_load(bytes: Uint8Array, name: string): NativeJob<ModelHandle>;
 }

@@ -5,10 +5,9 @@ import { Tensor } from './tensor.js';
 /** @internal */
 export function checkImages(argument: string, images: unknown): asserts images is Tensor {
   if (!(images instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(images));
-  const { dtype, shape, device } = images;
+  const { dtype, shape } = images;
   if (dtype !== 'float32' && dtype !== 'float64') throw new ArgumentTypeError(argument, 'a float32 or float64 Tensor', dtype);
   if (shape.length !== 4) throw new ArgumentRangeError(argument, 'shape [N, C, H, W]', `[${shape.join(', ')}]`);
-  if (device !== 'cpu') throw new ArgumentRangeError(argument, 'a Tensor on the CPU', device);
 }
 
 /** @internal */

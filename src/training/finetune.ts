@@ -116,7 +116,7 @@ export interface FinetuneRun {
  * Puts a linear classifier on an encoder and trains it on the training images of a data set: the head alone (`slf`, `alf`) or everything (`aff`). The
  * data may be other than those of pre-training: other classes and sizes, but as many channels. The baseline to compare with is {@link randomEncoder}.
  *
- * With `slf` and `alf` the classifier shares the encoder: its weights, and its mode, which is eval afterwards. With `aff` it has a copy, and the caller's
+ * Computes where the encoder is ({@link Encoder.to}). With `slf` and `alf` the classifier shares the encoder: its weights, and its mode, which is eval afterwards. With `aff` it has a copy, and the caller's
  * encoder stays as it is. Same seed, machine and thread count: the same bits, interrupted and resumed (`out`) or not. SLF without augmentation
  * computes features once, and is told of by epochs alone.
  *
@@ -193,7 +193,9 @@ class Finetuning {
   private folder: RunFolder | undefined;
   private classifier!: Classifier;
   private trainer!: TrainerHandle;
-  /** The training images learnt from, and those held out. */
+  /** The training images, where the encoder is. */
+  private readonly train: Split;
+  /** Those learnt from, and those held out. */
   private readonly rows: number[];
   private readonly heldOut: Split | undefined;
   /** What is computed once: features of the images learnt from (SLF without views), and of those held out (SLF). */
@@ -210,7 +212,7 @@ class Finetuning {
   private done = false;
 
   constructor(private readonly plan: Plan) {
-    const { data: { train, classes }, config: { mode, seed, labelFraction = 1, validation } } = plan;
+    const { encoder, data: { train, classes }, config: { mode, seed, labelFraction = 1, validation } } = plan;
     const labels = scope(() => train.labels().toTypedArray() as BigInt64Array);
     let rows = Array.from(labels.keys());
     if (labelFraction < 1) rows = stratified(labels, rows, Math.round(labelFraction * rows.length), deriveSeed(seed, 'labels'), { least: 1 });
@@ -226,7 +228,8 @@ class Finetuning {
     }
     if (rows.length < smallestBatch(mode)) throw new ArgumentRangeError('data', `at least ${smallestBatch(mode)} images of ${classes.length} classes to learn from`, String(rows.length));
     this.rows = rows;
-    if (heldOut.length > 0) this.heldOut = train.subset(heldOut);
+    this.train = encoder.device === 'cpu' ? train : train.to(encoder.device);
+    if (heldOut.length > 0) this.heldOut = this.train.subset(heldOut);
   }
 
   async result(): Promise<Classifier> {
@@ -242,7 +245,7 @@ class Finetuning {
     const { optimizer } = config.config, precision = 'precision' in config.config ? config.config.precision : undefined;
     this.trainer = native().create_trainer(this.classifier.handle, optimizerValues(optimizer), this.prefix, precision);
     // Recorded only once nothing given can be refused any more: a start that fails leaves no run behind.
-    if (this.folder) warnings.push(...await this.folder.describe(config));
+    if (this.folder) warnings.push(...await this.folder.describe(config, encoder.device));
     const lengths = this.folder && plan.resume ? await this.restore(warnings) : EMPTY;
     await this.folder?.openMetrics(lengths, `finetune-${config.mode}`);
     for (const message of warnings) tell({ type: 'warning', message });
@@ -251,7 +254,7 @@ class Finetuning {
       validationImages: this.heldOut?.length ?? 0, selection: this.heldOut ? this.selection.name : 'last epoch',
     });
     try {
-      await this.train();
+      await this.learn();
     } catch (error) {
       if (signal?.aborted) await this.save();
       throw error;
@@ -279,10 +282,11 @@ class Finetuning {
     if (!this.done) this.classifier?.dispose();
     for (const tensor of [this.features, this.heldOutFeatures, this.labels, this.order?.rows, ...this.best.map(([, tensor]) => tensor)]) tensor?.dispose();
     this.heldOut?.dispose();
+    if (this.train !== this.plan.data.train) this.train.dispose();
     await this.folder?.close();
   }
 
-  private async train(): Promise<void> {
+  private async learn(): Promise<void> {
     const { plan: { every, signal, tell }, state, progress, steps, stepsPerEpoch, folder } = this;
     const began = performance.now(), first = state.step;
     let lastSave = began;
@@ -322,7 +326,7 @@ class Finetuning {
 
   /** One epoch of softmax regression on features that were computed once. */
   private async probe(epoch: number, rate: number): Promise<{ loss: number; accuracy: number }> {
-    const { plan: { data: { train }, config: { config }, signal } } = this;
+    const { train, plan: { config: { config }, signal } } = this;
     if (!this.features) {
       using learnt = train.subset(this.rows);
       this.features = await this.encode(learnt);
@@ -334,7 +338,7 @@ class Finetuning {
   }
 
   private async step(epoch: number, rate: number): Promise<{ values: FinetuneStepValues; images: number }> {
-    const { plan: { data: { train }, config: { mode, config, seed }, signal }, state, stepsPerEpoch } = this;
+    const { train, plan: { config: { mode, config, seed }, signal }, state, stepsPerEpoch } = this;
     const held: Tensor[] = [];
     const hold = (made: Tensor) => (held.push(keep(made)), made);
     try {

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
 import { augment } from '../data/augment.js';
-import type { Dataset } from '../data/dataset.js';
+import type { Dataset, Split } from '../data/dataset.js';
 import { openDataset } from '../data/open.js';
 import { Encoder } from '../model/encoder.js';
 import { writeSafetensors } from '../model/safetensors.js';
 import type { TensorHandle, TrainerHandle } from '../runtime/addon.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonFiniteError } from '../runtime/errors.js';
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
@@ -30,6 +31,8 @@ export interface PretrainOptions extends JobOptions {
   out: string;
   /** Go on from the newest checkpoint in `out`; start from the beginning where there is none. Default false: a folder with a run is refused. */
   resume?: boolean;
+  /** Where to compute: `'cpu'` (default), `'cuda'` or `'cuda:<index>'`. A run may be resumed on another device, and says so. */
+  device?: string;
   seed?: number;
   epochs?: number;
   batchSize?: number;
@@ -70,13 +73,14 @@ export type PretrainEvent =
  * ```
  */
 export function pretrain(options: PretrainOptions): AsyncIterableIterator<PretrainEvent> {
-  const known = ['preset', 'data', 'out', 'resume', 'seed', 'epochs', 'batchSize', 'overrides', 'checkpointEvery', 'keepCheckpoints', 'signal'] as const;
+  const known = ['preset', 'data', 'out', 'resume', 'device', 'seed', 'epochs', 'batchSize', 'overrides', 'checkpointEvery', 'keepCheckpoints', 'signal'] as const;
   if (options === undefined) throw new ArgumentTypeError('options', 'an object', 'undefined');
-  const { preset, data, out, resume = false, seed, epochs, batchSize, overrides = {}, checkpointEvery, keepCheckpoints = 2, signal } = check.options('options', options, known);
+  const { preset, data, out, resume = false, device = 'cpu', seed, epochs, batchSize, overrides = {}, checkpointEvery, keepCheckpoints = 2, signal } = check.options('options', options, known);
   check.string('out', out);
   check.signal('options.signal', signal);
   check.boolean('resume', resume);
   check.integer('keepCheckpoints', keepCheckpoints, { min: 1 });
+  const place = checkDevice('device', device);
   const every = checkInterval(checkpointEvery);
   if (data !== undefined && typeof data !== 'string' && typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset or the name of one', describe(data));
   const changes = mergeConfig(overrides, {
@@ -86,7 +90,7 @@ export function pretrain(options: PretrainOptions): AsyncIterableIterator<Pretra
   if (preset === undefined && !resume) throw new ArgumentTypeError('preset', 'the name of a preset', 'undefined');
   // Mistakes in what is given show here and now, not when the iteration starts; without a preset the recorded configuration says what may be given.
   const asked = preset === undefined ? undefined : resolveConfig(preset, changes);
-  return new Run({ asked, changes, data: typeof data === 'string' ? undefined : data, out, resume, every, keepCheckpoints, signal }).events();
+  return new Run({ asked, changes, data: typeof data === 'string' ? undefined : data, out, resume, device: place, every, keepCheckpoints, signal }).events();
 }
 
 interface Plan {
@@ -96,6 +100,7 @@ interface Plan {
   data: Dataset | undefined;
   out: string;
   resume: boolean;
+  device: string;
   every: SaveInterval;
   keepCheckpoints: number;
   signal: AbortSignal | undefined;
@@ -112,6 +117,8 @@ class Run {
   private config!: PretrainConfig;
   private folder!: RunFolder;
   private data!: Dataset;
+  /** The training images, where the run computes. */
+  private train!: Split;
   private encoder!: Encoder;
   private method!: Method;
   private methodRun!: MethodRun;
@@ -134,6 +141,7 @@ class Run {
       this.methodRun?.dispose?.();
       if (this.trainer) native().dispose_trainer(this.trainer);
       this.encoder?.dispose();
+      if (this.train !== this.data?.train) this.train?.dispose();
       if (this.data && this.data !== plan.data) this.data.dispose();
       await this.folder.close();
     }
@@ -143,18 +151,19 @@ class Run {
     const { plan, folder } = this;
     await this.resolve();
     const { config } = this;
-    this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, heads: this.method.heads?.(config), seed: deriveSeed(config.seed, 'initialisation') });
+    this.encoder = Encoder.create({ ...config.encoder, channels: this.data.channels, projector: config.projector, heads: this.method.heads?.(config), seed: deriveSeed(config.seed, 'initialisation') }).to(plan.device);
+    this.train = plan.device === 'cpu' ? this.data.train : this.data.train.to(plan.device);
     this.trainer = native().create_trainer(this.encoder.handle, optimizerValues(config.optimizer), '', config.precision);
     this.methodRun = await this.method.begin({ config, data: this.data, encoder: this.encoder });
 
     // Recorded only once nothing given can be refused any more: a start that fails leaves no run behind.
-    const warnings = [...unreached(config), ...await folder.describe(config)];
+    const warnings = [...unreached(config), ...await folder.describe(config, plan.device)];
     const lengths = plan.resume ? await this.restore(warnings) : EMPTY;
     await folder.openMetrics(lengths);
     for (const message of warnings) yield { type: 'warning', message };
     yield { type: 'start', out: folder.path, config, step: this.state.step, steps: this.steps, stepsPerEpoch: this.stepsPerEpoch, parameters: this.encoder.parameterCount };
     try {
-      yield* this.train();
+      yield* this.learn();
     } catch (error) {
       if (plan.signal?.aborted) yield await this.save();
       throw error;
@@ -168,7 +177,7 @@ class Run {
     yield { type: 'end', step: this.state.step, path };
   }
 
-  private async *train(): AsyncGenerator<PretrainEvent, void, void> {
+  private async *learn(): AsyncGenerator<PretrainEvent, void, void> {
     const { config, folder, plan, state, steps, stepsPerEpoch } = this;
     let next: Promise<Batch> | undefined;
     const began = performance.now();
@@ -249,7 +258,7 @@ class Run {
     const rows = keep(scope(() => ops.aten.slice(this.order!.rows, 0, start, start + config.batchSize).clone()));
     const batch: Batch = { rows, inputs: {} };
     const drawn = await Promise.allSettled(Object.entries(methodRun.views(epoch)).map(async ([name, pipeline], view) => {
-      batch.inputs[name] = keep(await augment(data.train, rows, { pipeline, seed: deriveSeed(config.seed, 'views'), epoch, view, signal: plan.signal }));
+      batch.inputs[name] = keep(await augment(this.train, rows, { pipeline, seed: deriveSeed(config.seed, 'views'), epoch, view, signal: plan.signal }));
     }));
     try {
       const failed = drawn.find((result) => result.status === 'rejected');

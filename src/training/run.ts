@@ -7,6 +7,7 @@ import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import type { LockHandle } from '../runtime/addon.js';
 import { ArgumentRangeError, check, FileError } from '../runtime/errors.js';
 import { atomically, makeFolder, requireWritable } from '../runtime/files.js';
+import { cuda } from '../runtime/cuda.js';
 import { native } from '../runtime/native.js';
 import { getThreads, runtimeInfo } from '../runtime/settings.js';
 import { differences } from './merge.js';
@@ -109,8 +110,11 @@ export class RunFolder {
   }
 
   /** Writes what the run is and what it runs on. Returns warnings: of what it runs on that is not what it was when the run began. */
-  async describe(config: unknown): Promise<string[]> {
-    const environment = { ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}` };
+  async describe(config: unknown, device: string): Promise<string[]> {
+    const card = device === 'cpu' ? undefined : cuda.devices().find((each) => each.device === device);
+    const environment = {
+      ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}`, ...(device !== 'cpu' && { device, gpu: card?.name, cudaVersion: native().cuda_info().version }),
+    };
     if (this.config === undefined) {
       await this.writeJson('environment.json', environment);
       // Last: a folder without it holds no run yet.

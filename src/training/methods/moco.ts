@@ -1,7 +1,7 @@
 /** MoCo (He et al., CVPR 2020) as its demonstration on CIFAR-10 runs it. The step is native/training/moco.h. */
 import { z } from 'zod';
 import { native } from '../../runtime/native.js';
-import { keep } from '../../tensor/scope.js';
+import { keep, scope } from '../../tensor/scope.js';
 import { Tensor } from '../../tensor/tensor.js';
 import { count, pairObjective, share, shared } from '../schema.js';
 import { deriveSeed } from '../seeds.js';
@@ -27,7 +27,7 @@ export const moco: Method<MocoConfig> = {
   smallestBatch: ({ groups }) => 2 * groups,
   begin: ({ config: { seed, groups, views, objective, projector, queue: { size, momentum } }, encoder }) => {
     const keys = encoder.clone();
-    const queue = keep(Tensor.wrap(native().random_directions(size, projector.output, deriveSeed(seed, 'queue'))));
+    const queue = keep(scope(() => Tensor.wrap(native().random_directions(size, projector.output, deriveSeed(seed, 'queue'))).to({ device: encoder.device })));
     const weights = [...keys.state()].map(([name, tensor]) => [`keys.${name}`, keep(tensor)] as const);
     const numbers = { pointer: 0 };
     return {

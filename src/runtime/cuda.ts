@@ -1,0 +1,64 @@
+/** CUDA devices. Where there is none everything computes on the processor, and nothing of CUDA is opened. */
+import { ArgumentTypeError, describe } from './errors.js';
+import { native } from './native.js';
+
+/** A card. */
+export interface CudaDevice {
+  /** As tensors on it call it: `'cuda:0'`. */
+  device: string;
+  name: string;
+  /** Of its architecture: `'9.0'`. */
+  architecture: string;
+  /** Bytes. */
+  memory: number;
+}
+
+/** Bytes of a device's memory. */
+export interface CudaMemory {
+  /** That tensors hold now, and held at most. */
+  allocated: number;
+  peak: number;
+  /** That LibTorch holds: what is allocated, and what it keeps for tensors to come. */
+  reserved: number;
+  /** That the card has left, for everybody; and has. */
+  free: number;
+  total: number;
+}
+
+/** The device of that name, with its index; a typed error naming the argument where there is none. @internal */
+export function checkDevice(argument: string, value: unknown): string {
+  if (typeof value !== 'string') throw new ArgumentTypeError(argument, "'cpu', 'cuda' or 'cuda:<index>'", describe(value));
+  return native().device_named(value, argument);
+}
+
+/**
+ * The CUDA devices of this machine. Work on them is queued: an operator returns before it is done, and whoever reads a number waits for it.
+ * @example
+ * ```ts
+ * const device = cuda.isAvailable() ? 'cuda' : 'cpu';
+ * using features = randn([256, 128], { device });
+ * ```
+ */
+export const cuda = {
+  /** Whether there is a device, a LibTorch that is built with CUDA, and the library of CUDA kernels, `liba_infonce_cuda.so`. */
+  isAvailable(): boolean {
+    const { devices = 0, architectures } = native().cuda_info();
+    return devices > 0 && architectures !== undefined;
+  },
+  /** The devices, `'cuda:0'` first; none where {@link cuda.isAvailable} is false. */
+  devices(): CudaDevice[] {
+    return native().cuda_info().cards ?? [];
+  },
+  /** Waits until a device, by default the first, has done all that was queued on it. @throws ArgumentRangeError when there is no such device */
+  synchronize(device = 'cuda'): void {
+    native().cuda_synchronize(checkDevice('device', device));
+  },
+  /** What a device, by default the first, has of memory. @throws ArgumentRangeError when there is no such device */
+  memory(device = 'cuda'): CudaMemory {
+    return native().cuda_memory(checkDevice('device', device));
+  },
+  /** Gives memory that LibTorch keeps without using it back, for other processes. */
+  releaseMemory(): void {
+    native().cuda_release_memory();
+  },
+} as const;
