@@ -20,6 +20,9 @@ export interface Context {
   readonly signal: AbortSignal;
   /** What was typed, as one types it in a shell. */
   readonly call: string;
+  /** Where to compute, and the option that says so when the same is to be done again. */
+  readonly device: string;
+  readonly onDevice: string;
 }
 
 export interface Definition<Options> {
@@ -57,8 +60,9 @@ export function define<Options extends object>({ name, summary, description, arg
       };
       const code = await interruptible(async (signal) => {
         try {
-          await applyThreads(name, values);
-          return await action({ output, signal, call: ['a-infonce', ...session.args.map(typed)].join(' ') }, values, ...(given.slice(0, positional.length).flat() as (string | undefined)[]));
+          const device = await prepare(name, values);
+          const call = ['a-infonce', ...session.args.map(typed)].join(' '), onDevice = device === 'cpu' ? '' : ` --device ${device}`;
+          return await action({ output, signal, call, device, onDevice }, values, ...(given.slice(0, positional.length).flat() as (string | undefined)[]));
         } catch (error) {
           throw signal.aborted && !(error instanceof Interrupted) && isAbort(error) ? signal.reason : error;
         }
@@ -68,11 +72,11 @@ export function define<Options extends object>({ name, summary, description, arg
   };
 }
 
-/** Sets --threads for the process. The doctor does it in the process that it looks at. */
-async function applyThreads(command: string, { threads }: { threads?: unknown }): Promise<void> {
-  if (typeof threads !== 'number' || command === 'doctor') return;
-  const { setThreads } = await import('../index.js');
-  setThreads(threads);
+/** Sets --threads for the process, and gives the --device once it is found. The doctor does both in the process that it looks at. */
+async function prepare(command: string, { threads, device }: { threads?: unknown; device?: unknown }): Promise<string> {
+  if (command === 'doctor') return 'cpu';
+  if (typeof threads === 'number') (await import('../index.js')).setThreads(threads);
+  return typeof device === 'string' && device !== 'cpu' ? (await import('../runtime/cuda.js')).checkDevice('--device', device) : 'cpu';
 }
 
 const isAbort = (error: unknown): boolean => error instanceof Error && (error.name === 'AbortError' || (error as { code?: string }).code === 'ERR_CANCELLED');

@@ -25,14 +25,14 @@ export async function unchanged<Of extends Model>(file: string, load: () => Prom
 }
 
 /** What can be attacked and evaluated, in eval mode. */
-export async function loadModel({ signal }: Context, path: string): Promise<Loaded<Model>> {
+export async function loadModel({ signal, device }: Context, path: string): Promise<Loaded<Model>> {
   await checkSource(path, 'the folder of a run, a classifier as .safetensors, or a TorchScript model as .pt');
   const { Classifier, Encoder, loadTorchScript } = await import('../index.js');
   const file = statSync(path).isDirectory() ? join(path, 'classifier.safetensors') : path;
   return await unchanged<Model>(file, async () => {
-    if (extname(path) === '.pt') return (await loadTorchScript(path, { signal })).eval();
+    if (extname(path) === '.pt') return (await loadTorchScript(path, { signal, device })).eval();
     try {
-      return await Classifier.load(path);
+      return await Classifier.load(path, { device });
     } catch (error) {
       const encoder = await Encoder.load(path).catch(() => undefined);
       if (encoder === undefined) throw error;

@@ -11,7 +11,7 @@ export interface CommonOptions {
 
 /** The options of every command. */
 export const commonOptions = (): Option[] => [
-  new Option('--device <name>', 'where to compute').choices(['cpu']).default('cpu'),
+  new Option('--device <name>', 'where to compute: cpu, cuda or cuda:<n>').argParser(device).default('cpu'),
   new Option('--seed <n>', 'every random choice follows from it, but for which images of a folder are its test set').argParser(integer({ min: 0 })),
   new Option('--threads <n>', 'threads to compute with; 0: one a core').argParser(integer({ min: 0, max: 1024 })),
   new Option('--json', 'print JSON on stdout, and nothing else there'),
@@ -31,6 +31,12 @@ function number(text: string, kind: string, { min = -Infinity, max = Infinity, a
   const value = parseNumber(text);
   if (!fits(value) || value < min || value > max || value <= above) throw new InvalidArgumentError(`Expected ${kind}${bounds ? ` ${above > -Infinity ? '' : 'of '}${bounds}` : ''}.`);
   return value;
+}
+
+/** What may be a device; whether it is there is asked before the command runs. */
+function device(text: string): string {
+  if (!/^(cpu|cuda(:\d+)?)$/.test(text)) throw new InvalidArgumentError('Expected cpu, cuda or cuda:<n>.');
+  return text;
 }
 
 /** A reader of integers in a range. */

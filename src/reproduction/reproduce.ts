@@ -9,6 +9,7 @@ import { evaluate, type AttackName } from '../evaluation/evaluate.js';
 import { readResults, recordResult, type Result } from '../evaluation/results.js';
 import { Classifier } from '../model/classifier.js';
 import { Encoder, robustBranch } from '../model/encoder.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { atomically, fileSha256 } from '../runtime/files.js';
 import type { JobOptions } from '../runtime/job.js';
@@ -41,6 +42,8 @@ export interface ReproduceOptions extends JobOptions, Partial<Sizes> {
   dataRoot?: string;
   /** A part of the grid: methods (`rocl`, `advcl`), variants (`base`, `ip`, `hn`, `iphn`), data, modes (`slf`, `alf`, `aff`), measures (`sa`, `ra`, `aa`). Default: all. */
   only?: readonly string[];
+  /** Where to compute: `'cpu'` (default), `'cuda'` or `'cuda:<index>'`. */
+  device?: string;
   /** How many seeds: `seed`, `seed + 1`, ... Default 1. */
   seeds?: number;
   /** The first seed. Default 0. */
@@ -82,8 +85,8 @@ export type ReproduceEvent =
  */
 export function reproduce(options: ReproduceOptions): AsyncIterableIterator<ReproduceEvent> {
   if (options === undefined) throw new ArgumentTypeError('options', 'an object', 'undefined');
-  const { out, scale = 'paper', data = scale === 'small' ? ['cifar10'] : ['cifar10', 'cifar100'], dataRoot, only = [], seeds = 1, seed = 0, signal, ...given } =
-    check.options<ReproduceOptions>('options', options, ['out', 'scale', 'data', 'dataRoot', 'only', 'seeds', 'seed', 'signal',
+  const { out, scale = 'paper', data = scale === 'small' ? ['cifar10'] : ['cifar10', 'cifar100'], dataRoot, only = [], device = 'cpu', seeds = 1, seed = 0, signal, ...given } =
+    check.options<ReproduceOptions>('options', options, ['out', 'scale', 'data', 'dataRoot', 'only', 'device', 'seeds', 'seed', 'signal',
       'epochs', 'finetuneEpochs', 'batchSize', 'images', 'testImages', 'autoAttackImages', 'width']);
   check.string('out', out);
   check.oneOf('scale', scale, ['small', 'paper']);
@@ -104,12 +107,13 @@ export function reproduce(options: ReproduceOptions): AsyncIterableIterator<Repr
   const sizes: Sizes = { scale, ...(scale === 'small' && SMALL), ...known };
   const grid = gridOf(names, Array.from({ length: seeds }, (_, at) => seed + at), only);
   const stop = new AbortController();
-  const plan = { out, sizes, ...grid, dataRoot, data: new Map(names.map((name, at) => [name, data[at]!])), signal: AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]) };
+  const plan = { out, sizes, device: checkDevice('device', device), ...grid, dataRoot, data: new Map(names.map((name, at) => [name, data[at]!])), signal: AbortSignal.any([stop.signal, ...(signal ? [signal] : [])]) };
   return streamed<ReproduceEvent>((tell) => new Reproduction(plan, tell).run(), stop);
 }
 
 interface Plan {
   out: string;
+  device: string;
   sizes: Sizes;
   cells: Cell[];
   measures: Measure[];
@@ -147,13 +151,13 @@ class Reproduction {
   constructor(private readonly plan: Plan, private readonly tell: (event: ReproduceEvent) => void) {}
 
   async run(): Promise<void> {
-    const { plan: { out, sizes, cells, measures, signal }, tell } = this;
+    const { plan: { out, sizes, device, cells, measures, signal }, tell } = this;
     signal.throwIfAborted();
     const folder = await RunFolder.open(out, true);
     try {
       const config = { reproduction: 'table1', ...sizes };
       if (folder.config !== undefined) requireRecorded(out, folder.config, config);
-      for (const message of await folder.describe(config)) tell({ type: 'warning', message });
+      for (const message of await folder.describe(config, device)) tell({ type: 'warning', message });
       tell({ type: 'start', out: folder.path, cells, measures, sizes });
       await this.gather();
       const results: CellResult[] = [];
@@ -275,14 +279,14 @@ class Reproduction {
 
   /** Sees to it that the encoder's folder holds one. */
   private async encoder(encoding: Encoding, data: Dataset): Promise<void> {
-    const folder = this.folderOf(encoding), { plan: { sizes, signal } } = this;
+    const folder = this.folderOf(encoding), { plan: { sizes, device, signal } } = this;
     if (existsSync(join(folder, 'encoder.safetensors'))) return this.requireSame(folder, await configIn(folder), encoding);
     if (this.failed.has(folder)) throw this.failed.get(folder);
     try {
       const labels = encoding.method === 'advcl' ? await this.labels(encoding, data) : undefined;
       const progress = this.stage('pretrain', encoding);
       let steps = 1, epochs = 0;
-      for await (const event of pretrain({ ...configOf(encoding, sizes, data.train.length, labels), data, out: folder, resume: true, signal })) {
+      for await (const event of pretrain({ ...configOf(encoding, sizes, data.train.length, labels), data, out: folder, resume: true, device, signal })) {
         if (event.type === 'start') [steps, epochs] = [event.steps, event.config.epochs];
         else if (event.type === 'warning') this.tell(event);
         else if (event.type === 'step') progress(event.step / steps, `epoch ${event.epoch + 1}/${epochs}`, `loss ${event.loss.toFixed(4)}`);
@@ -309,7 +313,7 @@ class Reproduction {
     const source: Encoding = { data: name, seed, method: 'rocl', variant: 'base' };
     await this.encoder(source, data);
     const progress = this.stage('pseudo-labels', source);
-    using encoder = await Encoder.load(this.folderOf(source));
+    using encoder = await Encoder.load(this.folderOf(source), { device: this.plan.device });
     const k = classesOf(CLUSTERS, data.train.length);
     using found = await cluster(encoder, data, {
       k, seed: deriveSeed(seed, 'clusters'), encoder: `${source.method}-${source.variant}`, signal: this.plan.signal,
@@ -325,7 +329,7 @@ class Reproduction {
     if (existsSync(path)) return path;
     const progress = this.stage('finetune', cell, cell.mode);
     const config = await configIn(folder);
-    using encoder = await Encoder.load(folder);
+    using encoder = await Encoder.load(folder, { device: this.plan.device });
     let steps = 1;
     using classifier = await finetune(encoder, data, {
       mode: cell.mode, preset: config, seed: cell.seed, validation: VALIDATION, out: workFolder(path), resume: true, signal: this.plan.signal,
@@ -357,7 +361,7 @@ class Reproduction {
     const { plan: { sizes: { testImages, autoAttackImages }, signal } } = this;
     const folder = this.folderOf(cell);
     const { evaluation: { pgd20, autoattack } } = await configIn(folder);
-    using classifier = await Classifier.load(path);
+    using classifier = await Classifier.load(path, { device: this.plan.device });
     const digest = await fileSha256(path);
     await this.requireFinetuned(path, classifier, cell);
     const progress = this.stage('evaluate', cell, cell.mode);

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { type LibTorch as Candidate, SUPPORTED, buildProblems, forbidden, glibcVersion, libTorchCandidates } from '../../scripts/libtorch.mjs';
+import type { RuntimeAddon } from './addon.js';
 import { LoadError } from './errors.js';
 import { explainLoadFailure } from './explain.js';
 import { BINARIES, binariesPackage, buildCommand, builtWith, locate, root } from './locate.js';
@@ -33,6 +34,7 @@ interface Probe {
   /** Why it does not load, explained. */
   error?: string;
   info?: { libtorch: string; instructionSet: string; instructionSets: string[]; threads: number; cuda: boolean; cpu: string };
+  cuda?: ReturnType<RuntimeAddon['cuda_info']>;
   /** The libtorch_cpu.so that was mapped. */
   library?: string;
 }
@@ -43,7 +45,7 @@ export async function diagnose({ threads }: { threads?: number | undefined } = {
   const probe = probeAddon(threads);
   const findings = [
     node(), system(probe.info !== undefined), addon(probe), libtorch(probe, candidates),
-    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
+    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...cuda(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
   ];
   return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
 }
@@ -61,6 +63,7 @@ function probeAddon(threads: number | undefined): Probe {
         const addon = build(dir);
         ${count === undefined ? '' : `addon.set_threads(${count});`}
         probe.info = addon.info();
+        probe.cuda = addon.cuda_info();
         probe.library = require('fs').readFileSync('/proc/self/maps', 'utf8').match(/\\S*libtorch_cpu\\.so\\S*/)?.[0];
       } catch (error) { probe.error = error.message; }
       require('fs').writeSync(1, JSON.stringify(probe));`;
@@ -136,11 +139,31 @@ function kernels({ instructionSet, instructionSets, threads, cpu }: NonNullable<
   ];
 }
 
-function gpu({ info }: Probe): Finding {
-  const query = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 });
-  const cards = query.status === 0 ? query.stdout.trim().split('\n') : [];
+function gpu({ info, cuda }: Probe): Finding {
+  const query = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 });
+  const cards = query.status === 0 ? query.stdout.trim().split('\n').map((line) => line.replace(/, ([\d.]+)$/, ', driver $1')) : [];
   if (cards.length === 0) return { subject: 'GPU', state: 'note', text: 'none; the processor does the work' };
-  return { subject: 'GPU', state: 'note', text: `${cards.join('; ')}${info === undefined || info.cuda ? '' : '\nnot used: this LibTorch is built for the processor only'}` };
+  if (info !== undefined && cuda?.version === undefined)
+    return { subject: 'GPU', state: 'note', text: `${cards.join('\n')}\nnot used: this LibTorch is built for the processor only`, fix: GPU_GUIDE };
+  if (cuda?.devices === 0) return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\nnot found by LibTorch: its CUDA ${cuda.version} needs a later driver, or CUDA_VISIBLE_DEVICES hides it` };
+  return { subject: 'GPU', state: 'ok', text: cards.join('\n') };
+}
+const GPU_GUIDE = 'take a LibTorch with CUDA and build from source with its nvcc: docs/guides/gpu.md';
+
+/** Of a LibTorch with CUDA: whether there are kernels for it, and for these cards. */
+function cuda({ cuda: found }: Probe): Finding[] {
+  if (found?.version === undefined) return [];
+  const subject = 'CUDA', libtorch = `${found.version} (LibTorch)`, needed = found.devices! > 0;
+  if (found.architectures === undefined) return [{ subject, state: needed ? 'problem' : 'note', text: `${libtorch}; ${found.problem}`, ...(needed && { fix: GPU_GUIDE }) }];
+  const text = `${libtorch}; kernels for ${found.architectures}`;
+  // Machine code runs on later chips of the same generation, PTX (an architecture without -real) on later generations too.
+  const runs = (architecture: string) => found.architectures!.split(' ').some((each) => {
+    const [, digits, exact, real] = /^(\d+)(a?)(-real)?/.exec(each)!, [own, wanted] = [Number(digits), Number(architecture.replace('.', ''))];
+    return exact ? own === wanted : own <= wanted && (!real || Math.floor(own / 10) === Math.floor(wanted / 10));
+  });
+  const without = (found.cards ?? []).filter((card) => !runs(card.architecture)).map(({ device, architecture }) => `${device} is of architecture ${architecture}`);
+  if (without.length === 0) return [{ subject, state: 'ok', text }];
+  return [{ subject, state: 'problem', text: `${text}; ${without.join('; ')}`, fix: `CUDAARCHS=${found.cards![0]!.architecture.replace('.', '')} ${buildCommand(root)}` }];
 }
 
 /** Tools are needed only where the addon has yet to be built. */

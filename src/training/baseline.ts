@@ -22,7 +22,7 @@ export async function randomEncoder(like: Encoder, data: Dataset, options?: { se
   if (!(like instanceof Encoder)) throw new ArgumentTypeError('like', 'an Encoder', describe(like));
   if (typeof data?.train !== 'object') throw new ArgumentTypeError('data', 'a Dataset', describe(data));
   const { seed = 0, signal } = check.options('options', options, ['seed', 'signal']);
-  const encoder = Encoder.create({ ...like.config, projector: undefined, heads: [], seed: check.integer('options.seed', seed, { min: 0 }) }).eval();
+  const encoder = Encoder.create({ ...like.config, projector: undefined, heads: [], seed: check.integer('options.seed', seed, { min: 0 }) }).eval().to(like.device);
   try {
     await job(() => native().estimate_statistics(encoder.handle, data.train.pixels.handle, '', 128), signal);
     return encoder;

@@ -89,7 +89,7 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
   const { norm, epsilon, stepSize, steps, temperature, batchSize, limit, space, seed } = options;
   const file = options.classifier ?? 'classifier.safetensors';
   const there = existsSync(join(path, file));
-  using ofEncoder = await unchanged(join(path, 'encoder.safetensors'), () => loadEncoder(path, options.branch));
+  using ofEncoder = await unchanged(join(path, 'encoder.safetensors'), () => loadEncoder(context, path, options.branch));
   using ofClassifier = there ? await loadModel(context, join(path, file)) : undefined;
   const encoder = ofEncoder.model, classifier = ofClassifier?.model;
   using data = await openData(context, options, run.data);
@@ -116,13 +116,13 @@ async function analyzeRun(context: Context, options: Options & CommonOptions, ru
   return result.values;
 }
 
-async function loadEncoder(path: string, branch: string | undefined): Promise<Encoder> {
+async function loadEncoder({ device }: Context, path: string, branch: string | undefined): Promise<Encoder> {
   const { Encoder } = await import('../../index.js');
-  const whole = await Encoder.load(path);
+  const whole = await Encoder.load(path, { device });
   const wanted = branch ?? (whole.config.branches.length > 1 && whole.config.branches.includes('pgd') ? 'pgd' : undefined);
   if (wanted === undefined) return whole;
   whole.dispose();
-  return Encoder.load(path, { branch: wanted });
+  return Encoder.load(path, { branch: wanted, device });
 }
 
 /** One row a run. */

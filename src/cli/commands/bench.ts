@@ -3,6 +3,7 @@ import type { BenchmarkOptions, BenchmarkReport, Quartiles } from '../../index.j
 import { short } from '../../report/numbers.js';
 import { atomically } from '../../runtime/files.js';
 import { define } from '../command.js';
+import { UsageError } from '../failure.js';
 import { countOption, integer, integers, real } from '../options.js';
 import { bytes, counted, duration, table } from '../output.js';
 import { Progress } from '../progress.js';
@@ -36,7 +37,8 @@ export const bench = define<Options>({
     ['a-infonce bench --python ~/venv/bin/python --out bench.html', 'everything, with plots'],
     ["a-infonce bench --only 'advcl, IP+HN' --sizes 6144 --peers-up-to 6144 --threads 2", 'one loss, large'],
   ],
-  async action({ output, signal }, { out, quick, sizes, dim, threads, seconds, only, peersUpTo, python, seed }) {
+  async action({ output, signal, device }, { out, quick, sizes, dim, threads, seconds, only, peersUpTo, python, seed }) {
+    if (device !== 'cpu') throw new UsageError('--device: this measures the processor; of a GPU, bench/gpu.sh of the repository does');
     if (out !== undefined) await checkPlace(out, 'page', [], 'bench.html');
     const { benchmark } = await import('../../index.js');
     using progress = new Progress(output, { label: 'Measuring' });

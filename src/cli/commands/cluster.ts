@@ -127,11 +127,11 @@ function next({ output }: Context, data: Dataset & { limit?: number }, labels: s
     '--pseudo-labels', typed(labels), ...(String(counts) === String(CLUSTERS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
 }
 
-async function loadEncoder({ signal }: Context, path: string): Promise<Encoder | TorchScriptModel> {
+async function loadEncoder({ signal, device }: Context, path: string): Promise<Encoder | TorchScriptModel> {
   await checkSource(path, 'the folder of a run, an encoder as .safetensors, or a TorchScript model that gives features as .pt');
   const { Encoder, loadTorchScript } = await import('../../index.js');
-  if (extname(path) === '.pt') return await loadTorchScript(path, { signal });
-  return await Encoder.load(path);
+  if (extname(path) === '.pt') return await loadTorchScript(path, { signal, device });
+  return await Encoder.load(path, { device });
 }
 
 function counts(text: string): number[] {

@@ -71,7 +71,7 @@ export const finetune = define<Options>({
     if (!overwrite && (resume ? existsSync(out) && !existsSync(join(work, 'config.json')) : existsSync(out) || existsSync(join(work, 'classifier.safetensors'))))
       throw new UsageError(`there is a classifier in ${existsSync(out) ? out : work} already. Choose another --out, or replace it:\n  ${withFlag(context.call, '--overwrite')}`);
     const run = await recordedRun(from!);
-    using loaded = await Encoder.load(from!);
+    using loaded = await Encoder.load(from!, { device: context.device });
     using data = limitDataset(await openTransfer(context, options, run, loaded), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {

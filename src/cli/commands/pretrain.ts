@@ -70,6 +70,7 @@ export const pretrain = define<Options>({
     ['a-infonce pretrain --out runs/iphn --resume', 'go on after an interruption'],
     ['a-infonce pretrain --limit 5000 --epochs 20 --set encoder.width=16', 'something smaller'],
     ['a-infonce pretrain --set precision=bf16', 'another result, sooner, on a processor with AVX512_BF16'],
+    ['a-infonce pretrain --device cuda', 'on a GPU'],
     ['a-infonce pretrain --presets', 'what there is'],
   ],
   async action(context, options) {
@@ -90,7 +91,7 @@ export const pretrain = define<Options>({
     const planned: RecordedData | undefined = recorded ?? (asked && { ...asked, name: options.data ?? asked.name });
     if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
     using data = limitDataset(await openData(context, options, planned), options.limit ?? recorded?.images);
-    await train(context, { ...options, preset, out, data, overrides: set }, `a-infonce pretrain --out ${typed(out)} --resume`);
+    await train(context, { ...options, preset, out, data, overrides: set }, `a-infonce pretrain --out ${typed(out)} --resume${context.onDevice}`);
     context.output.note(`\nNext: a-infonce finetune ${typed(out)}`);
   },
 });
@@ -107,7 +108,7 @@ export async function train(
 ): Promise<string> {
   const { pretrain: run } = await import('../../index.js');
   const { RunFolder } = await import('../../training/run.js');
-  const { output, signal } = context;
+  const { output, signal, device } = context;
   if (!resume) RunFolder.requireIdle(out);
   if (!resume && existsSync(join(out, 'config.json'))) throw new UsageError(`there is a run in ${out} already. Choose another --out, or go on with it:\n  ${again}`);
   const began = performance.now();
@@ -116,7 +117,7 @@ export async function train(
   let saved: Extract<PretrainEvent, { type: 'checkpoint' }> | undefined;
   let path = '';
   try {
-    for await (const event of run({ preset: preset as PresetName, out, data, resume, seed, epochs, batchSize, overrides, checkpointEvery, signal })) {
+    for await (const event of run({ preset: preset as PresetName, out, data, resume, device, seed, epochs, batchSize, overrides, checkpointEvery, signal })) {
       if (events) output.event(event);
       switch (event.type) {
         case 'start':

@@ -33,7 +33,7 @@ export const quickstart = define<Options>({
     const config = resolveConfig(PRESET, changesOf({ set, epochs, batchSize }));
     const out = wanted ?? freshFolder(join('runs', PRESET));
     using data = limitDataset(await openData(context, {}, config.data), limit);
-    const again = `a-infonce pretrain --out ${typed(out)} --resume`;
+    const again = `a-infonce pretrain --out ${typed(out)} --resume${context.onDevice}`;
     await train(context, { preset: PRESET, out, data, seed, epochs, batchSize, overrides: set, checkpointEvery }, again, false);
 
     const compare = async (encoder: Encoder, name: string, file: string): Promise<Record<string, Score>> => {
@@ -47,7 +47,7 @@ export const quickstart = define<Options>({
         attacks: ['clean', 'pgd20'], epsilon, stepSize, seed, onScore: (attack, score) => record(out, measured, { [attack]: score }),
       }, `Attacking the ${name} one`);
     };
-    using trained = await Encoder.load(out);
+    using trained = await Encoder.load(out, { device: context.device });
     using random = await randomEncoder(trained, data, { seed, signal: context.signal });
     const scores = {
       pretrained: await compare(trained, 'pre-trained', 'classifier.safetensors'),

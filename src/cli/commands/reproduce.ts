@@ -50,7 +50,7 @@ export const reproduce = define<Options>({
     ['a-infonce reproduce table1 --scale small --only rocl,advcl,iphn,base,slf,sa,ra', 'a part of it'],
     ['a-infonce reproduce table1 --only advcl,iphn,aff --seeds 3', "the paper's own size, three seeds"],
   ],
-  async action({ output, signal, call }, { scale, out: wanted, only, seeds, seed, data, dataRoot, markdown, autoattackImages, ...options }) {
+  async action({ output, signal, call, device }, { scale, out: wanted, only, seeds, seed, data, dataRoot, markdown, autoattackImages, ...options }) {
     const { reproduce: run, rowName, tableCells, tableNotes } = await import('../../index.js');
     const out = wanted ?? join('runs', scale === 'small' ? 'table1-small' : 'table1');
     const { epochs, finetuneEpochs, batchSize, images, testImages, width } = options;
@@ -60,7 +60,7 @@ export const reproduce = define<Options>({
     let end: Extract<ReproduceEvent, { type: 'end' }> | undefined;
     const stages: Record<Stage, string> = { 'pseudo-labels': 'pseudo-labels', pretrain: 'pre-training', finetune: 'fine-tuning', evaluate: 'evaluating' };
     try {
-      for await (const event of run({ out, scale, only, seeds, seed, data, dataRoot, epochs, finetuneEpochs, batchSize, images, testImages, autoAttackImages: autoattackImages, width, signal })) {
+      for await (const event of run({ out, scale, only, seeds, seed, data, dataRoot, epochs, finetuneEpochs, batchSize, images, testImages, autoAttackImages: autoattackImages, width, device, signal })) {
         if (event.type !== 'progress') progress?.stop();
         switch (event.type) {
           case 'start':
