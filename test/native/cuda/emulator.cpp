@@ -1,6 +1,7 @@
 #include "emulator.h"
 #include <malloc.h>
 #include <sys/mman.h>
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -88,6 +89,7 @@ struct Emulator {
   size_t main_stack_bytes = 0;
   int threads = 0, current = -1, ended = 0;
   int64_t spins = 0;
+  uint64_t block = 0;
   const char* kernel = "";
   const std::function<void()>* body = nullptr;
   char* shared = nullptr;
@@ -205,6 +207,7 @@ void prepare(Fiber& fiber) {
 int thread() { return e.current; }
 void* shared_memory() { return e.shared; }
 size_t shared_bytes() { return e.bytes; }
+uint64_t block() { return e.block; }
 
 void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_launch);
@@ -220,7 +223,7 @@ void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const s
   for (unsigned z = 0; z < grid.z; ++z)
     for (unsigned y = 0; y < grid.y; ++y)
       for (unsigned x = 0; x < grid.x; ++x) {
-        blockIdx = {x, y, z};
+        blockIdx = {x, y, z}, ++e.block;
         if (shared) std::memset(e.shared, 0xff, shared_bytes);  // NaNs
         for (Barrier& barrier : e.barriers) barrier = {};
         e.meetings.clear();
@@ -270,10 +273,14 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
   if (!warpgroup && !(mask >> mine & 1)) fail(std::string(name) + ": the thread is not in its own mask");
   if (first + size > e.threads) fail(std::string(name) + ": not four warps from a multiple of four");
   progress();
+  const auto of_my_warp = [](const Meeting& other) {  // those that wait there
+    void* const* const lanes = other.operands + (other.warpgroup ? e.current / 32 % 4 * 32 : 0);
+    return other.first == e.current / (other.warpgroup ? 128 : 32) * (other.warpgroup ? 128 : 32) && std::any_of(lanes, lanes + 32, [](void* operands) { return operands; });
+  };
   size_t at = 0;
   for (; at < e.meetings.size(); ++at) {
     const Meeting& other = *e.meetings[at];
-    if (other.first / size != first / size || !(other.warpgroup || warpgroup || other.mask & mask)) continue;
+    if (other.warpgroup == warpgroup ? other.first != first || !(warpgroup || other.mask & mask) : !of_my_warp(other)) continue;
     if (other.warpgroup != warpgroup || other.mask != mask || std::strcmp(other.name, name))
       fail(std::string("divergent collective: this one is at ") + name + " while others of its warp are at " + other.name);
     break;

@@ -65,6 +65,7 @@ int thread();  // in the block
 inline int lane() { return thread() & 31; }
 void* shared_memory();
 size_t shared_bytes();
+uint64_t block();  // its number among all that have run
 /// Lets the others run, for a loop that waits for them. If all spin and nobody calls `progress` meanwhile, that is a deadlock.
 void yield(const char* what);
 void progress();
