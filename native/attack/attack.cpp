@@ -1,5 +1,4 @@
 #include "attack/attack.h"
-#include <ATen/Dispatch.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
@@ -7,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/isfinite.h>
+#include <ATen/ops/stack.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <algorithm>
 #include <cmath>
@@ -15,14 +15,19 @@
 #include "dtype.h"
 #include "error.h"
 #include "kernels/random.h"
+#include "ops/image_checks.h"
 #include "ops/perturbation.h"
 
 namespace a_infonce::attack {
 
 std::string typed_shape(const at::Tensor& tensor) { return dtype_name(tensor.scalar_type()) + " " + shape_text(tensor.sizes()); }
 
+namespace {
+at::Tensor finite_rows(const at::Tensor& rows) { return at::isfinite(rows).reshape({rows.size(0), -1}).all(1); }
+}  // namespace
+
 int64_t first_non_finite(const at::Tensor& rows) {
-  const at::Tensor finite = at::isfinite(rows).reshape({rows.size(0), -1}).all(1);
+  const at::Tensor finite = finite_rows(rows);
   return finite.all().item<bool>() ? -1 : finite.to(at::kByte).argmin(0).item<int64_t>();
 }
 
@@ -62,23 +67,25 @@ void require_images(const at::Tensor& images) {
 void require_unit_range(const at::Tensor& images) {
   if (images.numel() == 0) return;
   const auto [low, high] = at::aminmax(images);
-  const double lowest = low.item<double>(), highest = high.item<double>();
+  const at::Tensor range = at::stack({low, high}).to(at::kCPU, at::kDouble);  // waits for a device once
+  const double lowest = range[0].item<double>(), highest = range[1].item<double>();
   require_range(lowest >= 0 && highest <= 1, "images", "values in [0, 1] (normalisation belongs inside the model)",
                 std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
 }
 
-void require_labels(const at::Tensor& labels, const at::Tensor& images) {
-  require_range(labels.scalar_type() == at::kLong && labels.dim() == 1 && labels.size(0) == images.size(0), "labels",
-                "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(labels));
-  if (labels.numel() == 0) return;
-  const int64_t lowest = labels.min().item<int64_t>();
+int64_t require_labels(const at::Tensor& labels, const at::Tensor& images) {
+  ops::require_beside("labels", labels, at::kLong, images.sizes().slice(0, 1), images);
+  if (labels.numel() == 0) return -1;
+  const auto [lowest, highest] = ops::bounds(labels);
   require_range(lowest >= 0, "labels", "classes of at least 0", std::to_string(lowest));
+  return highest;
 }
 
-void require_samples(const at::Tensor& samples, const at::Tensor& images) {
-  require_range(samples.scalar_type() == at::kLong && samples.sizes() == images.sizes().slice(0, 1), "samples",
-                "int64 [" + std::to_string(images.size(0)) + "]", typed_shape(samples));
+void require_classes(int64_t highest, const at::Tensor& logits) {
+  require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
 }
+
+void require_samples(const at::Tensor& samples, const at::Tensor& images) { ops::require_beside("samples", samples, at::kLong, images.sizes().slice(0, 1), images); }
 
 Batch::Batch(Logits model, at::Tensor images, at::Tensor labels, at::Tensor samples)
     : images(std::move(images)), labels(std::move(labels)), samples(std::move(samples)), model_(std::move(model)) {}
@@ -89,47 +96,45 @@ Batch Batch::select(const at::Tensor& rows) const {
 
 at::Tensor Batch::logits(const at::Tensor& x_adv) const {
   at::Tensor logits = model_(x_adv);
-  const int64_t highest = labels.numel() == 0 ? 0 : labels.max().item<int64_t>();
-  require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
-  if (const int64_t row = first_non_finite(logits.detach()); row >= 0)
-    throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(samples[row].item<int64_t>()) + " are NaN or infinite");
+  if (const int64_t row = first_non_finite(logits.detach()); row >= 0) throw_non_finite("the model's logits", "are", row);
   return logits;
 }
 
 Batch::Gradient Batch::gradient(const at::Tensor& x_adv, const Loss& loss) const {
   const at::AutoGradMode grad_mode(true);
   const at::Tensor leaf = x_adv.detach().requires_grad_(true);
-  const at::Tensor output = logits(leaf), losses = loss(output);
+  const at::Tensor output = model_(leaf), losses = loss(output);
   at::Tensor grad = input_gradient(losses, leaf).contiguous();
-  if (const int64_t row = first_non_finite(grad); row >= 0)
-    throw Error(ErrorKind::NonFinite, "the gradient of sample " + std::to_string(samples[row].item<int64_t>()) + " is NaN or infinite");
-  return {output.detach(), losses.detach(), std::move(grad)};
+  const at::Tensor logits = output.detach();
+  // Both at once: a device is waited for once.
+  if (!finite_rows(logits).logical_and_(finite_rows(grad)).all().item<bool>()) {
+    if (const int64_t row = first_non_finite(logits); row >= 0) throw_non_finite("the model's logits", "are", row);
+    throw_non_finite("the gradient", "is", first_non_finite(grad));
+  }
+  return {logits, losses.detach(), std::move(grad)};
+}
+
+void Batch::throw_non_finite(const char* what, const char* verb, int64_t row) const {
+  throw Error(ErrorKind::NonFinite, std::string(what) + " of sample " + std::to_string(samples[row].item<int64_t>()) + " " + verb + " NaN or infinite");
 }
 
 void Batch::project_(at::Tensor& x_adv, Norm norm, double epsilon) const {
-  const auto step = norm == Norm::Linf ? ops::pgd_step_linf_ : ops::pgd_step_l2_;
-  step(x_adv, /*grad=*/images, images, epsilon, /*step_size=*/0, /*clamp_then_project=*/false);  // a step of no length, along anything finite
+  at::Tensor bad;  // none: a step of no length, along the images, which are finite
+  if (norm == Norm::Linf) ops::pgd_step_linf_(x_adv, /*grad=*/images, images, epsilon, /*step_size=*/0, /*clamp_then_project=*/false, bad);
+  else ops::pgd_step_l2_(x_adv, images, images, epsilon, 0, false, bad);
 }
 
 at::Tensor Batch::uniform(uint64_t seed, int64_t restart, int64_t step, int64_t count) const {
-  at::Tensor values = at::empty({size(), count}, images.options());
-  const uint64_t key = random::subseed(random::subseed(seed, static_cast<uint64_t>(restart)), static_cast<uint64_t>(step));
-  const at::Tensor numbers = samples.contiguous();
-  const int64_t* number = numbers.const_data_ptr<int64_t>();
-  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "uniform", [&] {
-    scalar_t* out = values.mutable_data_ptr<scalar_t>();
-    for (int64_t row = 0; row < size(); ++row, out += count) random::fill_uniform(out, count, key, static_cast<uint64_t>(number[row]));
-  });
-  return values;
+  return ops::uniform(samples, count, images.scalar_type(), random::subseed(random::subseed(seed, static_cast<uint64_t>(restart)), static_cast<uint64_t>(step)));
 }
 
 at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
                const StepCallback& step) {
   require_images(images);
   require_unit_range(images);
-  require_labels(labels, images);
+  const int64_t highest = require_labels(labels, images);
   const int64_t n = images.size(0), batches = n == 0 ? 0 : batch_size == 0 ? 1 : (n + batch_size - 1) / batch_size;
-  const at::Tensor numbers = samples.defined() ? samples : at::arange(n, at::kLong);
+  const at::Tensor numbers = samples.defined() ? samples : at::arange(n, labels.options());
   require_samples(numbers, images);
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
@@ -139,7 +144,12 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
   int64_t done = 0, end_of_batch = 0;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
     end_of_batch += attack.steps();
-    const Batch batch([&model](const at::Tensor& each) { return logits_of(model, each); }, x.slice(0, begin, end), labels.slice(0, begin, end),
+    const Logits logits = [&model, highest](const at::Tensor& each) {
+      at::Tensor found = logits_of(model, each);
+      require_classes(highest, found);
+      return found;
+    };
+    const Batch batch(logits, x.slice(0, begin, end), labels.slice(0, begin, end),
                       numbers.slice(0, begin, end));
     adversaries.slice(0, begin, end).copy_(attack.run(batch, [&] {
       ++done;
@@ -156,7 +166,7 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const int64_t n = images.size(0);
-  Predictions result{at::empty({n}, at::kLong), at::empty({0, 0}, images.options())};
+  Predictions result{at::empty({n}, images.options().dtype(at::kLong)), at::empty({0, 0}, images.options())};
   std::vector<at::Tensor> parts;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
     const at::Tensor logits = logits_of(model, images.slice(0, begin, end));

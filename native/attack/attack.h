@@ -34,8 +34,7 @@ class Batch {
   /// The samples of these rows, int64 [m].
   Batch select(const at::Tensor& rows) const;
 
-  /// Logits of adversaries of all of these samples. NonFinite, naming the sample, when one is NaN or infinite; ArgumentRange when the model has
-  /// fewer classes than the labels.
+  /// Logits of adversaries of all of these samples. NonFinite, naming the sample, when one is NaN or infinite.
   at::Tensor logits(const at::Tensor& x_adv) const;
   /// The classes that logits give, other than the labels': bool [n].
   at::Tensor fooled(const at::Tensor& logits) const { return logits.argmax(1).ne(labels); }
@@ -44,7 +43,7 @@ class Batch {
     at::Tensor logits, loss;  // [n, classes], [n]: without a graph
     at::Tensor grad;          // like the images, of the loss of each sample; contiguous
   };
-  /// One forward and one backward pass. NonFinite, naming the sample, when a gradient is NaN or infinite.
+  /// One forward and one backward pass. NonFinite, naming the sample, when a logit or a gradient is NaN or infinite.
   Gradient gradient(const at::Tensor& x_adv, const Loss& loss) const;
 
   /// Moves x_adv into the ball about the images and into [0, 1], in place; exact in floating point (kernels/perturbation/perturbation.h).
@@ -53,6 +52,8 @@ class Batch {
   at::Tensor uniform(uint64_t seed, int64_t restart, int64_t step, int64_t count) const;
 
  private:
+  [[noreturn]] void throw_non_finite(const char* what, const char* verb, int64_t row) const;
+
   Logits model_;
 };
 
@@ -67,7 +68,7 @@ class Attack {
   virtual at::Tensor run(const Batch& batch, const std::function<void()>& step) const = 0;
 };
 
-/// The attack on all images (float32 or float64 [N, ...]), `batch_size` at once (0: all), the model in eval mode; the mode is restored afterwards, also
+/// The attack on all images (float32 or float64 [N, ...]), labels and samples beside them, `batch_size` at once (0: all), the model in eval mode; the mode is restored afterwards, also
 /// on exceptions. samples: int64 [N], undefined for 0 to N-1. ArgumentRange unless the images are in [0, 1] and the labels are classes of the model.
 at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
                const StepCallback& step = {});
@@ -98,8 +99,10 @@ at::Tensor logits_of(nn::Model& model, const at::Tensor& images);
 at::Tensor input_gradient(const at::Tensor& loss, const at::Tensor& leaf);
 void require_images(const at::Tensor& images);
 void require_unit_range(const at::Tensor& images);
-/// int64 [N] of classes of at least 0.
-void require_labels(const at::Tensor& labels, const at::Tensor& images);
+/// int64 [N] of classes of at least 0, beside the images. Returns the highest, -1 of none.
+int64_t require_labels(const at::Tensor& labels, const at::Tensor& images);
+/// Logits of more classes than the highest label.
+void require_classes(int64_t highest, const at::Tensor& logits);
 void require_samples(const at::Tensor& samples, const at::Tensor& images);
 
 }  // namespace a_infonce::attack

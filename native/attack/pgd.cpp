@@ -12,6 +12,7 @@
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
+#include "ops/image_checks.h"
 #include "ops/perturbation.h"
 
 namespace a_infonce::attack {
@@ -28,8 +29,7 @@ void check(const at::Tensor& images, const PgdOptions& options) {
   require_range(options.batch_size >= 0, "batch_size", "an integer of at least 0", std::to_string(options.batch_size));
   if (options.samples.defined()) require_samples(options.samples, images);
   if (options.start.defined())
-    require_range(options.start.scalar_type() == images.scalar_type() && options.start.sizes() == images.sizes(), "start", typed_shape(images),
-                  typed_shape(options.start));
+    ops::require_like("start", options.start, images);
 }
 
 /// Samples that are attacked together.
@@ -73,7 +73,7 @@ class Ascent {
   }
 
   at::Tensor climb(const Part& part, at::Tensor x_adv, const std::function<void(int64_t)>& stepped) const {
-    at::Tensor direction;
+    at::Tensor direction, bad;
     for (int64_t step = 0; step < options_.steps; ++step) {
       const auto [grad, fooled] = gradient(part, x_adv);
       if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) {
@@ -81,9 +81,12 @@ class Ascent {
         break;
       }
       direction = options_.momentum == 0 ? grad : accumulated(direction, grad);
-      move(part, x_adv, direction);
+      if (options_.norm == Norm::Linf) ops::pgd_step_linf_(x_adv, direction, part.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad);
+      else ops::pgd_step_l2_(x_adv, direction, part.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad);
+      if (x_adv.is_cpu()) require_finite(part, bad);
       stepped(1);
     }
+    require_finite(part, bad);  // a device would be waited for at every step
     return x_adv;
   }
 
@@ -94,12 +97,9 @@ class Ascent {
     return direction.defined() ? direction * options_.momentum + unit : unit;
   }
 
-  void move(const Part& part, at::Tensor& x_adv, const at::Tensor& grad) const try {
-    const auto step = options_.norm == Norm::Linf ? ops::pgd_step_linf_ : ops::pgd_step_l2_;
-    step(x_adv, grad, part.images, options_.epsilon, options_.step_size, options_.clamp_then_project);
-  } catch (const Error& error) {
-    if (error.kind != ErrorKind::NonFinite) throw;
-    throw Error(ErrorKind::NonFinite, "the gradient of " + part.name(first_non_finite(grad)) + " is NaN or infinite");
+  static void require_finite(const Part& part, const at::Tensor& bad) {
+    if (!bad.defined() || !bad.any().item<bool>()) return;
+    throw Error(ErrorKind::NonFinite, "the gradient of " + part.name(bad.nonzero()[0][0].item<int64_t>()) + " is NaN or infinite");
   }
 
   /// Gradient of the summed loss, and who is fooled. The graph is gone when it returns.
@@ -149,7 +149,7 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   const at::NoGradGuard no_grad;
   const at::Tensor x = images.detach().contiguous();
   const int64_t n = x.size(0), batch = options.batch_size == 0 ? n : options.batch_size;
-  const at::Tensor samples = options.samples.defined() ? options.samples : at::arange(n, at::kLong);
+  const at::Tensor samples = options.samples.defined() ? options.samples : at::arange(n, x.options().dtype(at::kLong));
   const int64_t total = n == 0 ? 0 : (n + batch - 1) / batch * options.restarts * options.steps;
   int64_t done = 0;
   const auto stepped = [&](int64_t steps) {
@@ -160,17 +160,17 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   for_batches(n, batch, [&](int64_t begin, int64_t end) {
     const at::Tensor start = options.start.defined() ? options.start.detach().slice(0, begin, end).contiguous() : at::Tensor();
     adversaries.slice(0, begin, end).copy_(
-        Ascent(objective, options, {x.slice(0, begin, end), samples.slice(0, begin, end), start, {at::arange(begin, end, at::kLong), begin}}).run(stepped));
+        Ascent(objective, options, {x.slice(0, begin, end), samples.slice(0, begin, end), start, {at::arange(begin, end, samples.options()), begin}}).run(stepped));
   });
   return adversaries;
 }
 
 Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
-  return [&model, labels = std::move(labels), targeted](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
+  const int64_t highest = labels.numel() == 0 ? -1 : labels.max().item<int64_t>();
+  return [&model, labels = std::move(labels), highest, targeted](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
     const at::Tensor logits = logits_of(model, x_adv);
+    require_classes(highest, logits);
     const at::Tensor wanted = labels.index_select(0, rows.numbers);
-    const int64_t highest = wanted.numel() == 0 ? 0 : wanted.max().item<int64_t>();
-    require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
     const at::Tensor loss = at::cross_entropy_loss(logits, wanted, {}, /*reduction none=*/0);
     const at::Tensor predicted = logits.detach().argmax(1);
     return targeted ? Outcome(-loss, predicted.eq(wanted)) : Outcome(loss, predicted.ne(wanted));
@@ -208,7 +208,7 @@ at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& lab
 
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
                            const StepCallback& step) {
-  require_range(positives.scalar_type() == images.scalar_type() && positives.sizes() == images.sizes(), "positives", typed_shape(images), typed_shape(positives));
+  ops::require_like("positives", positives, images);
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
   return pgd(contrastive(model, positives, temperature), images, options, step);

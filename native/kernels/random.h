@@ -1,9 +1,10 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// A value depends on (seed, stream, index) alone, so any thread count, tiling or resumption draws the same bits.
+// A value depends on (seed, stream, index) alone, so any thread count, tiling or resumption draws the same bits, and so does CUDA.
 // Everything is `static`: a file compiled for AVX-512 must not lend its copy of a function to portable code.
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include "kernels/host_device.h"
 
 namespace a_infonce::random {
 
@@ -14,7 +15,7 @@ struct Block {
 };
 
 /// The cipher itself, in the word order of Random123.
-static constexpr Block philox4x32_10(Block counter, uint32_t key0, uint32_t key1) {
+A_INFONCE_HOST_DEVICE static constexpr Block philox4x32_10(Block counter, uint32_t key0, uint32_t key1) {
   auto [c0, c1, c2, c3] = counter.word;
   for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) {
     const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
@@ -31,7 +32,7 @@ static_assert(philox4x32_10({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, 
               Block{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}});
 
 /// Words 4*block to 4*block+3 of the stream.
-static constexpr Block block(uint64_t seed, uint64_t stream, uint64_t block) {
+A_INFONCE_HOST_DEVICE static constexpr Block block(uint64_t seed, uint64_t stream, uint64_t block) {
   return philox4x32_10({{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(stream),
                          static_cast<uint32_t>(stream >> 32)}},
                        static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
@@ -49,10 +50,10 @@ static constexpr uint64_t subseed(uint64_t seed, uint64_t purpose) {
 }
 
 /// Uniform on [0, 1): a multiple of 2^-24, exact in float32.
-static constexpr float to_uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+A_INFONCE_HOST_DEVICE static constexpr float to_uniform(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
 /// Two independent standard normals from two words (Box-Muller, in double precision; |value| < 6.8).
-static inline void to_normal(uint32_t word0, uint32_t word1, double& first, double& second) {
+A_INFONCE_HOST_DEVICE static inline void to_normal(uint32_t word0, uint32_t word1, double& first, double& second) {
   const double radius = std::sqrt(-2.0 * std::log((word0 + 0.5) * 0x1p-32)), angle = word1 * (0x1p-31 * 3.14159265358979323846);
   first = radius * std::cos(angle), second = radius * std::sin(angle);
 }

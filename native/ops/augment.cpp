@@ -13,6 +13,7 @@
 #include "dtype.h"
 #include "error.h"
 #include "kernels/procedural/procedural.h"
+#include "ops/backend.h"
 
 namespace a_infonce::ops {
 namespace {
@@ -25,12 +26,12 @@ constexpr int64_t chunk = 16;  // samples a task
 void require_dtype(const at::Tensor& tensor, at::ScalarType dtype, const char* argument) {
   if (tensor.scalar_type() != dtype)
     throw Error(ErrorKind::ArgumentType, argument, "a tensor of dtype " + dtype_name(dtype), dtype_name(tensor.scalar_type()));
-  if (!tensor.device().is_cpu()) throw Error(ErrorKind::ArgumentType, argument, "a tensor on the cpu", "one on " + tensor.device().str());
 }
 
-/// pixels: uint8 [N, C, H, W], C 1 or 3; indices: int64 [n], each in [0, N). Both contiguous afterwards.
+/// pixels: uint8 [N, C, H, W], C 1 or 3; indices: int64 [n], each in [0, N), on their device or the CPU. Both contiguous afterwards, the indices on the CPU.
 struct Images {
   at::Tensor pixels, indices;
+  const Backend* device;  // null: the CPU
   int64_t channels, height, width;
 
   Images(const at::Tensor& pixels_in, const at::Tensor& indices_in) {
@@ -39,7 +40,10 @@ struct Images {
     require_range(pixels_in.dim() == 4 && (pixels_in.size(1) == 1 || pixels_in.size(1) == 3) && pixels_in.size(2) > 0 && pixels_in.size(3) > 0,
                   "pixels", "shape [images, 1 or 3, height, width]", shape_text(pixels_in.sizes()));
     require_range(indices_in.dim() == 1, "indices", "shape [n]", shape_text(indices_in.sizes()));
-    pixels = pixels_in.contiguous(), indices = indices_in.contiguous();
+    require_range(indices_in.device().is_cpu() || indices_in.device() == pixels_in.device(), "indices", "a tensor on the device of the pixels, " + pixels_in.device().str() + ", or on the cpu",
+                  "one on " + indices_in.device().str());
+    device = backend_of(pixels_in, "pixels");
+    pixels = pixels_in.contiguous(), indices = indices_in.cpu().contiguous();
     channels = pixels.size(1), height = pixels.size(2), width = pixels.size(3);
     for (int64_t k = 0; k < indices.size(0); ++k)
       require_range(index(k) >= 0 && index(k) < pixels.size(0), "indices", "integers from 0 to " + std::to_string(pixels.size(0) - 1),
@@ -68,7 +72,14 @@ void require_integer(int64_t value, int bits, const char* argument) {
 /// Writes n views; choice(k) says what happens to sample k.
 template <typename Function>
 at::Tensor render(const Images& images, int64_t size, bool color_first, Function choice) {
-  at::Tensor out = at::empty({images.count(), images.channels, size, size}, at::kFloat);
+  at::Tensor out = at::empty({images.count(), images.channels, size, size}, images.pixels.options().dtype(at::kFloat));
+  if (images.count() == 0) return out;
+  if (images.device) {
+    std::vector<Choice> choices(static_cast<size_t>(images.count()));
+    for_each_sample(images.count(), [&](int64_t k) { choices[static_cast<size_t>(k)] = choice(k); });
+    images.device->augment(images.pixels, images.indices.to(out.device(), /*non_blocking=*/true), choices, color_first, out);
+    return out;
+  }
   const uint8_t* in = images.pixels.const_data_ptr<uint8_t>();
   float* to = out.mutable_data_ptr<float>();
   const int64_t bytes = images.channels * images.height * images.width, floats = images.channels * size * size;
@@ -142,8 +153,9 @@ at::Tensor augment_apply(const at::Tensor& pixels, const at::Tensor& indices, co
   require_dtype(choices, at::kDouble, "choices");
   require_range(choices.dim() == 2 && choices.size(0) == images.count() && choices.size(1) == columns, "choices",
                 "shape [" + std::to_string(images.count()) + ", " + std::to_string(columns) + "]", shape_text(choices.sizes()));
+  const at::Tensor values = choices.cpu().contiguous();
   std::vector<Choice> rows;
-  for (int64_t k = 0; k < images.count(); ++k) rows.push_back(parse(choices.contiguous().const_data_ptr<double>() + k * columns));
+  for (int64_t k = 0; k < images.count(); ++k) rows.push_back(parse(values.const_data_ptr<double>() + k * columns));
   return render(images, size, color_first, [&](int64_t k) { return rows[static_cast<size_t>(k)]; });
 }
 
@@ -189,7 +201,7 @@ at::Tensor high_frequency(const at::Tensor& images, double radius) {
   std::vector<double> mask;
   for (int64_t y = 0; y < side; ++y)
     for (int64_t x = 0; x < half; ++x) mask.push_back((kept(y, x) + kept((side - y) % side, (side - x) % side)) / 2);
-  const at::Tensor weights = at::tensor(mask, images.options().dtype(images.scalar_type()).requires_grad(false)).view({side, half});
+  const at::Tensor weights = at::tensor(mask, at::dtype(images.scalar_type())).view({side, half}).to(images.device(), images.scalar_type(), /*non_blocking=*/true);
   return at::fft_irfft2(at::fft_rfft2(images).mul(weights), at::IntArrayRef{side, side});
 }
 

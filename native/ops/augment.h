@@ -6,7 +6,8 @@
 
 namespace a_infonce::ops {
 
-/// One view of the images pixels[indices]: uint8 [N, C, H, W] with C 1 or 3, int64 [n] -> float32 [n, C, size, size] in [0, 1].
+/// One view of the images pixels[indices]: uint8 [N, C, H, W] with C 1 or 3, int64 [n] on their device or the CPU -> float32 [n, C, size, size] in [0, 1],
+/// there too. Indices on another device than the CPU are waited for.
 /// The key of sample indices[k] is (seed, epoch, indices[k], view); neither the batch nor the thread count changes its bits.
 at::Tensor augment(const at::Tensor& pixels, const at::Tensor& indices, const kernels::augment::Pipeline& pipeline, int64_t seed, int64_t epoch,
                    int64_t view);

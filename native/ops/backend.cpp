@@ -28,4 +28,10 @@ const Backend* backend(c10::DeviceType device) {
 
 void register_backend(c10::DeviceType device, const Backend* backend) { backends.add(device, backend); }
 
+const Backend* backend_of(const at::Tensor& x, const char* name) {
+  const Backend* const found = backend(x.device().type());
+  if (!found && !x.device().is_cpu()) throw Error(ErrorKind::ArgumentType, name, "a tensor on the CPU or a CUDA device", x.device().str());
+  return found;
+}
+
 }  // namespace a_infonce::ops

@@ -12,7 +12,7 @@ namespace a_infonce::ops {
 namespace {
 
 kernels::ImageShape shape_of(const at::Tensor& x) {
-  require_floating_cpu("x", x);
+  require_floating("x", x);
   require_range(x.dim() == 4, "x", "shape [N, C, H, W]", describe(x));
   return {x.size(1), x.size(2), x.size(3)};
 }
@@ -34,16 +34,19 @@ std::vector<double> tile_of(int64_t side) {
   return tile;
 }
 
-/// run(out, best, x, u) for every image.
-template <typename Run>
-at::Tensor propose(const at::Tensor& best, const at::Tensor& x, const at::Tensor& u, int64_t count, double epsilon, Run run) {
+/// launch(backend, out, best, x, u) for all images, or on the CPU run(out, best, x, u) for every one.
+template <typename Launch, typename Run>
+at::Tensor propose(const at::Tensor& best, const at::Tensor& x, const at::Tensor& u, int64_t count, double epsilon, Launch launch, Run run) {
   require_like("best", best, x);
-  require_range(u.scalar_type() == x.scalar_type() && u.device().is_cpu() && u.dim() == 2 && u.size(0) == x.size(0) && u.size(1) == count, "u",
-                dtype_name(x.scalar_type()) + " [" + std::to_string(x.size(0)) + ", " + std::to_string(count) + "] on the CPU", describe(u));
+  require_beside("u", u, x.scalar_type(), {x.size(0), count}, x);
   require_radius("epsilon", epsilon);
   const at::Tensor from = best.detach().contiguous(), images = x.detach().contiguous(), numbers = u.contiguous();
   at::Tensor result = at::empty_like(images);
   if (x.numel() == 0) return result;
+  if (const Backend* const device = backend_of(x, "x")) {
+    launch(*device, result, from, images, numbers);
+    return result;
+  }
   const int64_t rows = x.size(0), size = x.numel() / rows;
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "square", [&] {
     scalar_t* out = result.mutable_data_ptr<scalar_t>();
@@ -60,13 +63,16 @@ at::Tensor propose(const at::Tensor& best, const at::Tensor& x, const at::Tensor
 at::Tensor square_start_linf(const at::Tensor& x, const at::Tensor& u, double epsilon) {
   const auto shape = shape_of(x);
   return propose(x, x, u, shape.channels * shape.width, epsilon,
+                 [=](const Backend& device, const auto& out, const auto&, const auto& images, const auto& numbers) { device.square_start_linf(out, images, numbers, epsilon); },
                  [=](auto* out, const auto*, const auto* image, const auto* number) { kernels::square_start_linf(out, image, number, shape, epsilon); });
 }
 
 at::Tensor square_step_linf(const at::Tensor& best, const at::Tensor& x, const at::Tensor& u, double epsilon, int64_t side) {
   const auto shape = shape_of(x);
   require_side(side, shape);
-  return propose(best, x, u, 2 + shape.channels, epsilon, [=](auto* out, const auto* from, const auto* image, const auto* number) {
+  return propose(best, x, u, 2 + shape.channels, epsilon, [=](const Backend& device, const auto& out, const auto& from, const auto& images, const auto& numbers) {
+    device.square_step_linf(out, from, images, numbers, epsilon, side);
+  }, [=](auto* out, const auto* from, const auto* image, const auto* number) {
     kernels::square_step_linf(out, from, image, number, shape, epsilon, side);
   });
 }
@@ -80,7 +86,9 @@ int64_t square_start_l2_numbers(const at::Tensor& x) {
 at::Tensor square_start_l2(const at::Tensor& x, const at::Tensor& u, double epsilon) {
   const auto shape = l2_shape_of(x);
   const auto tile = tile_of(kernels::TileGrid(shape).side);
-  return propose(x, x, u, square_start_l2_numbers(x), epsilon, [=, &tile](auto* out, const auto*, const auto* image, const auto* number) {
+  return propose(x, x, u, square_start_l2_numbers(x), epsilon, [=, &tile](const Backend& device, const auto& out, const auto&, const auto& images, const auto& numbers) {
+    device.square_start_l2(out, images, numbers, tile, epsilon);
+  }, [=, &tile](auto* out, const auto*, const auto* image, const auto* number) {
     kernels::square_start_l2(out, image, number, tile.data(), shape, epsilon);
   });
 }
@@ -89,7 +97,9 @@ at::Tensor square_step_l2(const at::Tensor& best, const at::Tensor& x, const at:
   const auto shape = shape_of(x);
   require_side(side, shape);
   const auto tile = tile_of(side);
-  return propose(best, x, u, 5 + shape.channels, epsilon, [=, &tile](auto* out, const auto* from, const auto* image, const auto* number) {
+  return propose(best, x, u, 5 + shape.channels, epsilon, [=, &tile](const Backend& device, const auto& out, const auto& from, const auto& images, const auto& numbers) {
+    device.square_step_l2(out, from, images, numbers, tile, epsilon, side);
+  }, [=, &tile](auto* out, const auto* from, const auto* image, const auto* number) {
     kernels::square_step_l2(out, from, image, number, tile.data(), shape, epsilon, side);
   });
 }

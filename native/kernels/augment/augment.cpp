@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <vector>
+#include "kernels/augment/filter.h"
 #include "kernels/augment/job.h"
 #include "kernels/cpu/instruction_set.h"
 #include "kernels/random.h"
@@ -58,41 +59,24 @@ struct Taps {
   Axis axis() const { return {count, first.data(), weight.data()}; }
 };
 
-/// Pillow's bilinear filter: a triangle of half-width max(1, length / size), cut off at the edges and normalised to sum 1.
 void triangle(int64_t length, int64_t size, Taps& taps) {
-  const double scale = static_cast<double>(length) / static_cast<double>(size), support = std::max(scale, 1.0);
-  taps.count = std::min(length, scale <= 1 ? 2 : 2 * static_cast<int64_t>(std::ceil(support)) + 1);
+  const Filter filter(length, size);
+  taps.count = filter.taps;
   taps.first.resize(static_cast<size_t>(size));
   taps.weight.assign(static_cast<size_t>(size * taps.count), 0.0f);
   taps.window.resize(static_cast<size_t>(taps.count));
   float* weight = taps.weight.data();
   double* window = taps.window.data();
   for (int64_t o = 0; o < size; ++o) {
-    const double centre = (static_cast<double>(o) + 0.5) * scale;
-    const int64_t begin = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
-    const int64_t end = std::min({length, begin + taps.count, static_cast<int64_t>(centre + support + 0.5)});
-    // All windows have the same number of taps; one at the end of the axis starts earlier, with weights of zero.
-    const int64_t first = std::min(begin, length - taps.count);
-    const auto tap = [&](int64_t i) { return std::max(0.0, 1 - std::abs((static_cast<double>(i) - centre + 0.5) / support)); };
+    const auto here = filter.window(o);
     double sum = 0;
-    for (int64_t i = begin; i < end; ++i) sum += window[i - begin] = tap(i);
-    for (int64_t i = begin; i < end; ++i) weight[o * taps.count + i - first] = static_cast<float>(window[i - begin] / sum);
-    taps.first[static_cast<size_t>(o)] = first;
+    for (int64_t i = here.begin; i < here.end; ++i) sum += window[i - here.begin] = filter.tap(here, i);
+    for (int64_t i = here.begin; i < here.end; ++i) weight[o * taps.count + i - here.first] = static_cast<float>(window[i - here.begin] / sum);
+    taps.first[static_cast<size_t>(o)] = here.first;
   }
 }
 
 }  // namespace
-
-void permutation(int64_t order, int (&operations)[4]) {
-  int left[4] = {0, 1, 2, 3};
-  for (int64_t place = 0, radix = 6; place < 4; ++place) {  // the Lehmer code: digits of 6, 2, 1, 1
-    const int64_t digit = order / radix;
-    order %= radix;
-    operations[place] = left[digit];
-    std::copy(left + digit + 1, left + 4, left + digit);
-    radix = place == 0 ? 2 : 1;
-  }
-}
 
 Choice draw(const Pipeline& pipeline, int64_t height, int64_t width, uint64_t seed, uint64_t epoch, uint64_t view, uint64_t sample) {
   const Chance chance{seed, domain | view << 40 | epoch, sample * words_a_sample};

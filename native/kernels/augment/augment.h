@@ -2,6 +2,7 @@
 // Drawing depends on (seed, epoch, sample, view) alone; doing it depends on the drawn row alone. Planar float32 images in [0, 1].
 #pragma once
 #include <cstdint>
+#include "kernels/host_device.h"
 
 namespace a_infonce::kernels::augment {
 
@@ -26,8 +27,18 @@ struct Choice {
   float brightness, contrast, saturation, hue;  // factors; hue in turns; 1, 1, 1, 0 change nothing
 };
 
-/// The jitter operations (0 brightness, 1 contrast, 2 saturation, 3 hue) in the order of permutation `order`.
-void permutation(int64_t order, int (&operations)[4]);
+/// The jitter operations (0 brightness, 1 contrast, 2 saturation, 3 hue) in the order of permutation `order`. Static for the reason in random.h.
+A_INFONCE_HOST_DEVICE static constexpr void permutation(int64_t order, int (&operations)[4]) {
+  int left[4] = {0, 1, 2, 3};
+  int64_t radix = 6;
+  for (int place = 0; place < 4; ++place) {  // the Lehmer code: digits of 6, 2, 1, 1
+    const int64_t digit = order / radix;
+    order %= radix;
+    operations[place] = left[digit];
+    for (int64_t i = digit; i < 3; ++i) left[i] = left[i + 1];
+    radix = place == 0 ? 2 : 1;
+  }
+}
 
 /// Draws for an image of height x width. `epoch` < 2^40, `view` < 2^16, `sample` < 2^56.
 Choice draw(const Pipeline& pipeline, int64_t height, int64_t width, uint64_t seed, uint64_t epoch, uint64_t view, uint64_t sample);

@@ -1,7 +1,8 @@
 // The pixels of augment.h, compiled once an instruction set. See cpu/vector.h for why nothing of std:: is used here. Every number comes from the same
 // operations in the same order, whatever the width of the vectors: the instruction sets give the same bits.
-#include "kernels/augment/job.h"
 #include "kernels/cpu/vector.h"
+#include "kernels/augment/color.h"
+#include "kernels/augment/job.h"
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 namespace {
@@ -10,17 +11,7 @@ using augment::Axis;
 using augment::Choice;
 using augment::Job;
 
-// --- Color: planes of n floats in [0, 1], red, green, blue -------------------------------------------------------------------------------
-
-inline float unit(float x) { return x < 0 ? 0.0f : x > 1 ? 1.0f : x; }
-inline float luma(float r, float g, float b) { return 0.299f * r + 0.587f * g + 0.114f * b; }  // ITU-R BT.601
-
-/// byte / 255, rounded once (ToTensor): 1 / 255 = 2^-8 + 2^-16 + ..., of which the product with the first two powers is exact.
-inline float from_byte(uint8_t byte) {
-  constexpr float high = 0x1.01p-8f, low = static_cast<float>(1.0 / 255 - static_cast<double>(high));
-  const auto x = static_cast<float>(byte);
-  return x * high + x * low;
-}
+// --- Color: planes of n floats, red, green, blue -----------------------------------------------------------------------------------------
 
 /// Blends with black.
 void brightness(float* image, int64_t n, int64_t channels, float factor) {
@@ -46,39 +37,16 @@ void contrast(float* image, int64_t n, int64_t channels, float factor) {
   for (int64_t k = 0; k < n * channels; ++k) image[k] = unit(image[k] * factor + offset);
 }
 
-/// Blends with the gray image.
 void saturation(float* image, int64_t n, float factor) {
   float *r = image, *g = image + n, *b = image + 2 * n;
-  for (int64_t i = 0; i < n; ++i) {
-    const float gray = (1 - factor) * luma(r[i], g[i], b[i]);
-    r[i] = unit(r[i] * factor + gray);
-    g[i] = unit(g[i] * factor + gray);
-    b[i] = unit(b[i] * factor + gray);
-  }
+  for (int64_t i = 0; i < n; ++i) saturate(r[i], g[i], b[i], factor);
 }
 
-/// Turns the hue in HSV by `turns` of the circle. A channel of hue H (in sixths), value V and chroma C is V - C * clamp(min(k, 4 - k), 0, 1) with
-/// k = (n + H) mod 6 and n = 5, 3, 1 for red, green, blue.
+/// Turns the hue by `turns` of the circle.
 void hue(float* image, int64_t n, float turns) {
   float *r = image, *g = image + n, *b = image + 2 * n;
   const float shift = 6 * turns;
-  for (int64_t i = 0; i < n; ++i) {
-    const float red = r[i], green = g[i], blue = b[i];
-    const float rg_high = red > green ? red : green, rg_low = red > green ? green : red;
-    const float value = rg_high > blue ? rg_high : blue, low = rg_low < blue ? rg_low : blue, chroma = value - low;
-    const float inverse = 1 / (chroma > 0 ? chroma : 1.0f);
-    float sixths = value == red ? (green - blue) * inverse : value == green ? (blue - red) * inverse + 2 : (red - green) * inverse + 4;
-    sixths += shift;
-    sixths = sixths < 0 ? sixths + 6 : sixths;
-    sixths = sixths >= 6 ? sixths - 6 : sixths;
-    const auto channel = [=](float offset) {
-      float k = sixths + offset;
-      k = k >= 6 ? k - 6 : k;
-      const float fall = 4 - k;
-      return value - chroma * unit(k < fall ? k : fall);
-    };
-    r[i] = channel(5), g[i] = channel(3), b[i] = channel(1);
-  }
+  for (int64_t i = 0; i < n; ++i) turn_hue(r[i], g[i], b[i], shift);
 }
 
 void grayscale(float* image, int64_t n) {

@@ -25,7 +25,7 @@ void normals(const uint32_t* words, double* out) { normals_of(words, out); }
   Start<Scalar> place;
 namespace avx2 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) void normals(const uint32_t*, double*); }
 namespace avx512 { A_INFONCE_DECLARE_STEPS(float) A_INFONCE_DECLARE_STEPS(double) void normals(const uint32_t*, double*); }
-using portable::clamp, portable::LONGEST, portable::RADIUS_MARGIN;
+using portable::first_block, portable::radius_block;
 
 template <typename Scalar>
 bool linf_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
@@ -36,14 +36,6 @@ template <typename Scalar>
 bool l2_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size, StepOrder order) {
   return dispatch<Step<Scalar>>(portable::l2_step, avx2::l2_step, avx512::l2_step)(x_adv, grad, x, n, epsilon, step_size, order);
 }
-
-namespace {
-
-// Within the stream of a sample: the words of a restart begin at block restart * 2^40, the word of its radius 2^39 blocks later.
-constexpr uint64_t first_block(uint64_t restart) { return restart << 40; }
-constexpr uint64_t radius_block(uint64_t restart) { return first_block(restart) | uint64_t{1} << 39; }
-
-}  // namespace
 
 template <typename Scalar>
 void linf_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) {
@@ -69,7 +61,7 @@ void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_
   }
   const double squared = portable::sum_of_squares(direction.data(), n);
   const double share = random::to_uniform(random::block(seed, sample, radius_block(restart)).word[0]);
-  const double scale = squared > 0 ? share * clamp(epsilon, 0.0, LONGEST) * RADIUS_MARGIN<Scalar> / __builtin_sqrt(squared) : 0;
+  const double scale = squared > 0 ? share * portable::start_radius<Scalar>(epsilon) / __builtin_sqrt(squared) : 0;
   for (int64_t i = 0; i < n; ++i) x_adv[i] = static_cast<Scalar>(direction[static_cast<size_t>(i)] * scale);
   dispatch<Start<Scalar>>(portable::place, avx2::place, avx512::place)(x_adv, x, n, clamp_start);
 }

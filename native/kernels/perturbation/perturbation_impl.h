@@ -1,4 +1,4 @@
-// The arithmetic, once an instruction set: vectors for the steps, numbers for whatever else rounds as they do. Reductions run over sixteen fixed lanes,
+// The loops, once an instruction set. Reductions run over sixteen fixed lanes,
 // and nothing is contracted to fused multiply-adds (see CMakeLists.txt): the instruction sets give the same bits. See cpu/vector.h for why nothing of
 // std:: but constants is used here.
 #pragma once
@@ -8,42 +8,6 @@
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
-template <typename V> struct BitsOf;
-template <> struct BitsOf<float> { using Type = int32_t; static constexpr int sign = 31; };
-template <> struct BitsOf<double> { using Type = int64_t; static constexpr int sign = 63; };
-template <> struct BitsOf<Floats> { using Type = Ints; static constexpr int sign = 31; };
-template <> struct BitsOf<Doubles> { using Type = Longs; static constexpr int sign = 63; };
-
-/// The neighbour of value (not zero) with the next larger / smaller number.
-template <typename V>
-inline V next_up(V value) {
-  const auto bits = __builtin_bit_cast(typename BitsOf<V>::Type, value);
-  return __builtin_bit_cast(V, bits + (1 | (bits >> BitsOf<V>::sign)));
-}
-template <typename V>
-inline V next_down(V value) {
-  const auto bits = __builtin_bit_cast(typename BitsOf<V>::Type, value);
-  return __builtin_bit_cast(V, bits - (1 | (bits >> BitsOf<V>::sign)));
-}
-
-/// What the rounded sum a + b lacks of the exact one (Knuth's TwoSum).
-template <typename V>
-inline V lost(V a, V b, V sum) {
-  const V b_part = sum - a;
-  return (a - (sum - b_part)) + (b - b_part);
-}
-
-/// a + b rounded down / up.
-template <typename V>
-inline V add_down(V a, V b) {
-  const V sum = a + b;
-  return lost(a, b, sum) < 0 ? next_down(sum) : sum;
-}
-template <typename V>
-inline V add_up(V a, V b) {
-  const V sum = a + b;
-  return lost(a, b, sum) > 0 ? next_up(sum) : sum;
-}
 #if defined(__AVX512F__)
 inline Floats add_down(Floats a, Floats b) { return _mm512_maskz_add_round_ps(0xffff, a, b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 inline Floats add_up(Floats a, Floats b) { return _mm512_maskz_add_round_ps(0xffff, a, b, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
@@ -51,27 +15,25 @@ inline Doubles add_down(Doubles a, Doubles b) { return _mm512_maskz_add_round_pd
 inline Doubles add_up(Doubles a, Doubles b) { return _mm512_maskz_add_round_pd(0xff, a, b, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
 #endif
 
-/// x + move rounded toward x.
-template <typename V>
-inline V add_toward(V x, V move) { return move > 0 ? add_down(x, move) : add_up(x, move); }
-
-/// The largest number of the type that is at most `value` >= 0.
-template <typename Scalar>
-inline Scalar round_down(double value) {
-  if (value > static_cast<double>(std::numeric_limits<Scalar>::max())) return std::numeric_limits<Scalar>::max();
-  const Scalar rounded = static_cast<Scalar>(value);
-  return static_cast<double>(rounded) > value ? next_down(rounded) : rounded;
+inline Doubles square_root(Doubles v) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_sqrt_pd(0xff, v);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_pd(v);
+#else
+  for (int i = 0; i < lanes<double>; ++i) v[i] = __builtin_sqrt(v[i]);
+  return v;
+#endif
 }
 
-template <typename V>
-inline V clamp(V value, V low, V high) {
-  value = value < low ? low : value;
-  return value > high ? high : value;
-}
+}  // namespace a_infonce::kernels::A_INFONCE_ISA
 
-/// Nearest number to `value` whose exact distance to x is at most epsilon.
-template <typename V>
-inline V project_linf(V value, V x, V epsilon) { return clamp(value, add_up(x, -epsilon), add_down(x, epsilon)); }
+#include "kernels/perturbation/arithmetic.h"
+
+namespace a_infonce::kernels::A_INFONCE_ISA {
+
+template <> struct BitsOf<Floats> { using Type = Ints; static constexpr int sign = 31; };
+template <> struct BitsOf<Doubles> { using Type = Longs; static constexpr int sign = 63; };
 
 constexpr int block = 16;
 
@@ -152,33 +114,16 @@ inline double sum_of_squares(const Scalar* values, int64_t n, double unit = 1) {
   return squares.total();
 }
 
-template <typename Scalar>
-constexpr double RADIUS_MARGIN = sizeof(Scalar) == 4 ? 1 - 0x1p-20 : 1 - 0x1p-32;
-
-/// Lengths beyond this act on pixels as this one does, and their squares would leave the range of the type.
-constexpr double LONGEST = 0x1p60;
-
-/// A power of two, exact, that keeps the squares of the numbers in the range of double; it cancels in grad / |grad|.
-inline double unit_of(const float*, int64_t) { return 1; }  // what float holds has such squares
+inline double unit_of(const float*, int64_t) { return 1; }  // what float holds has squares in the range of double
 inline double unit_of(const double* grad, int64_t n) {
-  // Bits of absolute values are ordered as the values are, infinity and NaN above all: an integer maximum vectorises, a floating one does not.
+  // An integer maximum vectorises, a floating one does not.
   int64_t largest = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const auto bits = __builtin_bit_cast(int64_t, grad[i]) & std::numeric_limits<int64_t>::max();
-    largest = bits > largest ? bits : largest;
+    const int64_t size = bits_of_size(grad[i]);
+    largest = size > largest ? size : largest;
   }
-  const double value = __builtin_bit_cast(double, largest);
-  return value < 0x1p-500 ? 0x1p600 : value > 0x1p500 ? 0x1p-600 : 1;
+  return unit_of(largest);
 }
-
-/// Two factors of a rate that the type holds even where the rate is out of its range; multiplying by the first, a power of two, is exact.
-struct Factors { double first, second; };
-inline Factors factors(const float*, double, double rate) {
-  const double root = __builtin_sqrt(rate < 0 ? -rate : rate);
-  const double first = root > 0 ? __builtin_bit_cast(double, __builtin_bit_cast(int64_t, root) & (int64_t{0x7ff} << 52)) : 1;
-  return {first, rate / first};
-}
-inline Factors factors(const double*, double unit, double rate) { return {unit, rate}; }
 
 template <typename Scalar, StepOrder order>
 inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, double epsilon, double step_size) {
@@ -187,8 +132,7 @@ inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int
   const double unit = unit_of(grad, n);
   const double squared = sum_of_squares(grad, n, unit);
   if (!(squared <= std::numeric_limits<double>::max())) return false;  // a gradient is infinite or NaN
-  const double rate = squared > 0 ? clamp(step_size, -LONGEST, LONGEST) / __builtin_sqrt(squared) : 0;
-  const Factors by = factors(grad, unit, rate);
+  const Factors by = factors<Scalar>(unit, squared, step_size);
   const V first = splat(static_cast<Scalar>(by.first)), second = splat(static_cast<Scalar>(by.second));
   Squares moves;  // the perturbation takes the place of x_adv on the way
   for_blocks(x_adv, grad, x, n, [&](Scalar* a, const Scalar* g, const Scalar* center) {
@@ -232,42 +176,13 @@ inline void place_loop(Scalar* x_adv, const Scalar* x, int64_t n, bool clamp_sta
   });
 }
 
-/// Integers from 0 to 2^52 - 1 as doubles: as the last bits of 2^52 + n.
-inline Doubles from_integers(Longs n) { return (Doubles)(n | 0x4330000000000000) - 0x1p52; }
-inline Doubles square_root(Doubles v) {
-#if defined(__AVX512F__)
-  return _mm512_maskz_sqrt_pd(0xff, v);
-#elif defined(__AVX2__)
-  return _mm256_sqrt_pd(v);
-#else
-  for (int i = 0; i < lanes<double>; ++i) v[i] = __builtin_sqrt(v[i]);
-  return v;
-#endif
-}
-
-/// Sixteen standard normals from sixteen words, as random::to_normal makes them of each pair, by polynomials without fused multiply-adds in place of the
-/// C library's functions: a few units in the last place of double, and the same bits on every machine.
+/// Sixteen standard normals from sixteen words.
 inline void normals_of(const uint32_t* words, double* out) {
-  constexpr double ln_2 = 0.6931471805599453, turn = 0x1p-32 * 6.283185307179586;
   for (int at = 0; at < block; at += 2 * lanes<double>) {
     Longs pair;
     __builtin_memcpy(&pair, words + at, sizeof pair);
-    // log u of u = 2^n m, m in [sqrt(1/2), sqrt(2)): n log 2 + 2 atanh((m - 1) / (m + 1)).
-    const Doubles u = (from_integers(pair & 0xffffffff) + 0.5) * 0x1p-32;
-    const Longs base = Longs{} + 0x3fe6a09e667f3bcd, shifted = ((Longs)u - base + 0x4000000000000000) >> 52, n = shifted - 0x400;
-    const Doubles m = (Doubles)((Longs)u - (n << 52)), s = (m - 1.0) / (m + 1.0), s2 = s * s;
-    Doubles atanh{};
-    for (int k = 21; k >= 1; k -= 2) atanh = atanh * s2 + 1.0 / k;
-    const Doubles radius = square_root(-2.0 * ((from_integers(shifted) - 1024.0) * ln_2 + 2.0 * (atanh * s)));
-    // The angle from the nearest quarter of the turn.
-    const Longs word = (pair >> 32) & 0xffffffff, quarter = (word + 0x20000000) >> 30;
-    const Doubles angle = (from_integers(word) - from_integers(quarter) * 0x1p30) * turn, a2 = angle * angle;
-    Doubles sine{}, cosine{};
-    for (int k = 15; k >= 3; k -= 2) sine = (sine + 1.0) * a2 * (-1.0 / (k * (k - 1)));
-    for (int k = 16; k >= 2; k -= 2) cosine = (cosine + 1.0) * a2 * (-1.0 / (k * (k - 1)));
-    sine = (sine + 1.0) * angle, cosine = cosine + 1.0;
-    const Longs odd = -(quarter & 1), first = (odd & (Longs)sine) | (~odd & (Longs)cosine), second = (odd & (Longs)cosine) | (~odd & (Longs)sine);
-    const Doubles x = radius * (Doubles)(first ^ (((quarter + 1) & 2) << 62)), y = radius * (Doubles)(second ^ ((quarter & 2) << 62));
+    Doubles x, y;
+    normal_pairs(pair, x, y);
     for (int k = 0; k < lanes<double>; ++k) out[at + 2 * k] = x[k], out[at + 2 * k + 1] = y[k];
   }
 }

@@ -10,12 +10,6 @@ namespace {
 
 using portable::add_toward, portable::clamp, portable::project_linf, portable::round_down, portable::RADIUS_MARGIN;
 
-template <typename Scalar>
-Scalar sign(Scalar u) { return u >= Scalar{0.5} ? Scalar{1} : Scalar{-1}; }
-
-template <typename Scalar>
-int64_t coordinate(Scalar u, int64_t count) { return static_cast<int64_t>(static_cast<double>(u) * static_cast<double>(count)); }
-
 /// Offsets, within a channel, of the pixels of a window.
 template <typename Body>
 void for_window(int64_t top, int64_t left, int64_t side, ImageShape shape, Body body) {
@@ -53,16 +47,16 @@ void square_start_linf(Scalar* out, const Scalar* x, const Scalar* u, ImageShape
   for (int64_t channel = 0; channel < shape.channels; ++channel, u += shape.width)
     for (int64_t row = 0; row < shape.height; ++row, out += shape.width, x += shape.width)
       for (int64_t column = 0; column < shape.width; ++column)
-        out[column] = clamp(project_linf(x[column] + sign(u[column]) * radius, x[column], radius), Scalar{0}, Scalar{1});
+        out[column] = clamp(project_linf(x[column] + square_sign(u[column]) * radius, x[column], radius), Scalar{0}, Scalar{1});
 }
 
 template <typename Scalar>
 void square_step_linf(Scalar* out, const Scalar* best, const Scalar* x, const Scalar* u, ImageShape shape, double epsilon, int64_t side) {
   std::copy(best, best + shape.size(), out);
   const Scalar radius = round_down<Scalar>(epsilon);
-  const int64_t top = coordinate(u[0], shape.height - side), left = coordinate(u[1], shape.width - side);
+  const int64_t top = square_coordinate(u[0], shape.height - side), left = square_coordinate(u[1], shape.width - side);
   for (int64_t channel = 0; channel < shape.channels; ++channel) {
-    const Scalar change = sign(u[2 + channel]) * 2 * radius;
+    const Scalar change = square_sign(u[2 + channel]) * 2 * radius;
     const int64_t first = channel * shape.height * shape.width;
     for_window(top, left, side, shape, [&](int64_t pixel, int64_t, int64_t) {
       const int64_t i = first + pixel;
@@ -89,15 +83,15 @@ void square_start_l2(Scalar* out, const Scalar* x, const Scalar* u, const double
     for (int64_t column = 0; column < grid.columns; ++column, u += 1 + shape.channels)
       for (int64_t channel = 0; channel < shape.channels; ++channel)
         for_window(first + row * side, first + column * side, side, shape, [&](int64_t pixel, int64_t r, int64_t c) {
-          delta[channel * shape.height * shape.width + pixel] += sign(u[1 + channel]) * (u[0] > Scalar{0.5} ? tile[c * side + r] : tile[r * side + c]);
+          delta[channel * shape.height * shape.width + pixel] += square_sign(u[1 + channel]) * (u[0] > Scalar{0.5} ? tile[c * side + r] : tile[r * side + c]);
         });
   place(out, x, delta, epsilon);
 }
 
 template <typename Scalar>
 void square_step_l2(Scalar* out, const Scalar* best, const Scalar* x, const Scalar* u, const double* tile, ImageShape shape, double epsilon, int64_t side) {
-  const int64_t top = coordinate(u[0], shape.height - side), left = coordinate(u[1], shape.width - side);
-  const int64_t from_top = coordinate(u[2], shape.height - side), from_left = coordinate(u[3], shape.width - side);
+  const int64_t top = square_coordinate(u[0], shape.height - side), left = square_coordinate(u[1], shape.width - side);
+  const int64_t from_top = square_coordinate(u[2], shape.height - side), from_left = square_coordinate(u[3], shape.width - side);
   const bool transposed = u[4] > Scalar{0.5};
   std::vector<double> delta(static_cast<size_t>(shape.size())), window(static_cast<size_t>(side * side));
   for (int64_t i = 0; i < shape.size(); ++i) delta[i] = static_cast<double>(best[i]) - static_cast<double>(x[i]);
@@ -112,7 +106,7 @@ void square_step_l2(Scalar* out, const Scalar* best, const Scalar* x, const Scal
     });
     both += here;
     for_window(top, left, side, shape, [&](int64_t pixel, int64_t r, int64_t c) {
-      const double value = sign(u[5 + channel]) * (transposed ? tile[c * side + r] : tile[r * side + c]) + plane[pixel] / (1e-12 + std::sqrt(here));
+      const double value = square_sign(u[5 + channel]) * (transposed ? tile[c * side + r] : tile[r * side + c]) + plane[pixel] / (1e-12 + std::sqrt(here));
       window[r * side + c] = value;
       squared += value * value;
     });

@@ -2,13 +2,19 @@
 // u on [0, 1). Containment is exact, as in kernels/perturbation. A sign is + for u >= 1/2; a coordinate out of k is floor(k u).
 #pragma once
 #include <cstdint>
+#include "kernels/host_device.h"
 
 namespace a_infonce::kernels {
 
 struct ImageShape {
   int64_t channels, height, width;
-  int64_t size() const { return channels * height * width; }
+  A_INFONCE_HOST_DEVICE int64_t size() const { return channels * height * width; }
 };
+
+template <typename Scalar>
+A_INFONCE_HOST_DEVICE inline Scalar square_sign(Scalar u) { return u >= Scalar{0.5} ? Scalar{1} : Scalar{-1}; }
+template <typename Scalar>
+A_INFONCE_HOST_DEVICE inline int64_t square_coordinate(Scalar u, int64_t count) { return static_cast<int64_t>(static_cast<double>(u) * static_cast<double>(count)); }
 
 /// out = x + vertical stripes of +-epsilon; u [channels, width] holds their signs.
 template <typename Scalar>
@@ -24,7 +30,7 @@ void square_tile(double* tile, int64_t side);
 
 /// How far apart the tiles of a start lie, and how many there are.
 struct TileGrid {
-  explicit TileGrid(ImageShape shape) : side(shape.height / 5), rows(shape.height / side), columns(shape.width / side) {}
+  A_INFONCE_HOST_DEVICE explicit TileGrid(ImageShape shape) : side(shape.height / 5), rows(shape.height / side), columns(shape.width / side) {}
   int64_t side, rows, columns;
 };
 

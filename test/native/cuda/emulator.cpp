@@ -193,6 +193,9 @@ void prepare(Fiber& fiber) {
     if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE)) throw std::bad_alloc();
     fiber.stack = memory + guard_bytes;
   }
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(fiber.stack + stack_bytes - 8192, 8192);  // `enter` never returned
+#endif
   void** top = reinterpret_cast<void**>(fiber.stack + stack_bytes);
   *--top = nullptr;  // where a call would have put its return address: the stack is aligned as a function expects
   *--top = reinterpret_cast<void*>(&enter);
