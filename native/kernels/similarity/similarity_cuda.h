@@ -1,5 +1,5 @@
 // Sums over functions of S = scale Z Z^T on a CUDA device: what similarity.h is for a CPU, on the same blocks of rows, with the same codes and selections. Pointers
-// are the device's, and so are the numbers that follow from data, so that nothing waits for the host. Every block of rows owns its sums and gradients, visits its
+// are the device's, aligned to 16 bytes, and so are the numbers that follow from data, so that nothing waits for the host. Every block of rows owns its sums and gradients, visits its
 // columns in a fixed order and adds with no atomics: the same device gives the same bits.
 #pragma once
 #include "kernels/cuda/stream.h"
@@ -21,13 +21,12 @@ constexpr int64_t padded_dimensions(int64_t d) { return round_up(d, 64); }
 constexpr int64_t packed_bytes(Products products, int64_t blocks, int64_t d) { return parts_of(products) * blocks * block_rows * padded_dimensions(d) * element_bytes(products); }
 
 /// What the codes of 64 rows have in common, so that most tiles need no test per pair.
-struct Strip {
+struct alignas(16) Strip {
   int32_t first_group, last_group;  // of rows that are none of padding
   int32_t kinds;                    // bits: 1 has clean rows, 2 adversarial ones, 4 padding
-  int32_t unused;
 };
 
-struct Matrix {
+struct DeviceMatrix {
   Products products;
   int64_t blocks, d;    // R = blocks * block_rows rows
   const void* rows;     // packed
@@ -146,12 +145,12 @@ template <typename T>
 struct DeviceSimilarity {
   /// Packs z [n, d] into `rows`, which hold zeros: row i, times inverse_lengths[i] (null: 1), as row places[i] (null: i) of the matrix's `blocks`.
   void (*pack)(const T* z, int64_t n, int64_t d, const double* inverse_lengths, const int32_t* places, int64_t blocks, void* rows, Stream stream);
-  void (*log_moments)(const Matrix&, const DeviceLogMoments<T>&, const Visits&, const Context&);
-  void (*log_moments_gradient)(const Matrix&, const DeviceLogMomentsGradient<T>&, const Visits&, const Context&);
-  void (*running_log_moments)(const Matrix&, const DeviceRunningLogMoments&, const Visits&, const Context&);
-  void (*running_log_moments_gradient)(const Matrix&, const DeviceRunningLogMomentsGradient<T>&, const Visits&, const Context&);
-  void (*hard_moments)(const Matrix&, const DeviceHardMoments<T>&, const Visits&, const Context&);
-  void (*hard_moments_gradient)(const Matrix&, const DeviceHardMomentsGradient<T>&, const Visits&, const Context&);
+  void (*log_moments)(const DeviceMatrix&, const DeviceLogMoments<T>&, const Visits&, const Context&);
+  void (*log_moments_gradient)(const DeviceMatrix&, const DeviceLogMomentsGradient<T>&, const Visits&, const Context&);
+  void (*running_log_moments)(const DeviceMatrix&, const DeviceRunningLogMoments&, const Visits&, const Context&);
+  void (*running_log_moments_gradient)(const DeviceMatrix&, const DeviceRunningLogMomentsGradient<T>&, const Visits&, const Context&);
+  void (*hard_moments)(const DeviceMatrix&, const DeviceHardMoments<T>&, const Visits&, const Context&);
+  void (*hard_moments_gradient)(const DeviceMatrix&, const DeviceHardMomentsGradient<T>&, const Visits&, const Context&);
 };
 
 /// The best for the current device; T = double for Float64, float for all others.

@@ -74,11 +74,11 @@ struct Barrier {
 };
 struct Meeting {
   const char* name;
-  unsigned mask, arrived = 0;  // of a warp
-  int count = 0;               // of a warpgroup
+  unsigned mask, arrived;  // of a warp
+  int count;               // of a warpgroup
   bool warpgroup;
-  int first;                   // thread
-  void* operands[128] = {};
+  int first;               // thread
+  void* operands[128];
 };
 
 struct Emulator {
@@ -97,7 +97,7 @@ struct Emulator {
   bool failed = false;
   std::string failure;
   Barrier barriers[named_barriers];
-  std::vector<std::unique_ptr<Meeting>> meetings;
+  std::vector<std::unique_ptr<Meeting>> meetings[most_threads / 128], kept;  // of four warps each; and those to be used again
 };
 Emulator e;
 std::mutex one_launch;
@@ -229,7 +229,7 @@ void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const s
         blockIdx = {x, y, z}, ++e.block;
         if (shared) std::memset(e.shared, 0xff, shared_bytes);  // NaNs
         for (Barrier& barrier : e.barriers) barrier = {};
-        e.meetings.clear();
+        for (auto& meetings : e.meetings) meetings.clear();
         for (int t = 0; t < e.threads; ++t) prepare(e.fibers[t]);
         e.ended = 0, e.spins = 0, e.current = -1, e.main_stack = nullptr;
         switch_to(next_ready());
@@ -280,27 +280,39 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
     void* const* const lanes = other.operands + (other.warpgroup ? e.current / 32 % 4 * 32 : 0);
     return other.first == e.current / (other.warpgroup ? 128 : 32) * (other.warpgroup ? 128 : 32) && std::any_of(lanes, lanes + 32, [](void* operands) { return operands; });
   };
+  auto& meetings = e.meetings[e.current / 128];
   size_t at = 0;
-  for (; at < e.meetings.size(); ++at) {
-    const Meeting& other = *e.meetings[at];
+  for (; at < meetings.size(); ++at) {
+    const Meeting& other = *meetings[at];
     if (other.warpgroup == warpgroup ? other.first != first || !(warpgroup || other.mask & mask) : !of_my_warp(other)) continue;
     if (other.warpgroup != warpgroup || other.mask != mask || std::strcmp(other.name, name))
       fail(std::string("divergent collective: this one is at ") + name + " while others of its warp are at " + other.name);
     break;
   }
-  if (at == e.meetings.size()) {
-    e.meetings.push_back(std::make_unique<Meeting>());
-    Meeting& meeting = *e.meetings.back();
-    meeting.name = name, meeting.mask = mask, meeting.warpgroup = warpgroup, meeting.first = first;
+  if (at == meetings.size()) {
+    if (e.kept.empty()) e.kept.push_back(std::make_unique<Meeting>());
+    meetings.push_back(std::move(e.kept.back())), e.kept.pop_back();
+    Meeting& meeting = *meetings.back();
+    meeting.name = name, meeting.mask = mask, meeting.arrived = 0, meeting.count = 0, meeting.warpgroup = warpgroup, meeting.first = first;
+    std::memset(meeting.operands, 0, static_cast<size_t>(size) * sizeof meeting.operands[0]);
   }
-  Meeting& meeting = *e.meetings[at];
+  Meeting& meeting = *meetings[at];
   meeting.operands[mine] = operands;
   meeting.arrived |= 1u << (mine & 31), ++meeting.count;
   if (warpgroup ? meeting.count < 128 : meeting.arrived != mask) return wait(name);
   run(meeting.operands, context);
   for (int t = 0; t < size; ++t)
     if (meeting.operands[t] && t != mine) e.fibers[first + t].state = State::Ready;
-  e.meetings.erase(e.meetings.begin() + static_cast<std::ptrdiff_t>(at));
+  e.kept.push_back(std::move(meetings[at]));
+  meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+__attribute__((optimize("O3"), no_sanitize_address, no_sanitize_undefined)) void multiply_add(const float* a, const float* b, double* c, int m, int n, int k) {
+  for (int i = 0; i < m; ++i)
+    for (int l = 0; l < k; ++l) {
+      const double x = a[i * k + l];
+      for (int j = 0; j < n; ++j) c[i * n + j] += x * b[l * n + j];
+    }
 }
 
 void require_shared(const char* what, const void* memory, size_t bytes, size_t alignment) {
