@@ -5,12 +5,17 @@ const shared = { alias: { 'a-infonce': fileURLToPath(new URL('./src/index.ts', i
 // `unit` is what one edits against (about a minute on two cores): its networks are too small for a second thread, so a file has one core. Two processes take all
 // files: each loads LibTorch and the package once, and a file puts back what it changes of its process: instruction set, threads (test/fixtures/settings.ts), environment.
 const unit = {
-  ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
+  ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**', 'test/emulated/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
   testTimeout: 60_000, hookTimeout: 60_000,
 };
 // `system` runs the built program in child processes, with the threads that a user has.
 const system = {
   ...shared, name: 'system', include: ['test/system/**/*.test.ts'], maxWorkers: 1, globalSetup: './test/build.ts', testTimeout: 600_000, hookTimeout: 600_000,
+};
+
+// `emulated` runs the sources of liba_infonce_cuda.so on the CPU, in a process of their own: once loaded there, they take the place of the CPU's kernels.
+const emulated = {
+  ...shared, name: 'emulated', include: ['test/emulated/**/*.test.ts'], maxWorkers: 1, env: { OMP_NUM_THREADS: '1' }, globalSetup: './test/emulated/build.ts', testTimeout: 60_000, hookTimeout: 60_000,
 };
 
 // `packages` installs the tarballs of `npm run package` into an empty folder.
@@ -20,6 +25,6 @@ const packages = {
 
 export default defineConfig({
   test: {
-    projects: [{ test: unit }, { test: system }, { test: packages }],
+    projects: [{ test: unit }, { test: emulated }, { test: system }, { test: packages }],
   },
 });

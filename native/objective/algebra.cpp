@@ -25,6 +25,16 @@ bool bf16_suffices(const Options& options, int64_t d, double square) {
   return scale * square * power * rounding <= error * std::sqrt(d) * rest;
 }
 
+void check_lengths(double error, const char* argument) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.10g", error);
+  require_range(error <= length_error, argument, "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)", "a row " + std::string(text) + " off");
+}
+
+void check_sums(bool right) {
+  require_range(right, "sums", "what clean_sums gives for these clean rows with the same options", "sums of other rows or options");
+}
+
 void check_precision(double largest_square, at::ScalarType dtype, const Options& options) {
   if (!std::isfinite(largest_square)) throw Error(ErrorKind::NonFinite, "features: the square of a row overflows");
   const double precision = dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();

@@ -15,6 +15,13 @@ void check_precision(double largest_square, at::ScalarType dtype, const Options&
 /// rounded products. Of 'bf16x3' hard negatives ask more: of a sum about 1, tauPlus takes back what positives weigh, and in form 'advcl' random rows sit on the floor, a kink.
 bool bf16_suffices(const Options& options, int64_t d, double square);
 
+/// ArgumentRange where a row's length, which the released code of form `advcl` takes for 1, is `error` off.
+void check_lengths(double error, const char* argument);
+constexpr double length_error = 1e-3;
+
+/// ArgumentRange on sums that are not those of the clean rows.
+void check_sums(bool right);
+
 /// Every row divided by its length; one of zeros stays.
 at::Tensor normalized(const at::Tensor& rows);
 

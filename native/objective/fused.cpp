@@ -34,7 +34,7 @@ class LogMomentForms final : public Images<T> {
       double sum = 0;
       for (const double each : s) sum += std::exp(power * each - top);
       const double rounding = 1e-3 + 16 * power * this->scale * this->largest_square * std::numeric_limits<T>::epsilon();
-      require_range(std::abs(clean[p * (n - batch)] - top - std::log(sum)) <= rounding, "sums", "what clean_sums gives for these clean rows with the same options", "sums of other rows or options");
+      objective::check_sums(std::abs(clean[p * (n - batch)] - top - std::log(sum)) <= rounding);
     }
   }
 

@@ -3,8 +3,6 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <cstdio>
-#include "error.h"
 #include "objective/algebra.h"
 #include "objective/common_part.h"
 #include "objective/features.h"
@@ -137,10 +135,7 @@ class Images : public HostEvaluation {
   void check_lengths() const {
     double error = 0;
     for (const auto& row : rows.rows) error = std::max(error, std::abs(row.length - 1));
-    char text[32];
-    std::snprintf(text, sizeof text, "%.10g", error);
-    require_range(error <= 1e-3, alone ? "adversaries" : "features", "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)",
-                  "a row " + std::string(text) + " off");
+    objective::check_lengths(error, alone ? "adversaries" : "features");
   }
 };
 

@@ -4,10 +4,11 @@
 #include <cstdint>
 #include <optional>
 #include "kernels/similarity/similarity.h"
+#include "kernels/terms/terms.h"
 
 namespace a_infonce::objective {
 
-enum class Form { Paper, AdvCL, RoCL };
+using kernels::Form;
 
 struct HardNegative {
   double beta = 1;      // >= 0: concentration on close negatives

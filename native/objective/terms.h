@@ -16,6 +16,7 @@ struct Weights {
   bool any_full, any_detached;
   kernels::Terms terms(const Options& options, int64_t rows) const;
 };
+kernels::Weighing weighing_of(const Options& options, int64_t rows);
 Weights weights_of(const Options& options, int64_t rows);
 
 /// The powers of the moments that plain_terms takes: 1; or beta and 1 + beta with the paper's hard negatives.

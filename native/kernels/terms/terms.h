@@ -6,19 +6,49 @@
 
 namespace a_infonce::kernels {
 
+enum class Form { Paper, AdvCL, RoCL };
+
+/// What says how a form weighs its terms.
+struct Weighing {
+  Form form;
+  int64_t views, rows, adversarial;  // view; -1: none
+  bool inferior;                     // positives: alpha counts
+  double alpha, weight, positive_weight, temperature;
+};
+/// Of the term l of an anchor of view `row` and its positive of view `column`: through both ends of the pair and through the anchor's own end, divided by whatever the form
+/// divides by; and log p of the paper's positives.
+struct PairWeight {
+  double full, detached, log_positive;
+};
+A_INFONCE_HOST_DEVICE inline PairWeight weight_of(const Weighing& by, int64_t row, int64_t column) {
+  if (row == column) return {0, 0, 0};
+  const double n = static_cast<double>(by.rows), w = by.weight, pairs = n * static_cast<double>(by.views - 1);
+  if (by.form == Form::Paper) {
+    const bool cross = (row == by.adversarial) != (column == by.adversarial);
+    return {(cross ? w : 1) / pairs, 0, cross ? std::log(by.positive_weight) : 0};
+  }
+  if (by.form == Form::AdvCL) {
+    const double scale = by.temperature / 0.07 / pairs;
+    // No alpha: the clean -> adversarial terms are replaced by the adversarial -> clean ones; published runs carry this.
+    if (!by.inferior) return {scale * (!column ? 0 : row ? 1 : w + w * w), 0, 0};
+    const double weight = scale * (row && column ? 1 : 2 * w * (row ? by.alpha : 1 - by.alpha));
+    return row && column ? PairWeight{weight, 0, 0} : PairWeight{0, weight, 0};
+  }
+  return {0, (by.views == 2 || !by.inferior || (row != 2 && column != 2) ? 1 : w * (row == 2 ? 1 - by.alpha : by.alpha)) / n, 0};
+}
+
 /// What negatives weigh: the same; or, with hard negatives, e^{beta s} over its mean, and positives among them, a share tau_plus, are taken out.
 struct NegativeWeights {
   bool hard;
   double beta, tau_plus, temperature;
 };
 
-/// What a form weighs, by (anchor's view, positive's view), row-major [views, views]: the terms l through both ends of a pair (full) and through the anchor's own
-/// end (detached), divided by whatever the form divides by; and log p of the paper's positives.
+/// An objective without labels.
 struct Terms {
   int64_t views, rows;
   bool rocl;  // the form
   NegativeWeights negative;
-  const double *full, *detached, *log_positive;
+  const double *full, *detached, *log_positive;  // weight_of(anchor's view, positive's view), row-major [views, views]
   bool any_full, any_detached;
 };
 

@@ -44,6 +44,7 @@ namespace a_infonce::emulator {
 
 Device device;
 Order order = Order::Forward;
+int64_t launches = 0;
 
 namespace {
 
@@ -214,6 +215,7 @@ uint64_t block() { return e.block; }
 
 void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_launch);
+  ++launches;
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   const auto refuse = [&](const std::string& why) { throw Failure(std::string("kernel ") + kernel + ": " + why); };
   if (threads == 0 || threads > most_threads || threads % 32) refuse(std::to_string(threads) + " threads in a block");
@@ -285,7 +287,7 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
   for (; at < meetings.size(); ++at) {
     const Meeting& other = *meetings[at];
     if (other.warpgroup == warpgroup ? other.first != first || !(warpgroup || other.mask & mask) : !of_my_warp(other)) continue;
-    if (other.warpgroup != warpgroup || other.mask != mask || (other.name != name && std::strcmp(other.name, name)))
+    if (other.warpgroup != warpgroup || other.mask != mask || std::strcmp(other.name, name))
       fail(std::string("divergent collective: this one is at ") + name + " while others of its warp are at " + other.name);
     break;
   }

@@ -52,6 +52,7 @@ extern Device device;
 /// In which the threads of a block get their turn. Results must not depend on it.
 enum class Order { Forward, Backward };
 extern Order order;
+extern int64_t launches;  // so far
 
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;

@@ -1,0 +1,85 @@
+// The algebra of terms.h on a CUDA device, a thread an image, and what lies between it and the sums over pairs. Pointers are the device's.
+#pragma once
+#include "kernels/rows/rows_cuda.h"
+#include "kernels/terms/terms.h"
+
+namespace a_infonce::kernels::cuda {
+
+/// full, detached, log_positive [views, views] of weight_of.
+void fill_weights(const Weighing& by, double* full, double* detached, double* log_positive, Stream stream);
+
+/// Memory of the threads that share the images, whatever their number: scratch [terms_workspace(...)], losses [terms_blocks(batch)].
+int64_t terms_blocks(int64_t batch);
+int64_t terms_workspace(int64_t batch, int64_t views);
+
+/// numbers->reference: of exponentials of p (s - reference) with a power up to `power`, as ops::reference_of<T> has it for rows of numbers->largest_square.
+template <typename T>
+void find_reference(double scale, double power, Numbers* numbers, Stream stream);
+/// numbers->centres[p] = e^{p (mean - reference)}.
+void find_centres(int count, const double* powers, Numbers* numbers, Stream stream);
+
+/// Sums over the clean negatives of rows that stay, given as logs [count, (views - 1) * batch] in the order of those rows, are added to the others of their sums [count, rows].
+void add_known_sums(const double* known, int count, const double* powers, const Places& places, double* sums, int64_t rows, const Numbers* numbers, Stream stream);
+/// numbers->wrong_sums = 1 unless the known sums of the first of them are those of these similarities [count of rows that stay], to `rounding` and what `largest_square` adds.
+void check_known_sums(const double* known, int count, const double* powers, const double* similarities, int64_t rows, double scale, double epsilon, Numbers* numbers, Stream stream);
+/// result [count, places.views * places.batch] = the logs of sums [count, rows]; of logs already, where numbers->out_of_range.
+void log_sums(const double* sums, int64_t rows, int count, const double* powers, const Places& places, const Numbers* numbers, double* result, Stream stream);
+
+/// plain_terms of every image, and the derivatives as the similarity kernels take them; none where `full` is null.
+template <typename T>
+struct LogMomentTerms {
+  Terms terms;
+  Places places;
+  int count;
+  double powers[2];
+  const double* similarity;         // [batch, views, views]
+  const double* sums;               // [count, rows]; logs where numbers->out_of_range
+  int64_t rows;
+  double *full, *detached;          // out, [batch, views, views]
+  T *own[2], *other[2], *logs[2];   // out, [rows], of rows that are none of padding; logs null where sums cannot be out of range
+};
+/// losses: a part each block; `find_loss` adds them up.
+template <typename T>
+void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, const Numbers* numbers, Stream stream);
+/// numbers->loss and ->infinite_loss.
+void find_loss(const double* losses, int64_t blocks, Numbers* numbers, Stream stream);
+
+/// The released hard negatives (objective/hard_negatives.cpp). In the order of their use:
+template <typename T>
+struct HardTerms {
+  Terms terms;
+  Places places;
+  int64_t rows;
+  double scale, epsilon;       // of importances, in units of E
+  double least_epsilon;        // what the kernels can add
+  const double* similarity;    // [batch, views, views]
+  double* shift;               // [rows]
+  T* relative;                 // [rows]; null: all 1, and shift is `scale`
+  T* maximum;                  // [rows], likewise
+  double *importance, *again;  // [rows]: sums, and those found again where numbers->larger
+  double* q;                   // [rows]
+  T* weight;                   // [rows]: q
+  double* sums;                // [rows]
+  double *full, *detached;     // [batch, views, views]
+  T *own[2], *other[2], *by_detached;  // [rows]; other[1] and by_detached: derivatives by the sums
+  double* by_q;                // [2, rows]: through both ends, and through the row's own
+};
+/// shift, relative, maximum and numbers->reference; relative of padding is 1.
+template <typename T>
+void hard_shifts(const HardTerms<T>& task, Numbers* numbers, Stream stream);
+/// From `maximum`: larger shifts, and whether there are any.
+template <typename T>
+void hard_raised(const HardTerms<T>& task, Numbers* numbers, Stream stream);
+template <typename T>
+void hard_weights(const HardTerms<T>& task, const Numbers* numbers, Stream stream);
+/// hard_terms of every image.
+template <typename T>
+void hard_terms(const HardTerms<T>& task, double* scratch, double* losses, Stream stream);
+/// own[0] and other[0], from by_q.
+template <typename T>
+void hard_slopes(const HardTerms<T>& task, Stream stream);
+/// numbers->centres of the gradient's two terms.
+template <typename T>
+void hard_centres(const HardTerms<T>& task, Numbers* numbers, Stream stream);
+
+}  // namespace a_infonce::kernels::cuda
