@@ -57,7 +57,7 @@ std::shared_ptr<Trainer> trainer_arg(const Napi::Value& value) {
 }
 
 /// A job that has the trainer to itself from now until the work is done.
-Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std::function<training::Values(Trainer&, const training::Check&)> work) {
+Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std::function<training::Report(Trainer&, const training::Check&)> work) {
   auto use = std::make_shared<Trainer::Use>(*trainer);
   return start_job(env, env.Undefined(), [trainer = std::move(trainer), use = std::move(use), work = std::move(work)](JobContext& job) mutable {
     const auto held = std::exchange(use, nullptr);  // given back before the promise settles

@@ -23,9 +23,9 @@ void require_matrix(const at::Tensor& x, const char* name) {
   require_range(x.dim() == 2 && x.is_floating_point() && x.size(0) >= 2, name, "floating point [n, d] with n of at least 2", shape_text(x.sizes()));
 }
 
-/// Rows of length 1 in float64; a row of zeros stays one.
+/// Rows of length 1 in float64, on the CPU; a row of zeros stays one.
 at::Tensor unit_rows(const at::Tensor& x) {
-  const at::Tensor rows = x.to(at::kDouble);
+  const at::Tensor rows = x.to(at::kCPU, at::kDouble);
   return rows.div(rows.norm(2, {1}, true).clamp_min_(std::numeric_limits<double>::min())).contiguous();
 }
 
@@ -95,13 +95,13 @@ Principal principal(const at::Tensor& fitted, const at::Tensor& points, int64_t 
   require_range(points.dim() == 2 && points.size(1) == fitted.size(1), "points", "[m, " + std::to_string(fitted.size(1)) + "]", shape_text(points.sizes()));
   require_range(k >= 1 && k <= fitted.size(1), "k", "from 1 to " + std::to_string(fitted.size(1)), std::to_string(k));
   const at::NoGradGuard no_grad;
-  const at::Tensor x = fitted.to(at::kDouble), mean = x.mean(0, true), centred = x.sub(mean);
+  const at::Tensor x = fitted.to(at::kCPU, at::kDouble), mean = x.mean(0, true), centred = x.sub(mean);
   const auto [variances, axes] = at::linalg_eigh(at::matmul(centred.t(), centred));  // ascending
   at::Tensor chosen = axes.narrow(1, axes.size(1) - k, k).flip({1});
   const at::Tensor largest = chosen.gather(0, chosen.abs().argmax(0, true));
   chosen = chosen.mul(largest.sign());
   const at::Tensor share = variances.narrow(0, variances.size(0) - k, k).flip({0}).clamp_min(0).div(variances.sum().clamp_min(std::numeric_limits<double>::min()));
-  return {at::matmul(points.to(at::kDouble).sub(mean), chosen), share};
+  return {at::matmul(points.to(at::kCPU, at::kDouble).sub(mean), chosen), share};
 }
 
 }  // namespace a_infonce::analysis

@@ -1,4 +1,5 @@
-// What embeddings are like: cosine similarities between two sets of rows, in blocks (no n x n matrix), and principal axes. All in float64.
+// What embeddings are like: cosine similarities between two sets of rows, in blocks (no n x n matrix), and principal axes. All in float64, and on the CPU: results lie there, wherever the
+// rows were.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <cstdint>

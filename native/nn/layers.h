@@ -21,8 +21,8 @@ struct BatchNormBranch {
 /// may change meanwhile.
 class Bfloat16 {
  public:
-  /// Throws ArgumentRange, of `precision`, on a processor without products in bfloat16.
-  static void require();
+  /// Throws ArgumentRange, of `precision`, where the device is a processor without products in bfloat16.
+  static void require(at::Device device);
   static Bfloat16* active() { return active_; }
 
   Bfloat16() : before_(active_) { active_ = this; }

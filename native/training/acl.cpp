@@ -35,8 +35,8 @@ at::Tensor acl_loss(nn::Network& network, const at::Tensor& view1, const at::Ten
   const at::Tensor z = projection(views, "normal");
   const at::Tensor adversarial = a_infonce(a, options.objective), clean = a_infonce(z, options.objective);
   check();
-  values.emplace_back("clean", clean.item<double>());
-  values.emplace_back("adversarial", adversarial.item<double>());
+  values.emplace_back("clean", clean.detach());
+  values.emplace_back("adversarial", adversarial.detach());
   at::Tensor loss = clean * (2 - options.adversarial_weight) + adversarial * options.adversarial_weight;
   if (options.invariance) {
     require_range(original.defined() && original.sizes() == view1.sizes(), "original", "shape " + shape_text(view1.sizes()) + ", as view1",
@@ -48,10 +48,10 @@ at::Tensor acl_loss(nn::Network& network, const at::Tensor& view1, const at::Ten
     const auto robust = [&](size_t i) { return log_probabilities(as[i], o, t) + log_probabilities(as[i], zs[i], t); };
     const at::Tensor r1 = divergence(standard(0), standard(1)), r2 = divergence(robust(0), robust(1));
     loss = loss + r1 * options.invariance->standard + r2 * options.invariance->adversarial;
-    values.emplace_back("standardInvariance", r1.item<double>());
-    values.emplace_back("adversarialInvariance", r2.item<double>());
+    values.emplace_back("standardInvariance", r1.detach());
+    values.emplace_back("adversarialInvariance", r2.detach());
   }
-  values.emplace_back("perturbation", options.attack.epsilon > 0 ? adversaries.sub(views).abs().mean().item<double>() / options.attack.epsilon : 0);
+  values.emplace_back("perturbation", perturbation(adversaries, views, options.attack.epsilon));
   return options.invariance ? loss : loss / 2;
 }
 

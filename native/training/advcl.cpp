@@ -5,6 +5,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/pairwise_distance.h>
+#include <ATen/ops/stack.h>
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
@@ -27,11 +28,12 @@ void check_batch(const nn::Network& network, const AdvclBatch& batch, bool label
   require_range(labels.defined() && labels.scalar_type() == at::kLong && labels.dim() == 2 && labels.size(0) == heads && labels.size(1) == org.size(0), "labels",
                 "int64 " + shape_text({heads, org.size(0)}),
                 labels.defined() ? dtype_name(labels.scalar_type()) + " " + shape_text(labels.sizes()) : "none");
+  const auto [low, high] = at::aminmax(labels, /*dim=*/1);
+  const at::Tensor range = at::stack({low, high}).cpu();  // waits for a device once
   for (int64_t head = 0; head < heads; ++head) {
-    const auto [low, high] = at::aminmax(labels[head]);
-    const int64_t classes = network.heads[head]->weight.size(0);
-    require_range(low.item<int64_t>() >= 0 && high.item<int64_t>() < classes, "labels", "classes from 0 to " + std::to_string(classes - 1) + " for head " + std::to_string(head),
-                  std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
+    const int64_t lowest = range[0][head].item<int64_t>(), highest = range[1][head].item<int64_t>(), classes = network.heads[head]->weight.size(0);
+    require_range(lowest >= 0 && highest < classes, "labels", "classes from 0 to " + std::to_string(classes - 1) + " for head " + std::to_string(head),
+                  std::to_string(lowest) + " to " + std::to_string(highest));
   }
 }
 
@@ -118,15 +120,14 @@ at::Tensor advcl_loss(nn::Network& network, const AdvclBatch& batch, const Advcl
   const at::Tensor contrastive = a_infonce(adversaries.contrastive, objective);
   check();
 
-  values.emplace_back("contrastive", contrastive.item<double>());
+  values.emplace_back("contrastive", contrastive.detach());
   at::Tensor loss = contrastive;
   if (labelled) {
     const at::Tensor labels_loss = cross_entropy(network, adversaries.label_features, labels, 1);
-    values.emplace_back("crossEntropy", labels_loss.item<double>());
+    values.emplace_back("crossEntropy", labels_loss.detach());
     loss = contrastive.add(labels_loss, options.label_weight);
   }
-  const at::Tensor moved = x_adv.slice(0, 0, n).sub(org).abs().mean();
-  values.emplace_back("perturbation", options.attack.epsilon > 0 ? moved.item<double>() / options.attack.epsilon : 0);
+  values.emplace_back("perturbation", perturbation(x_adv.slice(0, 0, n), org, options.attack.epsilon));
   if (objective.alpha) values.emplace_back("alpha", *objective.alpha);
   if (options.adaptive) values.emplace_back("distance", distance);
   return loss;

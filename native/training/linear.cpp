@@ -1,10 +1,10 @@
 #include "linear.h"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/aminmax.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
+#include "../ops/image_checks.h"
 
 namespace a_infonce::training {
 
@@ -13,9 +13,9 @@ void require_labelled(const nn::Network& network, const at::Tensor& images, cons
   require_range(images.dim() == 4 && images.size(0) > 0, "images", "[B, C, H, W]", "shape " + shape_text(images.sizes()));
   require_range(labels.scalar_type() == at::kLong && labels.sizes() == images.sizes().slice(0, 1), "labels", "int64 " + shape_text(images.sizes().slice(0, 1)),
                 dtype_name(labels.scalar_type()) + " " + shape_text(labels.sizes()));
-  const auto [low, high] = at::aminmax(labels);
-  require_range(low.item<int64_t>() >= 0 && high.item<int64_t>() < network.head->weight.size(0), "labels",
-                "classes from 0 to " + std::to_string(network.head->weight.size(0) - 1), std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
+  const auto [lowest, highest] = ops::bounds(labels);
+  require_range(lowest >= 0 && highest < network.head->weight.size(0), "labels", "classes from 0 to " + std::to_string(network.head->weight.size(0) - 1),
+                std::to_string(lowest) + " to " + std::to_string(highest));
 }
 
 at::Tensor linear_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& labels, const std::optional<attack::PgdOptions>& attack, Values& values,
@@ -36,8 +36,8 @@ at::Tensor linear_loss(nn::Network& network, const at::Tensor& images, const at:
   }
   check();
   const at::Tensor logits = network.logits(features);
-  values.emplace_back("accuracy", logits.argmax(1).eq(labels).sum().item<double>() / static_cast<double>(labels.size(0)));
-  if (attack) values.emplace_back("perturbation", attack->epsilon > 0 ? learnt.sub(images).abs().mean().item<double>() / attack->epsilon : 0);
+  values.emplace_back("accuracy", accuracy(logits.detach(), labels));
+  if (attack) values.emplace_back("perturbation", perturbation(learnt, images, attack->epsilon));
   return at::cross_entropy_loss(logits, labels);
 }
 

@@ -1,5 +1,7 @@
 #include "moco.h"
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -25,9 +27,15 @@ at::Tensor project(nn::Network& network, const at::Tensor& images, int64_t group
 }
 
 void follow(nn::Network& keys, const nn::Network& network, double momentum) {
-  const auto to = keys.state(), from = network.state();
-  for (size_t i = 0; i < to.size(); ++i)
-    if (to[i].parameter) to[i].tensor.mul_(momentum).add_(from[i].tensor, 1 - momentum);
+  const auto parameters = [](const nn::Network& of) {
+    std::vector<at::Tensor> result;
+    for (const auto& entry : of.state())
+      if (entry.parameter) result.push_back(entry.tensor);
+    return result;
+  };
+  const auto to = parameters(keys);
+  at::_foreach_mul_(to, momentum);
+  at::_foreach_add_(to, parameters(network), 1 - momentum);
 }
 
 }  // namespace
@@ -48,13 +56,14 @@ at::Tensor moco_loss(nn::Network& network, nn::Network& keys, const at::Tensor& 
     const auto order = permutation(batch, options.seed, 0);
     at::Tensor rows = at::empty({batch}, at::kLong);
     std::copy(order.begin(), order.end(), rows.mutable_data_ptr<int64_t>());
+    rows = rows.to(view2.device(), /*non_blocking=*/true);
     const nn::ModeGuard train(keys, true);
     const at::Tensor shuffled = project(keys, view2.index_select(0, rows), options.groups, check);
     key = objective::normalized(at::empty_like(shuffled).index_copy_(0, rows, shuffled));
   }
   const at::Tensor contrastive = queue_loss(queries, key, queue, options.objective);
-  queue.index_copy_(0, at::arange(options.pointer, options.pointer + batch, at::kLong).remainder_(size), key);
-  values.emplace_back("contrastive", contrastive.item<double>());
+  queue.index_copy_(0, at::arange(options.pointer, options.pointer + batch, queue.options().dtype(at::kLong)).remainder_(size), key);
+  values.emplace_back("contrastive", contrastive.detach());
   return contrastive;
 }
 

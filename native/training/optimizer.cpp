@@ -1,8 +1,14 @@
 #include "optimizer.h"
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-#include <cmath>
 #include <unordered_map>
 #include "../describe.h"
 #include "../error.h"
@@ -10,7 +16,8 @@
 namespace a_infonce::training {
 namespace {
 
-double norm(const at::Tensor& tensor) { return at::linalg_vector_norm(tensor).item<double>(); }
+/// Of each tensor, float64 [tensors]: nothing waits for a device.
+at::Tensor norms(const std::vector<at::Tensor>& tensors) { return at::stack(at::_foreach_norm(tensors)).to(at::kDouble); }
 
 std::string shape(const at::Tensor& tensor) {
   return "shape " + shape_text(tensor.sizes());
@@ -26,36 +33,37 @@ Optimizer::Optimizer(NamedTensors parameters, OptimizerOptions options) : parame
 
 void Optimizer::step(double lr) {
   const at::NoGradGuard no_grad;
-  const bool inside = options_.lars && options_.lars->rate_in_momentum;
+  std::vector<at::Tensor> weights, momenta, gradients;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& weight = parameters_[i].second;
-    const at::Tensor& momentum = momentum_[i].second;
-    at::Tensor gradient = weight.grad();
-    if (!gradient.defined()) continue;
-    double scale = 1;
-    if (options_.lars) {
-      const double weight_norm = norm(weight), gradient_norm = norm(gradient);
-      if (weight_norm > 0 && gradient_norm > 0)
-        scale = options_.lars->trust * weight_norm / (gradient_norm + options_.weight_decay * weight_norm + options_.lars->epsilon);
-    }
-    if (options_.weight_decay != 0) gradient.add_(weight, options_.weight_decay);
-    momentum.mul_(options_.momentum).add_(gradient, inside ? lr * scale : scale);
-    weight.add_(momentum, inside ? -1 : -lr);
+    if (!weight.grad().defined()) continue;
+    weights.push_back(weight), momenta.push_back(momentum_[i].second), gradients.push_back(weight.grad());
   }
+  if (weights.empty()) return;
+  const bool inside = options_.lars && options_.lars->rate_in_momentum;
+  std::vector<at::Tensor> rates;  // of LARS, with lr where that is in the momentum
+  if (options_.lars) {
+    const at::Tensor weight = norms(weights), gradient = norms(gradients);
+    const at::Tensor rate = options_.lars->trust * weight / (gradient + options_.weight_decay * weight + options_.lars->epsilon);
+    rates = (at::where(weight.gt(0).logical_and_(gradient.gt(0)), rate, at::ones_like(rate)) * (inside ? lr : 1)).unbind();
+  }
+  if (options_.weight_decay != 0) at::_foreach_add_(gradients, weights, options_.weight_decay);
+  if (options_.lars) at::_foreach_mul_(gradients, rates);
+  at::_foreach_mul_(momenta, options_.momentum);
+  at::_foreach_add_(momenta, gradients);
+  at::_foreach_add_(weights, momenta, inside ? -1 : -lr);
 }
 
 void Optimizer::zero_grad() {
   for (const auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
 }
 
-double Optimizer::gradient_norm() const {
-  double squares = 0;
+at::Tensor Optimizer::gradient_norm() const {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
   for (const auto& [name, parameter] : parameters_)
-    if (parameter.grad().defined()) {
-      const double value = norm(parameter.grad());
-      squares += value * value;
-    }
-  return std::sqrt(squares);
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  return gradients.empty() ? at::zeros({}, at::kDouble) : norms(gradients).square_().sum().sqrt_();
 }
 
 void Optimizer::load_state(const NamedTensors& state) { copy_by_name(momentum_, state, "momentum"); }

@@ -34,8 +34,8 @@ class Optimizer {
   /// Overwrites the gradients.
   void step(double lr);
   void zero_grad();
-  /// The Euclidean norm of all gradients together; not finite as soon as one of them is not.
-  double gradient_norm() const;
+  /// The Euclidean norm of all gradients together, a float64 scalar beside them; not finite as soon as one of them is not.
+  at::Tensor gradient_norm() const;
 
   const NamedTensors& parameters() const { return parameters_; }
   /// Momentum buffers under their parameters' names: the tensors themselves, not copies.

@@ -1,14 +1,15 @@
 #include "probe.h"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/aminmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clone.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/zeros.h>
 #include <exception>
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
+#include "../ops/image_checks.h"
 
 namespace a_infonce::training {
 namespace {
@@ -20,9 +21,8 @@ std::string text(at::IntArrayRef shape) {
 void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) {
   require_range(tensor.scalar_type() == at::kLong && tensor.dim() == 1, name, "int64 of one dimension", dtype_name(tensor.scalar_type()) + (" of " + text(tensor.sizes())));
   if (tensor.numel() == 0) return;
-  const auto [low, high] = at::aminmax(tensor);
-  require_range(low.item<int64_t>() >= 0 && high.item<int64_t>() < limit, name, "values from 0 to " + std::to_string(limit - 1),
-                std::to_string(low.item<int64_t>()) + " to " + std::to_string(high.item<int64_t>()));
+  const auto [lowest, highest] = ops::bounds(tensor);
+  require_range(lowest >= 0 && highest < limit, name, "values from 0 to " + std::to_string(limit - 1), std::to_string(lowest) + " to " + std::to_string(highest));
 }
 
 /// `take(features)` for every batch of the pixels, in the mode that the model is in.
@@ -73,7 +73,7 @@ void estimate_statistics(nn::Network& network, const at::Tensor& pixels, const s
   for (int64_t updates = 0; updates < 64;) for_batches(network, pixels, branch, batch_size, check, [&](at::Tensor) { ++updates; });
 }
 
-Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,
+Report probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,
                    const Check& check) {
   const auto& head = trainer.network().head;
   require_range(head != nullptr, "trainer", "a network with a head", "one without");
@@ -85,19 +85,20 @@ Values probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tenso
   require_range(order.numel() > 0, "order", "at least one row", "none");
 
   const Rollback rollback(trainer.optimizer());
-  double loss = 0, correct = 0;
+  double loss = 0;
+  at::Tensor correct = at::zeros({}, labels.options());
   for (int64_t start = 0; start < order.size(0); start += batch_size) {
     check();
     const at::Tensor rows = order.slice(0, start, start + batch_size);
     const at::Tensor x = features.index_select(0, rows), y = labels.index_select(0, rows);
-    const Values values = trainer.step(lr, [&](nn::Network& network, Values&) {
+    const Report report = trainer.step(lr, [&](nn::Network& network, Values&) {
       const at::Tensor logits = network.logits(x);
-      correct += logits.argmax(1).eq(y).sum().item<double>();
+      correct += logits.argmax(1).eq(y).sum();
       return at::cross_entropy_loss(logits, y);
     });
-    loss += values[0].second * rows.size(0);
+    loss += report[0].second * rows.size(0);
   }
-  return {{"loss", loss / order.size(0)}, {"accuracy", correct / order.size(0)}};
+  return {{"loss", loss / order.size(0)}, {"accuracy", correct.item<double>() / order.size(0)}};
 }
 
 }  // namespace a_infonce::training

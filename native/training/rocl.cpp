@@ -60,9 +60,10 @@ at::Tensor rocl_loss(nn::Network& network, const at::Tensor& view1, const at::Te
   }
   check();
 
-  values.emplace_back("contrastive", contrastive.item<double>());
-  values.emplace_back("regularizer", regularizer.defined() ? regularizer.item<double>() : 0);
-  values.emplace_back("perturbation", options.attack.epsilon > 0 ? adversary.sub(view1).abs().mean().item<double>() / options.attack.epsilon : 0);
+  values.emplace_back("contrastive", contrastive.detach());
+  if (regularizer.defined()) values.emplace_back("regularizer", regularizer.detach());
+  else values.emplace_back("regularizer", 0.0);
+  values.emplace_back("perturbation", perturbation(adversary, view1, options.attack.epsilon));
   return regularizer.defined() ? contrastive.add(regularizer, options.regularizer_weight) : contrastive;
 }
 

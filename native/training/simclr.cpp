@@ -17,7 +17,7 @@ at::Tensor simclr_loss(nn::Network& network, const at::Tensor& view1, const at::
   network.set_training(true);
   const at::Tensor contrastive = a_infonce(network.forward(at::cat({view1, view2}), "", nn::Network::Output::Projection), objective);
   check();
-  values.emplace_back("contrastive", contrastive.item<double>());
+  values.emplace_back("contrastive", contrastive.detach());
   return contrastive * scale;
 }
 

@@ -1,13 +1,11 @@
 #include "trades.h"
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/kl_div.h>
 #include <ATen/ops/log_softmax.h>
 #include "../describe.h"
 #include "../error.h"
-#include "../kernels/random.h"
+#include "../ops/perturbation.h"
 #include "linear.h"
 
 namespace a_infonce::training {
@@ -25,15 +23,8 @@ at::Tensor divergence(const at::Tensor& clean, const at::Tensor& adversary) {
 at::Tensor noisy(const at::Tensor& images, const at::Tensor& samples, double scale, uint64_t seed) {
   require_range(samples.scalar_type() == at::kLong && samples.sizes() == images.sizes().slice(0, 1), "samples", "int64 " + shape_text(images.sizes().slice(0, 1)),
                 "shape " + shape_text(samples.sizes()));
-  at::Tensor noise = at::empty(images.sizes(), at::kDouble);
-  const at::Tensor numbers = samples.cpu().contiguous();
   const int64_t length = images.size(0) == 0 ? 0 : images.numel() / images.size(0);
-  double* const out = noise.mutable_data_ptr<double>();
-  const int64_t* const number = numbers.const_data_ptr<int64_t>();
-  at::parallel_for(0, images.size(0), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) random::fill_normal(out + row * length, length, seed, static_cast<uint64_t>(number[row]));
-  });
-  return images.detach().add(noise.mul_(scale).to(images.options()));
+  return images.detach().add(ops::normal(samples, length, seed).view(images.sizes()).mul_(scale).to(images.options()));
 }
 
 at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& labels, const TradesOptions& options, Values& values, const Check& check) {
@@ -58,10 +49,10 @@ at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at:
   check();
   const at::Tensor natural = at::cross_entropy_loss(logits, labels);
 
-  values.emplace_back("natural", natural.item<double>());
-  values.emplace_back("robust", robust.item<double>());
-  values.emplace_back("accuracy", logits.argmax(1).eq(labels).sum().item<double>() / static_cast<double>(labels.size(0)));
-  values.emplace_back("perturbation", attack.epsilon > 0 ? adversary.sub(images).abs().mean().item<double>() / attack.epsilon : 0);
+  values.emplace_back("natural", natural.detach());
+  values.emplace_back("robust", robust.detach());
+  values.emplace_back("accuracy", accuracy(logits.detach(), labels));
+  values.emplace_back("perturbation", perturbation(adversary, images, attack.epsilon));
   return natural.add(robust, options.beta);
 }
 

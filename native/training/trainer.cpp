@@ -1,6 +1,7 @@
 #include "trainer.h"
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/clone.h>
+#include <ATen/ops/stack.h>
 #include <cmath>
 #include <optional>
 #include "../error.h"
@@ -42,32 +43,55 @@ void require_finite(double value, const char* what) {
   if (!std::isfinite(value)) throw Error(ErrorKind::NonFinite, std::string("the ") + what + " is " + (std::isnan(value) ? "NaN" : "infinite"));
 }
 
+Report read(const Values& values) {
+  std::vector<at::Tensor> scalars;
+  for (const auto& [name, value] : values)
+    if (const auto* scalar = std::get_if<at::Tensor>(&value)) scalars.push_back(scalar->detach().to(at::kDouble));
+  const at::Tensor numbers = at::stack(scalars).cpu();
+  Report report;
+  for (int64_t next = 0; const auto& [name, value] : values) {
+    const auto* known = std::get_if<double>(&value);
+    report.emplace_back(name, known ? *known : numbers[next++].item<double>());
+  }
+  return report;
+}
+
 }  // namespace
+
+std::variant<double, at::Tensor> perturbation(const at::Tensor& adversaries, const at::Tensor& images, double epsilon) {
+  if (epsilon == 0) return 0.0;
+  return adversaries.sub(images).abs_().mean().to(at::kDouble).div_(epsilon);
+}
+
+at::Tensor accuracy(const at::Tensor& logits, const at::Tensor& labels) {
+  return logits.argmax(1).eq(labels).sum().to(at::kDouble).div_(static_cast<double>(labels.size(0)));
+}
 
 Trainer::Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix, bool bf16)
     : network_(std::move(network)), optimizer_(select(*network_, prefix), options), bf16_(bf16) {
-  if (bf16) nn::Bfloat16::require();
+  if (bf16) nn::Bfloat16::require(optimizer_.parameters().front().second.device());
   for (auto& entry : network_->state())
     if (!entry.parameter && entry.name.starts_with(prefix)) buffers_.push_back(entry.tensor);
 }
 
-Values Trainer::step(double lr, const Method& method, const std::vector<at::Tensor>& state) {
+Report Trainer::step(double lr, const Method& method, const std::vector<at::Tensor>& state) {
   const at::AutoGradMode grad(true);
   std::vector<at::Tensor> buffers = buffers_;
   buffers.insert(buffers.end(), state.begin(), state.end());
   Rollback rollback(*network_, optimizer_, std::move(buffers));
-  Values values = {{"loss", 0}};
+  Values values(1);
   std::optional<nn::Bfloat16> bf16;
   if (bf16_) bf16.emplace();
   const at::Tensor loss = method(*network_, values);
-  values[0].second = loss.item<double>();
-  require_finite(values[0].second, "loss");
+  if (loss.is_cpu()) require_finite(loss.item<double>(), "loss");  // a device would be waited for
   loss.backward();
+  values[0] = {"loss", loss.detach()};
   values.emplace_back("gradientNorm", optimizer_.gradient_norm());
-  require_finite(values.back().second, "gradient");
+  Report report = read(values);
+  require_finite(report.front().second, "loss"), require_finite(report.back().second, "gradient");
   optimizer_.step(lr);
   rollback.done = true;
-  return values;
+  return report;
 }
 
 Trainer::Use::Use(Trainer& trainer) : trainer_(trainer) {

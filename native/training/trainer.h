@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 #include "../nn/network.h"
 #include "optimizer.h"
@@ -13,14 +14,21 @@ namespace a_infonce::training {
 
 /// Called between the parts of a step; throws Error{Cancelled} to leave it.
 using Check = std::function<void()>;
+/// What a method reports of a step: numbers, or scalars that lie on a device and are read all at once when the step is over.
+using Values = std::vector<std::pair<std::string, std::variant<double, at::Tensor>>>;
 /// What a step reports, in order: "loss", the method's own numbers, "gradientNorm".
-using Values = std::vector<std::pair<std::string, double>>;
+using Report = std::vector<std::pair<std::string, double>>;
+
+/// mean |adversary - image| / epsilon, a scalar to report; 0 for epsilon 0.
+std::variant<double, at::Tensor> perturbation(const at::Tensor& adversaries, const at::Tensor& images, double epsilon);
+/// The share of images that logits put into the class of their label, a scalar to report.
+at::Tensor accuracy(const at::Tensor& logits, const at::Tensor& labels);
 
 class Trainer {
  public:
   /// Trains the parameters of `network` whose names start with `prefix` (all: ""; a linear head: "head."). Methods leave the running statistics of
   /// the rest alone. With `bf16` encoders compute in bfloat16 during a step, attack included (nn::Bfloat16), everything else in float32: throws
-  /// ArgumentRange where the processor cannot.
+  /// ArgumentRange where the device cannot.
   Trainer(std::shared_ptr<nn::Network> network, OptimizerOptions options, const std::string& prefix = "", bool bf16 = false);
 
   /// A method: records the scalar loss of one batch on the network, in whichever modes it needs, and adds its own numbers to the values.
@@ -29,7 +37,7 @@ class Trainer {
   /// Loss, backward, update with learning rate `lr`. A step that throws leaves parameters, momentum, running statistics and modes as they were:
   /// NonFinite when the loss or a gradient is NaN or infinite, whatever the method throws, Cancelled included. So are the tensors of `state` left,
   /// which are the method's to change.
-  Values step(double lr, const Method& method, const std::vector<at::Tensor>& state = {});
+  Report step(double lr, const Method& method, const std::vector<at::Tensor>& state = {});
 
   nn::Network& network() { return *network_; }
   Optimizer& optimizer() { return optimizer_; }

@@ -105,6 +105,17 @@ __device__ __forceinline__ void claim_registers() {
 #endif
 }
 
+/// threadIdx.x, which the compiler does not keep in a register from one use to the next.
+__device__ __forceinline__ unsigned thread_now() {
+#ifdef A_INFONCE_EMULATED
+  return threadIdx.x;
+#else
+  unsigned thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+#endif
+}
+
 // ---- products of a warpgroup ------------------------------------------------------------------------------------------------------------
 
 /// A matrix in shared memory whose rows of 128 bytes have their 16-byte pieces swizzled: piece c of row r at c ^ (r % 8), rows 128 bytes apart, 1024-byte aligned. `at` is its

@@ -3,6 +3,7 @@
 #include <cmath>
 #include "kernels/cuda/launch.h"
 #include "kernels/similarity/join_cuda.h"
+#include "kernels/similarity/similarity_sm90a.h"
 
 namespace a_infonce::kernels::cuda {
 namespace {
@@ -79,13 +80,30 @@ int splits_of(int64_t row_blocks, int64_t columns) {
   return static_cast<int>(best);
 }
 
+namespace {
+#if defined(A_INFONCE_SM90A) || defined(A_INFONCE_EMULATED)
+bool on_hopper(Products products) { return products == Products::Bf16 && device().capability == 90; }
+#endif
+}  // namespace
+
 int64_t workspace_bytes(Products products, int64_t d, const Visits& visits) {
   const int64_t number = products == Products::Float64 ? sizeof(double) : sizeof(float);
-  return visits.splits > 1 ? visits.splits * visits.row_blocks * block_rows * (2 * static_cast<int64_t>(sizeof(double)) + (2 + padded_dimensions(d)) * number) : 0;
+  int64_t bytes = visits.splits > 1 ? visits.splits * visits.row_blocks * block_rows * (2 * static_cast<int64_t>(sizeof(double)) + (2 + padded_dimensions(d)) * number) : 0;
+#if defined(A_INFONCE_SM90A) || defined(A_INFONCE_EMULATED)
+  if (on_hopper(products) && d <= sm90a::most_dimensions) bytes = std::max(bytes, sm90a::workspace_bytes());
+#endif
+  return bytes;
 }
 
 template <>
 DeviceSimilarity<float> device_similarity(Products products) {
+#if defined(A_INFONCE_SM90A) || defined(A_INFONCE_EMULATED)
+  if (on_hopper(products)) {
+    DeviceSimilarity<float> kernels = portable_bf16;
+    kernels.log_moments = sm90a::log_moments, kernels.log_moments_gradient = sm90a::log_moments_gradient;
+    return kernels;
+  }
+#endif
   return products == Products::Bf16 ? portable_bf16 : products == Products::Bf16x3 ? portable_bf16x3 : portable_float32;
 }
 template <>

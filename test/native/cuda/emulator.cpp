@@ -287,7 +287,7 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
   for (; at < meetings.size(); ++at) {
     const Meeting& other = *meetings[at];
     if (other.warpgroup == warpgroup ? other.first != first || !(warpgroup || other.mask & mask) : !of_my_warp(other)) continue;
-    if (other.warpgroup != warpgroup || other.mask != mask || std::strcmp(other.name, name))
+    if (other.warpgroup != warpgroup || other.mask != mask || (other.name != name && std::strcmp(other.name, name)))
       fail(std::string("divergent collective: this one is at ") + name + " while others of its warp are at " + other.name);
     break;
   }

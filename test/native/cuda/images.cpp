@@ -72,9 +72,10 @@ void inside(const char* what, const Scalar* y, const Scalar* x, int64_t rows, in
 template <typename Scalar>
 void steps() {
   const int64_t rows = 3;
-  for (const int64_t size : {1, 2, 3, 5, 16, 31, 33, 100, 257, 1023, 4100})
+  for (const int64_t size : {1, 2, 5, 33, 257, 1023, 4100})
     for (const int64_t offset : {0, 1})  // whether sixteen bytes are aligned
       for (const StepOrder order : {StepOrder::ProjectThenClamp, StepOrder::ClampThenProject}) {
+        if (size > 4096 && (offset == 1 || order == StepOrder::ClampThenProject)) continue;  // larger blocks of threads, once
         const int64_t n = rows * size;
         auto gradients = uniform<Scalar>(n, 2, -1, 1);
         gradients[0] = 0;
@@ -111,7 +112,7 @@ template <typename Scalar>
 void starts() {
   const std::vector<int64_t> numbers = {5, int64_t{1} << 40, -1};
   const int64_t rows = 3;
-  for (const int64_t size : {1, 3, 4, 7, 64, 257, 4099})
+  for (const int64_t size : {1, 3, 64, 257, 4099})
     for (const bool clamped : {true, false})
       for (const uint64_t restart : {0, 3}) {
         const Memory<Scalar> x(uniform<Scalar>(rows * size, 1)), y(rows * size);
@@ -217,7 +218,7 @@ void squares() {
 
 void augmentations() {
   for (const int64_t channels : {1, 3})
-    for (const auto& [height, width] : {std::pair<int64_t, int64_t>{1, 1}, {5, 3}, {32, 32}, {17, 40}, {90, 70}})
+    for (const auto& [height, width] : {std::pair<int64_t, int64_t>{1, 1}, {5, 3}, {17, 40}, {90, 70}})
       for (const bool resized : {true, false})
         for (const bool color_first : {true, false})
           for (const int64_t size : {int64_t{1}, int64_t{7}, std::min<int64_t>(std::min(height, width), 40) + 2}) {

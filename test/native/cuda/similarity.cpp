@@ -352,33 +352,48 @@ class Problem {
 };
 
 template <typename T>
-void check(Products products) {
+void check(Products products, int capability = 80) {
+  emulator::device.capability = capability;
+  const bool hopper = capability == 90;  // which has some kernels of its own
   double worst = 0;
   const auto problem = [&](std::vector<int64_t> segments, int64_t d, Codes codes, const Plan& plan, const auto& body) {
     Problem<T> p(products, segments, d, codes, plan, 5);
     body(p);
     worst = std::max(worst, p.worst);
   };
-  const auto all = [](auto& p) {
+  const auto all = [=](auto& p) {
     p.log_moments(Negatives, {1}), p.log_moments(Negatives, {1, 2});
     p.log_moments_gradient(Negatives, {1}, 1, 1, true), p.log_moments_gradient(Negatives, {1, 2}, 0.5, 1.5, false);
-    p.running(Negatives, {1}), p.hard(1, true, 1), p.range();
+    p.range();
+    if (!hopper) p.running(Negatives, {1}), p.hard(1, true, 1);
   };
-  problem({1}, 1, Codes::Views, everything, all);
-  problem({2}, 16, Codes::Labels, shared, all);
-  problem({65}, 100, Codes::Views, everything, all);
-  problem({193}, 128, Codes::Views, everything, all);
-  problem({100, 70}, 70, Codes::Labels, shared, all);
-  problem({130, 3, 200}, 160, Codes::Views, some, all);
-  problem({400}, 128, Codes::Views, some_shared, all);
-  problem({129}, 33, Codes::Labels, everything, [](auto& p) {
+  const auto selections = [](auto& p) {
     for (int32_t selection = 1; selection < 16; ++selection) p.log_moments(selection, {1}), p.log_moments_gradient(selection, {1}, 0.5, 1.5, true);
-    for (const int32_t selection : {1, 6, 12}) p.running(selection, {1, 1.7});
     p.log_moments(15, {1, 1.7}), p.log_moments(15, {0.7}), p.log_moments_gradient(15, {1, 1.7}, 1, 1, true);
-    for (const double exponent : {0.7, 1.0, 2.0})
-      for (const bool uniform : {false, true}) p.hard(exponent, uniform, 2);
-  });
-  std::printf("products %d: at most %.2f of the allowed error\n", static_cast<int>(products), worst);
+  };
+  if (hopper) {
+    problem({3}, 160, Codes::Labels, shared, all);
+    problem({65}, 100, Codes::Views, everything, all);
+    problem({100, 70}, 16, Codes::Labels, shared, all);
+    problem({10, 1, 10, 190, 9, 60, 3}, 64, Codes::Views, everything, all);  // more blocks of rows than multiprocessors
+    problem({10, 10, 3, 9, 193}, 128, Codes::Labels, some, all);
+    problem({70}, 33, Codes::Labels, everything, selections);
+  } else {
+    problem({1}, 1, Codes::Views, everything, all);
+    problem({2}, 16, Codes::Labels, shared, all);
+    problem({65}, 100, Codes::Views, everything, all);
+    problem({193}, 128, Codes::Views, everything, all);
+    problem({100, 70}, 70, Codes::Labels, shared, all);
+    problem({130, 3, 200}, 160, Codes::Views, some, all);
+    problem({400}, 128, Codes::Views, some_shared, all);
+    problem({129}, 33, Codes::Labels, everything, [=](auto& p) {
+      selections(p);
+      for (const int32_t selection : {1, 6, 12}) p.running(selection, {1, 1.7});
+      for (const double exponent : {0.7, 1.0, 2.0})
+        for (const bool uniform : {false, true}) p.hard(exponent, uniform, 2);
+    });
+  }
+  std::printf("products %d, compute capability %d: at most %.2f of the allowed error\n", static_cast<int>(products), capability, worst);
 }
 
 }  // namespace
@@ -386,6 +401,7 @@ void check(Products products) {
 int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
   if (only.empty() || only == "bf16") check<float>(Products::Bf16);
+  if (only.empty() || only == "hopper") check<float>(Products::Bf16, 90);
   if (only.empty() || only == "bf16x3") check<float>(Products::Bf16x3);
   if (only.empty() || only == "float32") check<float>(Products::Float32);
   if (only.empty() || only == "float64") check<double>(Products::Float64);
