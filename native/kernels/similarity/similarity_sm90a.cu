@@ -1,20 +1,23 @@
-// Moments and their gradients on Hopper, for bfloat16 products of up to 128 dimensions: three warpgroups own 64 rows each, and a fourth one feeds them tiles of 64
-// columns that all three multiply with.
+// Moments and their gradients on Hopper, for bfloat16 products of up to 128 dimensions: three warpgroups own 64 rows each, and a fourth one feeds them
+// tiles of 64 columns that all three multiply with.
 //
-// What a tile costs a multiprocessor, in cycles, for each 64 rows x 64 columns and d = 128 (64): products 256 (128) of the tensor cores (2048 multiply-adds a cycle), and
-// as many again for weights times columns; 4096 exponentials 256 (16 a cycle); shared memory 128 (64) and 128 (64) for the factors that products read there. So sums are
-// bound by the tensor cores and by the exponentials alike, 2^32 pairs by 1.03 ms at 1.98 GHz on 132 multiprocessors, and gradients by the tensor cores, 2.06 ms.
-// Everything below serves to keep both busy at once:
-//   * the rows are in registers, as the left factor of the products (32 registers a thread at d = 128), so that shared memory serves one factor only;
-//   * warpgroups take turns at the tensor cores, so that they are out of step: while one has its products, the exponentials of another are computed. For sums a turn is
-//     two tiles, the exponentials of one of which overlap the products of the other (64 registers). For gradients a turn is a tile's similarities (32 registers) or, when
-//     their exponentials are weights (16, in the place of the similarities), weights times columns, which add up in 64 registers;
-//   * a test per pair is made in the tiles only that have both: pairs that are selected and pairs that are not.
-// The compiler keeps products asynchronous only if no sums are in flight across a loop's end: ptxas -v must not report C7510 to C7517.
+// What 64 rows x 64 columns cost a multiprocessor, in cycles, at d = 128 (64): their products 256 (128) of the tensor cores (2048 multiply-adds a cycle),
+// and weights times columns as many again; 4096 exponentials 256 (16 a cycle); a scheduler's issue 96, or 184 with weights; shared memory 128 (64) for the
+// one factor that products read there, and as many again for weights. L2 serves 21 bytes a cycle for sums, 11 for gradients. So sums are bound by the
+// tensor cores and by the exponentials alike, 2^32 pairs by 1.03 ms at 1.98 GHz on 132 multiprocessors, and gradients by the tensor cores, 2.06 ms. What
+// keeps both busy at once:
+//   * the rows are in registers, as the left factor of the products (32 a thread at d = 128), so that shared memory serves one factor only;
+//   * warpgroups take turns at the tensor cores, so that they are out of step: while one has its products, the exponentials of another are computed. For
+//     sums a turn is two tiles, the exponentials of one of which overlap the products of the other (64 registers). For gradients a turn is a tile's
+//     similarities (32 registers) or, when their exponentials are weights (16, in the place of the similarities), weights times columns, which add up in
+//     64 registers. A thread has 160 registers;
+//   * pairs are tested in those tiles only that have both, pairs that are selected and pairs that are not, and while the products are under way.
+// The compiler keeps products asynchronous only if no sums are in flight across a loop's end: ptxas -v must report no spills and none of C7510 to C7517.
 //
-// The grid is persistent, a thread block to a multiprocessor: it takes whole blocks of rows as long as there is one for everyone, and what remains is shared out evenly,
-// column block by column block (342 blocks of rows would else be three rounds on 132 multiprocessors, the last for 78 of them). A block of rows that several have worked at
-// is added up in their order by a second kernel.
+// The grid is persistent, a thread block to a multiprocessor: it takes whole blocks of rows as long as there is one for everyone, and what remains is
+// shared out evenly, column block by column block (342 blocks of rows would else be three rounds on 132 multiprocessors, the last for 78 of them). A block
+// of rows that several have worked at is added up in their order by a second kernel. The upper triangle of tiles alone would save a quarter of a
+// gradient's products, but read and write 32 KB of the columns' gradients with every 192 x 64 pairs, 28 bytes a cycle, in an order to be kept.
 #include <type_traits>
 #include "kernels/cuda/hopper.h"
 #include "kernels/similarity/similarity_sm90a.h"
@@ -246,7 +249,7 @@ struct Group {
     __syncwarp();
     if (lane() == 0) shared.empty[stage].arrive();
   }
-  /// Of a thread.
+  /// The first row of a thread whose place is `row`.
   __device__ __forceinline__ int first_row(int block, int row) const { return block * static_cast<int>(block_rows) + group * static_cast<int>(chunk_rows) + row; }
   /// Which pairs of a tile are selected and which are across kinds, a bit each in the order of its products; and what the latter count for, by row.
   struct Test {
