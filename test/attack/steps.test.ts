@@ -226,6 +226,10 @@ describe('bad input', () => {
     fails('step_size', () => step(x.clone(), x, x, 0.1, Infinity));
     fails('x_adv', () => step(rand([2, 1, 3, 3], { requiresGrad: true }), x, x, 0.1, 0.1));
     expect(() => step(aten.expand(rand([1, 1, 3, 3]), [2, 1, 3, 3]), x, x, 0.1, 0.1)).toThrow(/memory/);
+    const there = x.to({ device: 'meta' });  // a device without kernels
+    fails('grad', () => step(x.clone(), there, x, 0.1, 0.1));
+    expect(() => step(there, there, there, 0.1, 0.1)).toThrow(/^x: expected a tensor on the CPU or a CUDA device, got meta$/);
+    fails('samples', () => a_infonce.pgd_start_linf(x, numbers(2).to({ device: 'meta' }), 0.1, 0));
     fails('samples', () => a_infonce.pgd_start_linf(x, int64([0]), 0.1, 0));
     fails('restart', () => a_infonce.pgd_start_linf(x, int64([0, 1]), 0.1, 0, -1));
     expect(step(rand([0, 1, 3, 3]), rand([0, 1, 3, 3]), rand([0, 1, 3, 3]), 0.1, 0.1).shape).toEqual([0, 1, 3, 3]);
