@@ -5,5 +5,6 @@
 extern "C" [[gnu::visibility("default")]] void* napi_register_module_v1(void*, void* exports) { return exports; }
 
 TORCH_LIBRARY(a_infonce_emulated, m) {
+  m.def("set_capability(int capability) -> ()", [](int64_t capability) { a_infonce::emulator::device.capability = static_cast<int>(capability); });
   m.def("launches() -> int", [] { return a_infonce::emulator::launches; });
 }
