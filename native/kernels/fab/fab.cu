@@ -5,6 +5,8 @@
 namespace a_infonce::kernels::cuda {
 namespace {
 
+constexpr unsigned threads = 256, most_threads = 1024;  // of small and of large images
+
 template <typename Scalar, FabNorm norm>
 __device__ void project(Projection<Scalar, norm>& projection, int64_t size, double* room) {
   constexpr int sums = Projection<Scalar, norm>::sums;
@@ -29,7 +31,7 @@ __device__ void project(Projection<Scalar, norm>& projection, int64_t size, doub
 
 /// A block a row.
 template <typename Scalar, FabNorm norm>
-__global__ void fab_step_kernel(Scalar* z, const Scalar* x, const Scalar* w, const Scalar* f, int64_t size, double eta, double alpha_max, bool* bad) {
+__global__ void __launch_bounds__(most_threads, 1) fab_step_kernel(Scalar* z, const Scalar* x, const Scalar* w, const Scalar* f, int64_t size, double eta, double alpha_max, bool* bad) {
   double* const room = shared_memory<double>();
   z += blockIdx.x * size, x += blockIdx.x * size, w += blockIdx.x * size;
   const double value = f[blockIdx.x];
@@ -54,7 +56,7 @@ __global__ void fab_step_kernel(Scalar* z, const Scalar* x, const Scalar* w, con
 template <typename Scalar>
 void fab_step(Scalar* z, const Scalar* x, const Scalar* w, const Scalar* f, int64_t rows, int64_t size, FabNorm norm, double eta, double alpha_max, bool* bad, Stream stream) {
   launch("fab_step", norm == FabNorm::Linf ? fab_step_kernel<Scalar, FabNorm::Linf> : fab_step_kernel<Scalar, FabNorm::L2>, dim3(static_cast<unsigned>(rows)),
-         dim3(size < 4096 ? 256 : 1024), reduce_bytes<double>, stream, z, x, w, f, size, eta, alpha_max, bad);
+         dim3(size < 4096 ? threads : most_threads), reduce_bytes<double>, stream, z, x, w, f, size, eta, alpha_max, bad);
 }
 
 template void fab_step(float*, const float*, const float*, const float*, int64_t, int64_t, FabNorm, double, double, bool*, Stream);

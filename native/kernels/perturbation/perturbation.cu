@@ -10,7 +10,8 @@ namespace {
 constexpr unsigned threads = 256;
 
 /// Of kernels with a block a row: enough threads for what they hold in flight, no more than there is work for.
-unsigned row_threads(int64_t size) { return size < 4096 ? threads : 1024; }
+constexpr unsigned most_row_threads = 1024;
+unsigned row_threads(int64_t size) { return size < 4096 ? threads : most_row_threads; }
 dim3 blocks(int64_t work) { return dim3(static_cast<unsigned>((work + threads - 1) / threads)); }
 __device__ int64_t thread_number() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
@@ -48,7 +49,7 @@ __global__ void linf_step_kernel(Scalar* x_adv, const Scalar* grad, const Scalar
 
 /// A block a row. The perturbation takes the place of x_adv on the way.
 template <typename Scalar, StepOrder order>
-__global__ void l2_step_kernel(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t size, double epsilon, double step_size, bool* bad) {
+__global__ void __launch_bounds__(most_row_threads, 1) l2_step_kernel(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t size, double epsilon, double step_size, bool* bad) {
   double* const room = shared_memory<double>();
   const int64_t first = blockIdx.x * size;
   x_adv += first, grad += first, x += first;
@@ -119,7 +120,7 @@ __device__ void four_normals(uint64_t seed, uint64_t stream, uint64_t block, dou
 
 /// A block a row; the direction is drawn twice rather than kept.
 template <typename Scalar>
-__global__ void l2_start_kernel(Scalar* x_adv, const Scalar* x, const int64_t* samples, int64_t size, double radius, uint64_t seed, uint64_t first_block, uint64_t radius_block,
+__global__ void __launch_bounds__(most_row_threads, 1) l2_start_kernel(Scalar* x_adv, const Scalar* x, const int64_t* samples, int64_t size, double radius, uint64_t seed, uint64_t first_block, uint64_t radius_block,
                                 bool clamp_start) {
   double* const room = shared_memory<double>();
   const auto sample = static_cast<uint64_t>(samples[blockIdx.x]);

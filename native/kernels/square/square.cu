@@ -6,7 +6,7 @@
 namespace a_infonce::kernels::cuda {
 namespace {
 
-constexpr unsigned threads = 256;
+constexpr unsigned threads = 256, most_threads = 512;  // where a block has an image: of small and of large ones
 
 /// Of a pixel: its channel, row and column.
 struct Place {
@@ -60,7 +60,7 @@ __device__ void place(Scalar* out, const Scalar* x, int64_t size, double epsilon
 }
 
 template <typename Scalar>
-__global__ void start_l2_kernel(Scalar* out, const Scalar* x, const Scalar* u, const double* tile, ImageShape shape, double epsilon) {
+__global__ void __launch_bounds__(most_threads, 1) start_l2_kernel(Scalar* out, const Scalar* x, const Scalar* u, const double* tile, ImageShape shape, double epsilon) {
   const TileGrid grid(shape);
   const int64_t side = grid.side, first = (shape.height - 5 * side) / 2;
   u += blockIdx.x * grid.rows * grid.columns * (1 + shape.channels);
@@ -86,7 +86,7 @@ __device__ double window_sum(const Window& window, double* room, const Body& bod
 }
 
 template <typename Scalar>
-__global__ void step_l2_kernel(Scalar* out, const Scalar* best, const Scalar* x, const Scalar* u, const double* tile, ImageShape shape, double epsilon, int64_t side) {
+__global__ void __launch_bounds__(most_threads, 1) step_l2_kernel(Scalar* out, const Scalar* best, const Scalar* x, const Scalar* u, const double* tile, ImageShape shape, double epsilon, int64_t side) {
   double *const room = shared_memory<double>(), *const lengths = room + reduce_bytes<double> / sizeof(double), *const scales = lengths + shape.channels;  // of each channel
   out += blockIdx.x * shape.size(), best += blockIdx.x * shape.size(), x += blockIdx.x * shape.size(), u += blockIdx.x * (5 + shape.channels);
   const Window to = window(u[0], u[1], shape, side), from = window(u[2], u[3], shape, side);
@@ -120,7 +120,7 @@ __global__ void step_l2_kernel(Scalar* out, const Scalar* best, const Scalar* x,
 }
 
 dim3 blocks(int64_t work) { return dim3(static_cast<unsigned>((work + threads - 1) / threads)); }
-dim3 image_threads(ImageShape shape) { return dim3(shape.size() < 4096 ? 256 : 512); }
+dim3 image_threads(ImageShape shape) { return dim3(shape.size() < 4096 ? threads : most_threads); }
 
 }  // namespace
 
