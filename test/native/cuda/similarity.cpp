@@ -34,7 +34,7 @@ const Plan some{"some", [](int block, int blocks) -> std::vector<std::pair<int, 
                 }};
 const Plan some_shared{"some in three", some.ranges, 3};
 
-enum class Codes { Views, Labels };  // images of three views, the last one adversarial; or few labels, any order
+enum class Codes { Views, Labels, Single };  // images of three views, the last one adversarial; or few labels, any order; or images of one view
 
 template <typename T>
 class Problem {
@@ -142,12 +142,12 @@ class Problem {
       for (int64_t i = 0; i < size; ++i) places.push_back(static_cast<int32_t>(blocks * block_rows + i));
       n += size, blocks += static_cast<int>((size + block_rows - 1) / block_rows);
     }
-    name += ", d " + std::to_string(d) + ", " + plan.name + (kind == Codes::Views ? ", views" : ", labels");
+    name += ", d " + std::to_string(d) + ", " + plan.name + (kind == Codes::Single ? ", single views" : kind == Codes::Views ? ", views" : ", labels");
     R = blocks * block_rows, row_blocks = std::max(1, blocks - (plan.ranges ? 1 : 0));
     codes.assign(R, -1);
     const int64_t batch = std::max<int64_t>(1, n / 3);
     for (int64_t i = 0; i < n; ++i)
-      codes[places[i]] = static_cast<int32_t>(kind == Codes::Views ? 2 * (i % batch) + (i / batch >= 2) : 2 * static_cast<int>(draw(0, 5)) + (draw(0, 1) < 0.4));
+      codes[places[i]] = static_cast<int32_t>(kind == Codes::Single ? 2 * i : kind == Codes::Views ? 2 * (i % batch) + (i / batch >= 2) : 2 * static_cast<int>(draw(0, 5)) + (draw(0, 1) < 0.4));
     strips.resize(R / chunk_rows);
     describe_codes(codes.data(), R, strips.data(), nullptr);
 
@@ -371,6 +371,7 @@ void check(Products products, int capability = 80) {
     for (int32_t selection = 1; selection < 16; ++selection) p.log_moments(selection, {1}), p.log_moments_gradient(selection, {1}, 0.5, 1.5, true);
     p.log_moments(15, {1, 1.7}), p.log_moments(15, {0.7}), p.log_moments_gradient(15, {1, 1.7}, 1, 1, true);
   };
+  problem({1, 64}, 16, Codes::Single, everything, [](auto& p) { p.log_moments(Negatives, {1, 2}), p.range(); });  // a row all of whose pairs need no test
   if (hopper) {
     problem({3}, 160, Codes::Labels, shared, all);
     problem({65}, 100, Codes::Views, everything, all);
