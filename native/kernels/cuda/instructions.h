@@ -53,7 +53,7 @@ __device__ __forceinline__ float exp2_approximate(float x) {
 #ifdef A_INFONCE_EMULATED
 /// The lanes' accumulators c [16, 8] += a [16, depth] b [depth, 8].
 template <typename Lanes>
-void add_product(const float* a, const float* b, int depth, Lanes lanes) {
+__attribute__((no_sanitize_address, no_sanitize_undefined)) void add_product(const float* a, const float* b, int depth, Lanes lanes) {
   double sums[16][8];
   for (int l = 0; l < 32; ++l)
     for (int r = 0; r < 4; ++r) sums[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2] = lanes[l]->c[r];

@@ -1,5 +1,5 @@
 #include "kernels/similarity/similarity_cuda_impl.h"
 
 namespace a_infonce::kernels::cuda {
-const DeviceSimilarity<float> portable_bf16x3 = Portable<Bf16Parts<2, 4>, Products::Bf16x3>::table;
+const DeviceSimilarity<float> portable_bf16x3 = Portable<Bf16Parts<2, 4>, Bf16Parts<2, 4>, Products::Bf16x3>::table;
 }

@@ -45,7 +45,7 @@ __device__ inline Class classify(const Strip& rows, const Strip& columns, int32_
   if (partial || wanted_same != same || wanted_cross != cross) return Class::Tested;
   return !cross ? Class::SameKind : !same ? Class::CrossKind : Class::BothKinds;
 }
-__device__ __forceinline__ bool selected(int32_t selection, int32_t row_code, int32_t column_code, int64_t row, int64_t column) {
+__device__ __forceinline__ bool selected(int32_t selection, int32_t row_code, int32_t column_code, int32_t row, int32_t column) {
   const int32_t difference = row_code ^ column_code;
   return (selection >> ((difference >> 1 == 0 ? 2 : 0) + (difference & 1)) & 1) && column_code >= 0 && row != column;
 }
@@ -75,7 +75,7 @@ struct Columns {
     skip();
   }
   __device__ bool done() const { return left <= 0; }
-  __device__ int64_t place() const { return static_cast<int64_t>(block) * block_strips + strip; }
+  __device__ int place() const { return block * block_strips + strip; }
   __device__ void step() {
     if (++strip < block_strips) return;
     strip = 0, --left, ++block;
@@ -100,13 +100,13 @@ template <typename P> using Tile = typename P::Number[tile_groups][4];
 template <typename P>
 struct Place {
   int tile, split, slice;
-  int64_t strip;   // of its warp
-  int64_t row[2];
+  int strip;   // of its warp
+  int32_t row[2];
   int32_t code[2];
   __device__ explicit Place(const Frame& frame)
       : tile(static_cast<int>(blockIdx.x) / frame.splits + frame.first_block * static_cast<int>(block_rows) / rows_of<P>),
         split(static_cast<int>(blockIdx.x) % frame.splits), slice(static_cast<int>(blockIdx.y)),
-        strip(static_cast<int64_t>(tile) * strips_of<P> + warp() / 4) {
+        strip(tile * strips_of<P> + warp() / 4) {
     for (int half = 0; half < 2; ++half) row[half] = strip * strip_rows + warp() % 4 * 16 + lane() / 4 + 8 * half, code[half] = frame.codes[row[half]];
   }
   __device__ int block() const { return tile * rows_of<P> / static_cast<int>(block_rows); }
@@ -134,25 +134,25 @@ __device__ __forceinline__ void walk(const Frame& frame, const Place<P>& place, 
     const Strip other = frame.strips[first_strip + k];
     rows.first_group = min(rows.first_group, other.first_group), rows.last_group = max(rows.last_group, other.last_group), rows.kinds |= other.kinds;
   }
-  Columns columns(frame, rows, selection, place.block(), place.split), ahead(columns);
-  if (columns.done()) return;
+  Columns ahead(frame, rows, selection, place.block(), place.split);
   const Strip mine = frame.strips[place.strip];
   const int64_t strip_bytes = static_cast<int64_t>(chunks) * chunk;
 
   // A stage's contents, in the order in which they are needed: all of a tile; or a chunk of rows and columns for the first product, then the slice's of columns.
-  int ahead_step = 0, stage = 0;
+  int ahead_step = 0, stage = 0, coming = -1;  // coming: the tile whose first stage was fetched last
   const auto fetch = [&](int to) {
+    if (ahead_step == 0) coming = ahead.done() ? -1 : ahead.place();
     if (!ahead.done()) {
       char* const at = shared + row_bytes + to * stage_bytes;
 #pragma unroll
       for (int part = 0; part < P::parts; ++part) {
         const char* const from = frame.rows + part * frame.part_bytes;
         if constexpr (resident) {
-          copy<P>(at + part * chunks * chunk, from + ahead.place() * strip_bytes, chunks * chunk);
+          copy<P>(at + part * chunks * chunk, from + coming * strip_bytes, chunks * chunk);
         } else {
           const bool first_product = ahead_step < chunks;
           const int c = first_product ? ahead_step : first_chunk + ahead_step - chunks;
-          copy<P>(at + (P::parts * strips_of<P> + part) * chunk, from + ahead.place() * strip_bytes + c * chunk, chunk);
+          copy<P>(at + (P::parts * strips_of<P> + part) * chunk, from + coming * strip_bytes + c * chunk, chunk);
 #pragma unroll
           for (int k = 0; k < strips_of<P>; ++k)
             if (first_product) copy<P>(at + (part * strips_of<P> + k) * chunk, from + (first_strip + k) * strip_bytes + c * chunk, chunk);
@@ -178,8 +178,10 @@ __device__ __forceinline__ void walk(const Frame& frame, const Place<P>& place, 
       copy<P>(shared + part * strips_of<P> * chunks * chunk, frame.rows + part * frame.part_bytes + first_strip * strip_bytes, strips_of<P> * chunks * chunk);
   fetch(0);
   const int r = warp() % 4 * 16, warp_strip = warp() / 4;
-  for (; !columns.done(); columns.next()) {
-    const Class pairs = classify(mine, frame.strips[columns.place()], selection, (frame.strips[columns.place()].kinds & 4) || columns.place() == place.strip);
+  while (coming >= 0) {
+    const int now = coming;
+    const Strip columns = frame.strips[now];
+    const Class pairs = classify(mine, columns, selection, (columns.kinds & 4) || now == place.strip);
     Tile<P> s = {};
     char* at = nullptr;
     if constexpr (resident) {
@@ -193,7 +195,7 @@ __device__ __forceinline__ void walk(const Frame& frame, const Place<P>& place, 
         if (pairs != Class::None) P::multiply(s, at + warp_strip * chunk, strips_of<P> * chunk, r, at + P::parts * strips_of<P> * chunk, chunk);
       }
     }
-    if (pairs != Class::None) visitor.tile(s, columns.place() * strip_rows, pairs);
+    if (pairs != Class::None) visitor.tile(s, now * strip_rows, pairs);
     if constexpr (back) {
       const typename P::Weights weights(s, shared + row_bytes + 2 * stage_bytes + warp() * P::scratch_bytes);
 #pragma unroll
@@ -244,11 +246,25 @@ __device__ void store_sums(const Frame& frame, const Place<P>& place, double (&t
       else if (place.code[half] >= 0) sums[p * frame.R + place.row[half]] += sum;
     }
 }
-/// f(n, column of the tile's, s[n] of the thread's row `half`) ...: the pairs of a thread two by two.
+/// f(column, pairs) for the two columns that the thread has of each group of 8, and the four pairs of them with its rows.
 template <typename T, typename F>
 __device__ __forceinline__ void each_two(T (&s)[tile_groups][4], const F& f) {
+  if constexpr (sizeof(T) == sizeof(float)) {
 #pragma unroll
-  for (int n = 0; n < tile_groups; ++n) f(8 * n + lane() % 4 * 2, s[n]);
+    for (int n = 0; n < tile_groups; ++n) f(8 * n + lane() % 4 * 2, s[n]);
+  } else {  // in a loop, over a copy in memory: functions of doubles are long
+    T copy[tile_groups][4];
+#pragma unroll
+    for (int n = 0; n < tile_groups; ++n)
+#pragma unroll
+      for (int r = 0; r < 4; ++r) copy[n][r] = s[n][r];
+#pragma unroll 1
+    for (int n = 0; n < tile_groups; ++n) f(8 * n + lane() % 4 * 2, copy[n]);
+#pragma unroll
+    for (int n = 0; n < tile_groups; ++n)
+#pragma unroll
+      for (int r = 0; r < 4; ++r) s[n][r] = copy[n][r];
+  }
 }
 
 // ---- log moments ------------------------------------------------------------------------------------------------------------------------
@@ -279,9 +295,9 @@ struct MomentsVisitor {
   T centre;
   double total[2][2] = {};
 
-  __device__ __forceinline__ void tile(Tile<P>& s, int64_t column, Class pairs) { pairs == Class::Tested ? add<true>(s, column) : add<false>(s, column); }
+  __device__ __forceinline__ void tile(Tile<P>& s, int32_t column, Class pairs) { pairs == Class::Tested ? add<true>(s, column) : add<false>(s, column); }
   template <bool tested>
-  __device__ __forceinline__ void add(Tile<P>& s, int64_t first) {
+  __device__ __forceinline__ void add(Tile<P>& s, int32_t first) {
     T sums[2][count];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
@@ -309,7 +325,7 @@ struct MomentsVisitor {
 };
 
 template <typename P, bool resident, int count, bool attract>
-__global__ void __launch_bounds__(threads_of<P>) log_moments_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceLogMoments<typename P::Number> task, double* partial_sums,
+__global__ void __launch_bounds__(threads_of<P>, 1) log_moments_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceLogMoments<typename P::Number> task, double* partial_sums,
                                                                    typename P::Number* partial_attraction) {
   if (frame.idle()) return;
   const Place<P> place(frame);
@@ -340,12 +356,12 @@ struct WeightsVisitor {
 #pragma unroll
     for (int half = 0; half < 2; ++half) factor[half] = task.factor[place.code[half] & 1];
   }
-  __device__ __forceinline__ void tile(Tile<P>& s, int64_t column, Class pairs) {
+  __device__ __forceinline__ void tile(Tile<P>& s, int32_t column, Class pairs) {
     const bool plain = pairs == Class::SameKind || (pairs != Class::Tested && task.factor[0] == 1 && task.factor[1] == 1);
     plain ? weigh<false>(s, column) : weigh<true>(s, column);
   }
   template <bool tested>
-  __device__ __forceinline__ void weigh(Tile<P>& s, int64_t first) const {
+  __device__ __forceinline__ void weigh(Tile<P>& s, int32_t first) const {
     each_two(s, [&](int column, T (&pairs)[4]) {
       Two<T> other[count];
 #pragma unroll
@@ -370,7 +386,7 @@ struct WeightsVisitor {
 };
 
 template <typename P, bool resident, int count>
-__global__ void __launch_bounds__(threads_of<P>) log_moments_gradient_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceLogMomentsGradient<typename P::Number> task,
+__global__ void __launch_bounds__(threads_of<P>, 1) log_moments_gradient_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceLogMomentsGradient<typename P::Number> task,
                                                                             typename P::Number* partial) {
   if (frame.idle()) return;
   const Place<P> place(frame);
@@ -393,7 +409,7 @@ struct RunningVisitor {
   T top[2] = {lowest, lowest};  // of what this thread saw, in powers of 2
   double total[2][2] = {};      // in units of 2^{p top}
 
-  __device__ __forceinline__ void tile(Tile<P>& s, int64_t first, Class pairs_of_tile) {
+  __device__ __forceinline__ void tile(Tile<P>& s, int32_t first, Class pairs_of_tile) {
     T now[2] = {top[0], top[1]};
     each_two(s, [&](int column, T (&pairs)[4]) {
       const Two<int32_t> codes = two(frame.codes + first + column);
@@ -422,7 +438,7 @@ struct RunningVisitor {
   }
 };
 template <typename P, bool resident>
-__global__ void __launch_bounds__(threads_of<P>) running_log_moments_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceRunningLogMoments task, double* partial) {
+__global__ void __launch_bounds__(threads_of<P>, 1) running_log_moments_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceRunningLogMoments task, double* partial) {
   if (frame.idle()) return;
   const Place<P> place(frame);
   RunningVisitor<P> visitor{frame, place, task, static_cast<typename P::Number>(scale * log2_e)};
@@ -454,7 +470,7 @@ struct RunningWeights {
   const DeviceRunningLogMomentsGradient<T>& task;
   double scale;
 
-  __device__ __forceinline__ void tile(Tile<P>& s, int64_t first, Class) const {
+  __device__ __forceinline__ void tile(Tile<P>& s, int32_t first, Class) const {
     each_two(s, [&](int column, T (&pairs)[4]) {
       const Two<int32_t> codes = two(frame.codes + first + column);
       T weights[4] = {};
@@ -463,7 +479,7 @@ struct RunningWeights {
         const Two<T> other = two(task.other[p] + first + column), logs = two(task.log_sums[p] + first + column);
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          const int64_t row = place.row[r / 2];
+          const int32_t row = place.row[r / 2];
           const T y = pairs[r] * slope;
           weights[r] = fused(task.own[p][row], power_of_2(y - static_cast<T>(log2_e) * task.log_sums[p][row]), weights[r]);
           weights[r] = fused(r % 2 ? other.y : other.x, power_of_2(y - static_cast<T>(log2_e) * (r % 2 ? logs.y : logs.x)), weights[r]);
@@ -479,7 +495,7 @@ struct RunningWeights {
   }
 };
 template <typename P, bool resident>
-__global__ void __launch_bounds__(threads_of<P>) running_log_moments_gradient_kernel(const __grid_constant__ Frame frame, const double scale,
+__global__ void __launch_bounds__(threads_of<P>, 1) running_log_moments_gradient_kernel(const __grid_constant__ Frame frame, const double scale,
                                                                                     const __grid_constant__ DeviceRunningLogMomentsGradient<typename P::Number> task, typename P::Number* partial) {
   if (frame.idle()) return;
   const Place<P> place(frame);
@@ -526,7 +542,7 @@ struct HardVisitor {
   __device__ HardVisitor(const Frame& frame, const Place<P>& place, const DeviceHardMoments<T>& task, double scale)
       : frame(frame), place(place), task(task), exponentials(plain_exponentials<T>(scale, *task.exponential.reference)), phi(task.exponential) { top[0] = top[1] = -static_cast<T>(INFINITY); }
 
-  __device__ __forceinline__ void tile(Tile<P>& s, int64_t first, Class) {
+  __device__ __forceinline__ void tile(Tile<P>& s, int32_t first, Class) {
     const T* const relative = task.exponential.relative;
     T sums[2][2] = {};
     each_two(s, [&](int column, T (&pairs)[4]) {
@@ -535,7 +551,7 @@ struct HardVisitor {
       const Two<T> weights[2] = {two(task.weights[0] + first + column), task.count == 2 ? two(task.weights[1] + first + column) : Two<T>{}};
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
-        const int64_t row = place.row[r / 2];
+        const int32_t row = place.row[r / 2];
         if (!selected(Negatives, place.code[r / 2], r % 2 ? codes.y : codes.x, row, first + column + r % 2)) continue;
         T e[1];
         exponentials(pairs[r], e);
@@ -552,7 +568,7 @@ struct HardVisitor {
   }
 };
 template <typename P, bool resident>
-__global__ void __launch_bounds__(threads_of<P>) hard_moments_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceHardMoments<typename P::Number> task, double* partial,
+__global__ void __launch_bounds__(threads_of<P>, 1) hard_moments_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceHardMoments<typename P::Number> task, double* partial,
                                                                     typename P::Number* partial_maximum) {
   if (frame.idle()) return;
   const Place<P> place(frame);
@@ -580,7 +596,7 @@ struct HardWeights {
   Exponentials<T, 1> exponentials;
   Phi<T> phi;
 
-  __device__ __forceinline__ void tile(Tile<P>& s, int64_t first, Class) const {
+  __device__ __forceinline__ void tile(Tile<P>& s, int32_t first, Class) const {
     const T* const relative = task.exponential.relative;
     each_two(s, [&](int column, T (&pairs)[4]) {
       const Two<int32_t> codes = two(frame.codes + first + column);
@@ -592,7 +608,7 @@ struct HardWeights {
         const Two<T> q = two(term.weights + first + column), other = two(term.other + first + column);
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          const int64_t row = place.row[r / 2];
+          const int32_t row = place.row[r / 2];
           T e[1];
           exponentials(pairs[r], e);
           e[0] = max(e[0], least<T>);
@@ -608,7 +624,7 @@ struct HardWeights {
   }
 };
 template <typename P, bool resident>
-__global__ void __launch_bounds__(threads_of<P>) hard_moments_gradient_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceHardMomentsGradient<typename P::Number> task,
+__global__ void __launch_bounds__(threads_of<P>, 1) hard_moments_gradient_kernel(const __grid_constant__ Frame frame, const double scale, const __grid_constant__ DeviceHardMomentsGradient<typename P::Number> task,
                                                                              typename P::Number* partial) {
   if (frame.idle()) return;
   const Place<P> place(frame);
@@ -638,11 +654,12 @@ __global__ void pack_kernel(const typename P::Number* z, int64_t n, int64_t d, i
   for (int part = 0; part < P::parts; ++part) *reinterpret_cast<uint4*>(to + part * part_bytes) = packed[part];
 }
 
-template <typename P, Products products>
+/// P by whole tiles; Q by chunks, where registers also hold on to what passes.
+template <typename P, typename Q, Products products>
 struct Portable {
   using T = typename P::Number;
   static constexpr int chunk_dimensions = 8 * P::chunk_groups;
-  static_assert(chunk_dimensions * element_bytes(products) == chunk_row_bytes && P::parts == parts_of(products) && block_rows % rows_of<P> == 0);
+  static_assert(chunk_dimensions * element_bytes(products) == chunk_row_bytes && P::parts == parts_of(products) && block_rows % rows_of<P> == 0 && block_rows % rows_of<Q> == 0);
 
   static void pack(const T* z, int64_t n, int64_t d, const double* inverse_lengths, const int32_t* places, int64_t blocks, void* rows, Stream stream) {
     constexpr int threads = 256;
@@ -670,12 +687,13 @@ struct Portable {
     template <typename Kernel, typename... Arguments>
     void run(const char* name, bool back, Kernel* by_tiles, Kernel* by_chunks, int64_t first, int64_t last, const Arguments&... arguments) const {
       const int slices = back ? (frame.chunks + P::slice_chunks - 1) / P::slice_chunks : 1;
-      const int64_t shared = chunk_bytes * P::parts * (resident ? (strips_of<P> + 2) * frame.chunks : 2 * (strips_of<P> + 1)) + (back ? P::warps * P::scratch_bytes : 0);
+      const int64_t rows = resident ? rows_of<P> : rows_of<Q>, strips = rows / chunk_rows, warps = resident ? P::warps : Q::warps;
+      const int64_t shared = chunk_bytes * P::parts * (resident ? (strips + 2) * frame.chunks : 2 * (strips + 1)) + (back ? warps * P::scratch_bytes : 0);
       Frame own = frame;
       own.first_block = static_cast<int>(first);
       if (first < last)
-        launch(name, resident ? by_tiles : by_chunks, dim3(static_cast<unsigned>((last - first) * block_rows / rows_of<P> * frame.splits), static_cast<unsigned>(slices)), threads_of<P>,
-               static_cast<size_t>(shared), context.stream, own, scale, arguments...);
+        launch(name, resident ? by_tiles : by_chunks, dim3(static_cast<unsigned>((last - first) * block_rows / rows * frame.splits), static_cast<unsigned>(slices)),
+               static_cast<unsigned>(32 * warps), static_cast<size_t>(shared), context.stream, own, scale, arguments...);
     }
     /// to[k, row] from the splits' [k, row], for the rows of the first `blocks`.
     template <typename U>
@@ -690,37 +708,37 @@ struct Portable {
   static void log_moments(const DeviceMatrix& z, const DeviceLogMoments<T>& task, const Visits& visits, const Context& context) {
     const Call call(z, visits, context);
     const int64_t attracted = task.attraction ? min(task.attracted, call.blocks()) : 0;
-    call.run("log_moments with attraction", true, log_moments_kernel<P, whole, 1, true>, log_moments_kernel<P, false, 1, true>, 0, attracted, task, call.sums, call.gradient);
-    if (task.count == 1) call.run("log_moments", false, log_moments_kernel<P, whole, 1, false>, log_moments_kernel<P, false, 1, false>, attracted, call.blocks(), task, call.sums, call.gradient);
-    else call.run("log_moments of two powers", false, log_moments_kernel<P, whole, 2, false>, log_moments_kernel<P, false, 2, false>, attracted, call.blocks(), task, call.sums, call.gradient);
+    call.run("log_moments with attraction", true, log_moments_kernel<P, whole, 1, true>, log_moments_kernel<Q, false, 1, true>, 0, attracted, task, call.sums, call.gradient);
+    if (task.count == 1) call.run("log_moments", false, log_moments_kernel<P, whole, 1, false>, log_moments_kernel<Q, false, 1, false>, attracted, call.blocks(), task, call.sums, call.gradient);
+    else call.run("log_moments of two powers", false, log_moments_kernel<P, whole, 2, false>, log_moments_kernel<Q, false, 2, false>, attracted, call.blocks(), task, call.sums, call.gradient);
     call.join(Joining::Sums, call.sums, task.sums, task.count, 1, call.blocks());
     call.join(Joining::Sums, call.gradient, task.attraction, 1, call.width, attracted);
   }
   static void log_moments_gradient(const DeviceMatrix& z, const DeviceLogMomentsGradient<T>& task, const Visits& visits, const Context& context) {
     const Call call(z, visits, context);
-    if (task.count == 1) call.run("log_moments_gradient", true, log_moments_gradient_kernel<P, whole, 1>, log_moments_gradient_kernel<P, false, 1>, 0, call.blocks(), task, call.gradient);
-    else call.run("log_moments_gradient of two powers", true, log_moments_gradient_kernel<P, whole, 2>, log_moments_gradient_kernel<P, false, 2>, 0, call.blocks(), task, call.gradient);
+    if (task.count == 1) call.run("log_moments_gradient", true, log_moments_gradient_kernel<P, whole, 1>, log_moments_gradient_kernel<Q, false, 1>, 0, call.blocks(), task, call.gradient);
+    else call.run("log_moments_gradient of two powers", true, log_moments_gradient_kernel<P, whole, 2>, log_moments_gradient_kernel<Q, false, 2>, 0, call.blocks(), task, call.gradient);
     call.join(Joining::Sums, call.gradient, task.gradient, 1, call.width, call.blocks());
   }
   static void running_log_moments(const DeviceMatrix& z, const DeviceRunningLogMoments& task, const Visits& visits, const Context& context) {
     const Call call(z, visits, context);
-    call.run("running_log_moments", false, running_log_moments_kernel<P, whole>, running_log_moments_kernel<P, false>, 0, call.blocks(), task, call.sums);
+    call.run("running_log_moments", false, running_log_moments_kernel<P, whole>, running_log_moments_kernel<Q, false>, 0, call.blocks(), task, call.sums);
     call.join(Joining::LogSums, call.sums, task.log_sums, task.count, 1, call.blocks());
   }
   static void running_log_moments_gradient(const DeviceMatrix& z, const DeviceRunningLogMomentsGradient<T>& task, const Visits& visits, const Context& context) {
     const Call call(z, visits, context);
-    call.run("running_log_moments_gradient", true, running_log_moments_gradient_kernel<P, whole>, running_log_moments_gradient_kernel<P, false>, 0, call.blocks(), task, call.gradient);
+    call.run("running_log_moments_gradient", true, running_log_moments_gradient_kernel<P, whole>, running_log_moments_gradient_kernel<Q, false>, 0, call.blocks(), task, call.gradient);
     call.join(Joining::Sums, call.gradient, task.gradient, 1, call.width, call.blocks());
   }
   static void hard_moments(const DeviceMatrix& z, const DeviceHardMoments<T>& task, const Visits& visits, const Context& context) {
     const Call call(z, visits, context);
-    call.run("hard_moments", false, hard_moments_kernel<P, whole>, hard_moments_kernel<P, false>, 0, call.blocks(), task, call.sums, call.maximum);
+    call.run("hard_moments", false, hard_moments_kernel<P, whole>, hard_moments_kernel<Q, false>, 0, call.blocks(), task, call.sums, call.maximum);
     call.join(Joining::Sums, call.sums, task.sums, task.count, 1, call.blocks());
     if (task.maximum) call.join(Joining::Maxima, call.maximum, task.maximum, 1, 1, call.blocks());
   }
   static void hard_moments_gradient(const DeviceMatrix& z, const DeviceHardMomentsGradient<T>& task, const Visits& visits, const Context& context) {
     const Call call(z, visits, context);
-    call.run("hard_moments_gradient", true, hard_moments_gradient_kernel<P, whole>, hard_moments_gradient_kernel<P, false>, 0, call.blocks(), task, call.gradient);
+    call.run("hard_moments_gradient", true, hard_moments_gradient_kernel<P, whole>, hard_moments_gradient_kernel<Q, false>, 0, call.blocks(), task, call.gradient);
     call.join(Joining::Sums, call.gradient, task.gradient, 1, call.width, call.blocks());
   }
   static constexpr DeviceSimilarity<T> table{pack, log_moments, log_moments_gradient, running_log_moments, running_log_moments_gradient, hard_moments, hard_moments_gradient};

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -118,11 +118,11 @@ void switch_to(int to, bool ends = false) {
     const unsigned t = static_cast<unsigned>(to);
     threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
   }
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
   __sanitizer_start_switch_fiber(ends ? nullptr : fake, next ? next->stack : e.main_stack, next ? stack_bytes : e.main_stack_bytes);
 #endif
   a_infonce_switch_stack(saved, next ? next->stack_pointer : e.main_stack_pointer);
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
   const void* bottom = nullptr;
   size_t size = 0;
   __sanitizer_finish_switch_fiber(*fake, &bottom, &size);
@@ -164,11 +164,11 @@ void wait(const char* what, const char* file = "", int line = 0) {
   switch_to(next);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
 __attribute__((no_sanitize_address))
 #endif
 void enter() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
   const void* bottom = nullptr;
   size_t size = 0;
   __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
@@ -194,7 +194,7 @@ void prepare(Fiber& fiber) {
     if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE)) throw std::bad_alloc();
     fiber.stack = memory + guard_bytes;
   }
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
   __asan_unpoison_memory_region(fiber.stack + stack_bytes - 8192, 8192);  // `enter` never returned
 #endif
   void** top = reinterpret_cast<void**>(fiber.stack + stack_bytes);
@@ -236,7 +236,7 @@ void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const s
         e.ended = 0, e.spins = 0, e.current = -1, e.main_stack = nullptr;
         switch_to(next_ready());
         if (e.failed) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(A_INFONCE_ADDRESS_SANITIZER)
           for (int t = 0; t < e.threads; ++t) __asan_unpoison_memory_region(e.fibers[t].stack, stack_bytes);
 #endif
           throw Failure(e.failure);
@@ -309,7 +309,7 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
   meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
-__attribute__((optimize("O3"), no_sanitize_address, no_sanitize_undefined)) void multiply_add(const float* a, const float* b, double* c, int m, int n, int k) {
+void multiply_add(const float* a, const float* b, double* c, int m, int n, int k) {
   for (int i = 0; i < m; ++i)
     for (int l = 0; l < k; ++l) {
       const double x = a[i * k + l];

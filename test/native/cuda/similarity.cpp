@@ -383,11 +383,12 @@ void check(Products products, int capability = 80) {
     problem({1}, 1, Codes::Views, everything, all);
     problem({2}, 16, Codes::Labels, shared, all);
     problem({65}, 100, Codes::Views, everything, all);
-    problem({193}, 128, Codes::Views, everything, all);
+    problem({70, 3, 65}, 160, Codes::Views, some, all);
     problem({100, 70}, 70, Codes::Labels, shared, all);
-    problem({130, 3, 200}, 160, Codes::Views, some, all);
-    problem({400}, 128, Codes::Views, some_shared, all);
-    problem({129}, 33, Codes::Labels, everything, [=](auto& p) {
+    const auto moments = [](auto& p) { p.log_moments(Negatives, {1}), p.log_moments_gradient(Negatives, {1}, 1, 1, true); };
+    problem({193}, 128, Codes::Views, everything, moments);
+    problem({400}, 64, Codes::Views, some_shared, moments);
+    problem({70}, 33, Codes::Labels, everything, [=](auto& p) {
       selections(p);
       for (const int32_t selection : {1, 6, 12}) p.running(selection, {1, 1.7});
       for (const double exponent : {0.7, 1.0, 2.0})

@@ -1,0 +1,98 @@
+// Checks the CUDA kernels without a GPU: runs them on the CPU, thread by thread and under sanitizers (test/native/cuda), and compiles them for every architecture.
+//   node scripts/check-cuda.mjs [--emulate | --compile] [name ...]
+// name: the tests (self, similarity, ...) or the .cu files whose paths hold it. Without nvcc nothing is compiled, and that is said.
+import { execFile, execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { basename, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const options = process.argv.slice(2).filter((argument) => argument.startsWith('--'));
+const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
+if (options.some((option) => option !== '--emulate' && option !== '--compile')) throw new Error(`expected --emulate or --compile, got ${options.join(' ')}`);
+const wanted = (name) => names.length === 0 || names.some((part) => name.includes(part));
+
+const run = (command, args) => promisify(execFile)(command, args, { cwd: root, maxBuffer: 1 << 28 });
+const found = (command) => {
+  try {
+    return execFileSync(command, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  } catch {
+    return undefined;
+  }
+};
+/** job(item) for all items, as many at once as there are processors, two at least. */
+async function each(items, job) {
+  const left = [...items];
+  await Promise.all(Array.from({ length: Math.max(2, availableParallelism()) }, async () => {
+    for (let item; (item = left.shift()) !== undefined; ) await job(item);
+  }));
+}
+
+let failed = false;
+const fail = (text) => ((failed = true), console.error(text));
+
+async function emulate() {
+  const build = join(root, 'build', 'cuda');
+  const tests = readdirSync(join(root, 'test', 'native', 'cuda')).filter((file) => file.endsWith('.cpp') && !file.startsWith('emulator')).map((file) => basename(file, '.cpp')).filter(wanted);
+  await run('cmake', ['-S', join(root, 'test', 'native', 'cuda'), '-B', build]);
+  await run('cmake', ['--build', build, '--parallel', String(Math.max(2, availableParallelism())), '--target', ...tests.map((test) => `${test}_test`)]);
+  await each(tests, async (test) => {
+    const start = performance.now();
+    const { stdout } = await run(join(build, `${test}_test`), []).catch((error) => (fail(`${test}: ${error.stderr || error.message}`), { stdout: '' }));
+    if (stdout) console.log(`emulated, ${test}: ${stdout.trim().split('\n').at(-1)} in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+  });
+}
+
+// Machine code for the oldest chips and for Hopper, and PTX for later ones. Files named *_sm90a.cu hold instructions of Hopper alone.
+const targets = (file) => (file.endsWith('_sm90a.cu') ? ['compute_90a,code=sm_90a'] : ['compute_80,code=sm_80', 'compute_90a,code=sm_90a', 'compute_90,code=compute_90']);
+
+/** What ptxas says of each kernel: registers and bytes that they spill, by architecture. */
+function kernels(log) {
+  const result = new Map();
+  let kernel, architecture;
+  for (const line of log.split('\n')) {
+    const entry = /Compiling entry function '(\S+)' for '(\S+)'/.exec(line), spill = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line), registers = /Used (\d+) registers/.exec(line);
+    if (entry) {
+      if (!result.has(entry[1])) result.set(entry[1], []);
+      result.get(entry[1]).push((kernel = { architecture: (architecture = entry[2]), registers: 0, spilled: 0 }));
+    } else if (spill && kernel) kernel.spilled += Number(spill[1]) + Number(spill[2]);
+    else if (registers && kernel) kernel.registers = Number(registers[1]);
+  }
+  return result;
+}
+/** Names as they are written, without namespaces and parameters. */
+const readable = (symbols) => {
+  try {
+    return execFileSync('c++filt', { input: symbols.join('\n'), encoding: 'utf8' }).trim().split('\n')
+      .map((name) => name.replaceAll(/a_infonce::kernels::|cuda::|\(anonymous namespace\)::|^void /g, '').replace(/>?\([^()]*(\([^()]*\)[^()]*)*\)$/, (end) => (end.startsWith('>') ? '>' : '')));
+  } catch {
+    return symbols;
+  }
+};
+
+async function compile() {
+  const version = found('nvcc');
+  if (!version) return console.log('nvcc was not found: the CUDA kernels were not compiled');
+  console.log(/release [^\n]*/.exec(version)?.[0] ?? version.trim());
+  const files = readdirSync(join(root, 'native', 'kernels'), { recursive: true }).map((file) => join('native', 'kernels', file)).filter((file) => file.endsWith('.cu') && wanted(file)).sort();
+  await each(files, async (file) => {
+    const output = join(tmpdir(), `a-infonce-check-${process.pid}-${basename(file)}.o`);
+    const args = ['-std=c++20', '-O3', '-I', 'native', ...targets(file).map((target) => `-gencode=arch=${target}`), '-Xptxas', '-v', '-Xcompiler', '-Wall', '-c', file, '-o', output];
+    const { stderr, stdout } = await run('nvcc', args).catch((error) => (fail(`${file}: ${error.stderr || error.message}`), { stderr: '', stdout: '' }));
+    const found = kernels(stdout + stderr), shown = readable([...found.keys()]);
+    const lines = [...found.values()].map((uses, index) => {
+      const spills = uses.filter((use) => use.spilled > 0);
+      if (spills.length > 0) failed = true;
+      return `  ${shown[index]}: ${uses.map((use) => `${use.architecture} ${use.registers}`).join(', ')}${spills.map((use) => `; SPILLS ${use.spilled} bytes on ${use.architecture}`).join('')}`;
+    });
+    const warnings = (stdout + stderr).split('\n').filter((line) => /\bwarning\b/i.test(line));
+    console.log([`${relative(root, join(root, file))}: registers of ${found.size} kernels`, ...lines, ...warnings].join('\n'));
+    await run('rm', ['-f', output]);
+  });
+}
+
+if (!options.includes('--compile')) await emulate().catch((error) => fail(error.stdout || error.stderr || error.message));
+if (!options.includes('--emulate')) await compile();
+if (failed) process.exitCode = 1;
