@@ -1,6 +1,8 @@
 #include "layers.h"
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
+#include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/linear.h>
@@ -8,6 +10,7 @@
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <unordered_set>
 #include "../describe.h"
 #include "../error.h"
 #include "../kernels/cpu/instruction_set.h"
@@ -134,23 +137,35 @@ thread_local StatisticsTape* StatisticsTape::active_ = nullptr;
 StatisticsTape::Recording::Recording(StatisticsTape* tape) : before_(active_) { active_ = tape; }
 StatisticsTape::Recording::~Recording() { active_ = before_; }
 
-void StatisticsTape::Entry::apply() const {
+void StatisticsTape::apply(const Entry* first, const Entry* last) {
   const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> running_means, running_variances, counts, means, variances;
+  for (; first != last; ++first) {
+    running_means.push_back(first->branch.running_mean.variable_data()), running_variances.push_back(first->branch.running_var.variable_data());
+    counts.push_back(first->branch.num_batches_tracked), means.push_back(first->mean), variances.push_back(first->variance);
+  }
   // r <- (1 - momentum) r + momentum s, rounded as LibTorch's own update rounds: after the product for the mean, after the sum for the variance. Written past
   // the version counter, also as LibTorch does it: graphs that have saved the running statistics of an earlier train-mode forward do not use them.
-  branch.running_mean.variable_data().mul_(1 - BatchNorm::momentum).add_(mean * BatchNorm::momentum);
-  branch.running_var.variable_data().mul_(1 - BatchNorm::momentum).add_(variance, BatchNorm::momentum);
-  branch.num_batches_tracked.add_(1);
+  at::_foreach_mul_(running_means, 1 - BatchNorm::momentum);
+  at::_foreach_add_(running_means, at::_foreach_mul(means, BatchNorm::momentum));
+  at::_foreach_mul_(running_variances, 1 - BatchNorm::momentum);
+  at::_foreach_add_(running_variances, variances, BatchNorm::momentum);
+  at::_foreach_add_(counts, 1);
 }
 
 void StatisticsTape::replay() const {
-  for (const auto& entry : entries_) entry.apply();
+  // Different branches move together: on a device that is one launch for all of them.
+  for (const Entry *first = entries_.data(), *end = first + entries_.size(), *last; first != end; first = last) {
+    std::unordered_set<const at::TensorImpl*> moved;
+    for (last = first; last != end && moved.insert(last->branch.running_mean.unsafeGetTensorImpl()).second;) ++last;
+    apply(first, last);
+  }
 }
 
 void StatisticsTape::move(const BatchNormBranch& branch, const at::Tensor& mean, const at::Tensor& variance) {
   const Entry entry{branch, mean, variance};
   if (active_) active_->entries_.push_back(entry);
-  else entry.apply();
+  else apply(&entry, &entry + 1);
 }
 
 }  // namespace a_infonce::nn

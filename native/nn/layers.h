@@ -111,8 +111,9 @@ class StatisticsTape {
   struct Entry {
     BatchNormBranch branch;  // handles of the tensors, not copies
     at::Tensor mean, variance;
-    void apply() const;
   };
+  /// Of entries whose branches are all different.
+  static void apply(const Entry* first, const Entry* last);
   static thread_local StatisticsTape* active_;
   std::vector<Entry> entries_;
 };
