@@ -53,7 +53,7 @@ __global__ void visits_kernel(int32_t blocks, int32_t moving, int32_t* offsets, 
 }
 
 template <typename T>
-__global__ void measure_kernel(const ViewRows<T> z, int32_t* codes, Numbers* numbers) {  // a warp a row
+__global__ void measure_kernel(const ViewRows<T> z, Numbers* numbers) {  // a warp a row
   double square = 0, error = 0;  // the largest
   for (int64_t place = static_cast<int64_t>(blockIdx.x) * warps + warp(); place < z.rows; place += static_cast<int64_t>(gridDim.x) * warps) {
     const T* const x = row_at(z, place);
@@ -68,7 +68,7 @@ __global__ void measure_kernel(const ViewRows<T> z, int32_t* codes, Numbers* num
     }
     if (lane() == 0) {
       z.lengths[place] = length, z.inverses[place] = inverse;
-      codes[place] = x ? static_cast<int32_t>(2 * z.places.image(place) + (z.places.view(place) == z.places.adversarial)) : -1;
+      z.codes[place] = x ? static_cast<int32_t>(2 * z.places.image(place) + (z.places.view(place) == z.places.adversarial)) : -1;
     }
   }
   double* const shared = shared_memory<double>();
@@ -103,18 +103,17 @@ struct SumsBy {
 /// A block takes 32 dimensions of a part of the rows; its warps take rows in turn.
 template <typename T, int count>
 __global__ void sum_rows_kernel(const ViewRows<T> z, const SumsBy<T> by, double* out) {
-  const int64_t k = static_cast<int64_t>(blockIdx.y) * 32 + lane(), first = z.rows * blockIdx.x / gridDim.x, last = z.rows * (blockIdx.x + 1) / gridDim.x;
+  const int64_t own = static_cast<int64_t>(blockIdx.y) * 32 + lane(), k = own < z.d ? own : 0, first = z.rows * blockIdx.x / gridDim.x, last = z.rows * (blockIdx.x + 1) / gridDim.x;
   double sums[2][count] = {};
-  for (int64_t place = first + warp(); place < last; place += warps) {
+#pragma unroll 4
+  for (int64_t place = first + warp(); place < last; place += warps) {  // no branches: loads of several rows are in flight
     const T* const x = row_at(z, place);
-    if (!x || k >= z.d) continue;
-    const double e = static_cast<double>(x[k]) * z.inverses[place];
-    const bool adversarial = z.places.view(place) == z.places.adversarial;
+    const double e = static_cast<double>((x ? x : z.first)[k]) * z.inverses[place];
+    const bool adversarial = z.codes[place] & 1;
 #pragma unroll
     for (int c = 0; c < count; ++c) {
       const double term = by.by[c] ? static_cast<double>(by.by[c][place]) * e : e;
-      if (adversarial) sums[1][c] += term;
-      else sums[0][c] += term;
+      sums[0][c] += adversarial ? 0 : term, sums[1][c] += adversarial ? term : 0;
     }
   }
   double* const shared = shared_memory<double>();  // [warps, 2, count, 32]
@@ -214,9 +213,9 @@ void visit_moving(int64_t blocks, int64_t moving, int32_t* offsets, int32_t* ran
 }
 
 template <typename T>
-void measure(const ViewRows<T>& z, int32_t* codes, Numbers* numbers, Stream stream) {
+void measure(const ViewRows<T>& z, Numbers* numbers, Stream stream) {
   const unsigned blocks = blocks_for(z.rows, warps);
-  launch("measure", measure_kernel<T>, blocks < 2048 ? blocks : 2048, threads, 2 * warps * sizeof(double), stream, z, codes, numbers);
+  launch("measure", measure_kernel<T>, blocks < 2048 ? blocks : 2048, threads, 2 * warps * sizeof(double), stream, z, numbers);
 }
 
 int64_t partial_sums(int64_t batch) { return blocks_for(batch, warps); }
@@ -250,7 +249,7 @@ void finish_gradient(const ViewRows<T>& z, const RowGradient<T>& task, Stream st
 }
 
 #define A_INFONCE_FOR(T)                                                                        \
-  template void measure<T>(const ViewRows<T>&, int32_t*, Numbers*, Stream);                     \
+  template void measure<T>(const ViewRows<T>&, Numbers*, Stream);                               \
   template void similarities_within<T>(const ViewRows<T>&, double, double*, double*, Stream);   \
   template void sum_rows<T>(const ViewRows<T>&, int, const T* const*, double*, double*, Stream); \
   template void similarities_of_first<T>(const ViewRows<T>&, double, double*, Stream);          \

@@ -48,7 +48,8 @@ struct ViewRows {
   int64_t first_count, second_count, d;
   int64_t rows;                // of the kernels
   bool normalize, released;    // z = x / |x|, or x / (|x| + 1e-8)
-  double *lengths, *inverses;  // [rows]: |x|, and z = x * inverse
+  double *lengths, *inverses;  // [rows]: |x|, and z = x * inverse, 0 for padding
+  int32_t* codes;              // [rows]: 2 * image + adversarial, -1 for padding
 };
 constexpr double least_length = 1e-12;  // a row of zeros stays one
 
@@ -56,16 +57,16 @@ constexpr double least_length = 1e-12;  // a row of zeros stays one
 /// ranges [blocks, 2].
 void visit_moving(int64_t blocks, int64_t moving, int32_t* offsets, int32_t* ranges, Stream stream);
 
-/// Lengths, inverses, codes [rows] (2 * image + adversarial, -1 for padding), and what `numbers` has of them.
+/// Lengths, inverses and codes, and what `numbers` has of them.
 template <typename T>
-void measure(const ViewRows<T>& z, int32_t* codes, Numbers* numbers, Stream stream);
+void measure(const ViewRows<T>& z, Numbers* numbers, Stream stream);
 
 /// similarity [batch, views, views], within each image; their sums in `partials` [partial_sums(batch)], if it is given.
 template <typename T>
 void similarities_within(const ViewRows<T>& z, double scale, double* similarity, double* partials, Stream stream);
 int64_t partial_sums(int64_t batch);
 
-/// sums [2, count, d]: of by_k(row) z over clean and over adversarial rows, for up to four k; by[k] [rows], null: 1. workspace [row_sums_workspace(...)].
+/// sums [2, count, d]: of by_k(row) z over clean and over adversarial rows, for up to four k; by[k] [rows], 0 for padding; null: 1. workspace [row_sums_workspace(...)].
 template <typename T>
 void sum_rows(const ViewRows<T>& z, int count, const T* const* by, double* workspace, double* sums, Stream stream);
 constexpr int64_t row_sum_parts = 128;

@@ -40,10 +40,10 @@ class Rows {
     if (second.defined()) places.second_place = blocks_of(first.size(0)) * kernels::block_rows;
     lengths = at::empty({2, rows}, of(at::kDouble)), codes = at::empty({rows}, of(at::kInt));
     z = {places, first.const_data_ptr<T>(), second.defined() ? second.const_data_ptr<T>() : nullptr, first.size(0), second.defined() ? second.size(0) : 0, d, rows,
-         options.normalize.value_or(options.form != Form::AdvCL), options.form == Form::RoCL, lengths.mutable_data_ptr<double>(), lengths.mutable_data_ptr<double>() + rows};
-    cuda::measure(z, codes.mutable_data_ptr<int32_t>(), known(), stream);
+         options.normalize.value_or(options.form != Form::AdvCL), options.form == Form::RoCL, lengths.mutable_data_ptr<double>(), lengths.mutable_data_ptr<double>() + rows, codes.mutable_data_ptr<int32_t>()};
+    cuda::measure(z, known(), stream);
     strips = at::empty({rows / cuda::chunk_rows, static_cast<int64_t>(sizeof(cuda::Strip))}, of(at::kByte));
-    cuda::describe_codes(codes.const_data_ptr<int32_t>(), rows, reinterpret_cast<cuda::Strip*>(strips.mutable_data_ptr()), stream);
+    cuda::describe_codes(z.codes, rows, reinterpret_cast<cuda::Strip*>(strips.mutable_data_ptr()), stream);
     packed = at::zeros({cuda::packed_bytes(products, blocks, d)}, of(at::kByte));
     char* const to = static_cast<char*>(packed.mutable_data_ptr());
     const int64_t row_bytes = cuda::packed_bytes(products, 1, d) / cuda::parts_of(products) / kernels::block_rows;
@@ -61,7 +61,7 @@ class Rows {
   void run(void (*cuda::DeviceSimilarity<T>::*kernel)(const cuda::DeviceMatrix&, const Task&, const Visits&, const cuda::Context&), const Task& task, const Visits& visits, Stream stream,
            const int32_t* flag = nullptr, int32_t value = 0) const {
     const Tensor workspace = at::empty({cuda::workspace_bytes(products, d, visits)}, of(at::kByte));
-    (table.*kernel)({products, blocks, d, packed.const_data_ptr(), codes.const_data_ptr<int32_t>(), static_cast<const cuda::Strip*>(strips.const_data_ptr()), scale}, task, visits,
+    (table.*kernel)({products, blocks, d, packed.const_data_ptr(), z.codes, static_cast<const cuda::Strip*>(strips.const_data_ptr()), scale}, task, visits,
                     {stream, workspace.mutable_data_ptr(), flag, value});
   }
   /// Waits for the device; not while a graph is captured. Throws where rows or options are not as they must be: `names` of the first and of the second rows.
