@@ -47,7 +47,7 @@ export interface AInfoNCEOptions {
   form?: 'paper' | 'advcl' | 'rocl';
   /**
    * `'bf16'`: products of similarities and gradients over pairs of different images take bfloat16 factors (8 bits of mantissa); their sums, the exponentials and
-   * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3 (1.5e-3 with `tauPlus`). For float32 features without labels, on processors with
+   * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3 (1.5e-3 with `tauPlus`). For float32 features without labels, on CUDA devices and processors with
    * AVX512_BF16 or AMX (`runtimeInfo().instructionSet` says `'avx512_bf16'` or `'amx_bf16'`), at temperatures above 2.8 (1 + beta) / sqrt(dim) (0.25 at dim 128
    * without hard negatives), below which that precision is out of its reach; elsewhere it is `'full'`, the default.
    * `'bf16x3'`: factors are sums of two bfloat16 numbers (16 bits), and three products take the place of one: gradients within 1e-5 of float64.
@@ -81,7 +81,8 @@ const PRECISIONS = ['full', 'bf16', 'bf16x3'] as const;
  * the last adversarial, or two views for the loss of its attack (no `inferiorPositive` or `hardNegative`); columns are detached. RoCL's training also adds 1/256 of
  * the two-view loss of (adversarial, view 2).
  *
- * @param features [views * batch, dim], view-major (all images of view 0, then of view 1, ...), float32 or float64, on the CPU
+ * @param features [views * batch, dim], view-major (all images of view 0, then of view 1, ...), float32 or float64, on the CPU or a CUDA device: the loss is there too (with `labels` the CPU
+ * computes it, of copies)
  * @throws ArgumentTypeError, ArgumentRangeError naming the option
  * @throws NonFiniteError naming the first row that holds NaN or infinity
  * @example
