@@ -1,8 +1,8 @@
 """The pipelines of bench/augment.mjs in torchvision: image by image as its data loaders run them, and a batch at once, for which v2 draws once.
 
-    python3 augment_peers.py PIXELS COUNT SIDE THREADS
+    python3 augment_peers.py PIXELS COUNT SIDE THREADS DEVICE
 
-PIXELS is a file of bytes [COUNT, 3, SIDE, SIDE]. Answers lines {"peer", "pipeline", "seconds"} with {"images", "cpu": seconds of the processor}.
+PIXELS is a file of bytes [COUNT, 3, SIDE, SIDE]. Answers lines {"peer", "pipeline", "seconds"} with {"images", "cpu": seconds of the processor, on a device of wall clock}.
 """
 import json, sys, time
 import numpy as np
@@ -11,9 +11,10 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import v2
 
-path, (count, side, threads) = sys.argv[1], map(int, sys.argv[2:])
+path, (count, side, threads), device = sys.argv[1], map(int, sys.argv[2:5]), sys.argv[5]
 torch.set_num_threads(threads)
 planes = torch.from_numpy(np.fromfile(path, np.uint8).reshape(count, 3, side, side))
+there = planes.to(device)
 pictures = planes.permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -33,15 +34,18 @@ batch = {name: v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True)]) for n
 
 def views(peer, pipeline):
     if peer == "batch":
-        return batch[pipeline](planes)
+        return batch[pipeline](there)
     return torch.stack([single[pipeline](Image.fromarray(picture)) for picture in pictures])
 
 
 print(json.dumps({"torchvision": torchvision.__version__}), flush=True)
 for line in sys.stdin:
     ask = json.loads(line)
-    images, start, end = 0, time.process_time(), time.perf_counter() + ask["seconds"]
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    images, start, end = 0, clock(), time.perf_counter() + ask["seconds"]
     while images == 0 or time.perf_counter() < end:
         views(ask["peer"], ask["pipeline"])
         images += count
-    print(json.dumps({"images": images, "cpu": time.process_time() - start}), flush=True)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    print(json.dumps({"images": images, "cpu": clock() - start}), flush=True)

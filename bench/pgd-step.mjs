@@ -1,9 +1,10 @@
 // The fused PGD step between the eager operator sequence and a copy of the bytes that it moves, in one process: interleaved, medians.
-//   npm run build && node bench/pgd-step.mjs [--threads 1]
+//   npm run build && node bench/pgd-step.mjs [--threads 1] [--device cpu]
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { ops, rand, randn, runtimeInfo, scope, setThreads, tensor } from '../dist/index.js';
+import { cuda, ops, rand, randn, runtimeInfo, scope, setThreads, tensor } from '../dist/index.js';
 
-const { values } = parseArgs({ options: { threads: { type: 'string', default: '1' }, rounds: { type: 'string', default: '41' } } });
+const { values } = parseArgs({ options: { threads: { type: 'string', default: '1' }, rounds: { type: 'string', default: '41' }, device: { type: 'string', default: 'cpu' }, json: { type: 'string' } } });
 setThreads(Number(values.threads));
 const { aten, a_infonce } = ops;
 const epsilon = 8 / 255, stepSize = 2 / 255;
@@ -29,26 +30,30 @@ const starts = {
   l2: {
     eager(x) {
       const direction = aten.randn_like(x);
-      return aten.clamp(aten.add(x, aten.mul(aten.div(direction, norms(direction)), aten.mul(rand([x.shape[0], 1, 1, 1]), 0.5))), 0, 1);
+      return aten.clamp(aten.add(x, aten.mul(aten.div(direction, norms(direction)), aten.mul(rand([x.shape[0], 1, 1, 1], { device: x.device }), 0.5))), 0, 1);
     },
     fused: (x, samples) => a_infonce.pgd_start_l2(x, samples, 0.5, 1),
   },
 };
 
+// On a device a call is over before its work is: many at once, then wait.
+const { device } = values, calls = device === 'cpu' ? 1 : 50;
 const time = (run) => {
   const start = process.hrtime.bigint();
-  scope(run);
-  return Number(process.hrtime.bigint() - start) / 1e6;
+  for (let call = 0; call < calls; ++call) scope(run);
+  if (device !== 'cpu') cuda.synchronize(device);
+  return Number(process.hrtime.bigint() - start) / 1e6 / calls;
 };
 const median = (times) => times.sort((a, b) => a - b)[times.length >> 1];
 
 const { cpu, threads, instructionSet, libtorch } = runtimeInfo();
-console.log(`${cpu}, ${threads} thread(s), ${instructionSet}, LibTorch ${libtorch}; medians of ${values.rounds} interleaved rounds`);
+const results = [];
+console.log(`${device === 'cpu' ? `${cpu}, ${threads} thread(s), ${instructionSet}` : device}, LibTorch ${libtorch}; medians of ${values.rounds} interleaved rounds`);
 for (const shape of [[128, 3, 32, 32], [512, 3, 32, 32], [16, 3, 224, 224]]) {
-  const x = rand(shape), grad = randn(shape), adversary = x.clone();
+  const x = rand(shape, { device }), grad = randn(shape, { device }), adversary = x.clone();
   // A step reads three numbers an element and writes one: a copy of two reads and writes as many bytes.
-  const samples = tensor(BigInt64Array.from({ length: shape[0] }, (_, i) => BigInt(i)));
-  const [from, to] = [rand([2, ...shape]), rand([2, ...shape])], bytes = 16 * shape.reduce((a, b) => a * b);
+  const samples = tensor(BigInt64Array.from({ length: shape[0] }, (_, i) => BigInt(i)), { device });
+  const [from, to] = [rand([2, ...shape], { device }), rand([2, ...shape], { device })], bytes = 16 * shape.reduce((a, b) => a * b);
   for (const norm of ['linf', 'l2']) {
     const runs = {
       eager: () => { eager[norm](adversary, grad, x); }, fused: () => { fused[norm](adversary, grad, x); }, copy: () => { aten.copy_(to, from); },
@@ -61,6 +66,8 @@ for (const shape of [[128, 3, 32, 32], [512, 3, 32, 32], [16, 3, 224, 224]]) {
         if (round >= 0) times[name].push(spent);
       }
     const [a, b, c, d, e] = Object.values(times).map(median), rate = (ms) => `${(bytes / ms / 1e6).toFixed(1)} GB/s`;
+    results.push({ norm, shape, eager: a, fused: b, copy: c, eagerStart: d, fusedStart: e });
     console.log(`${norm.padEnd(4)} [${shape.join(', ')}]: eager ${a.toFixed(3)} ms, fused ${b.toFixed(3)} ms (${rate(b)}), ratio ${(a / b).toFixed(1)}; copy of as many bytes ${c.toFixed(3)} ms (${rate(c)}); random start ${d.toFixed(3)} and ${e.toFixed(3)} ms, ratio ${(d / e).toFixed(1)}`);
   }
 }
+if (values.json) writeFileSync(values.json, JSON.stringify(results));

@@ -1,24 +1,26 @@
 // A training step of RoCL and of AdvCL (IP+HN) against the released code's in PyTorch, on the same weights, images and starts: steps in turn, medians. Ours in both precisions
 // where the processor has bfloat16; the released steps in float32, what ratios are to, and then with their encoder under autocast.
 //   npm run build && node bench/training-step.mjs --python <python with torch and numpy> [--methods rocl,advcl] [--threads 1] [--width 16] [--batch 32] [--rounds 5]
-//     [--channels-last]: the peers too in the layout that ours takes where the width is a multiple of 16
+//     [--device cpu] [--json <file>] [--channels-last]: the peers too in the layout that ours takes where the width is a multiple of 16
+//     [--compile]: the peers' encoder by torch.compile; [--precisions full,bf16]
 // Fails where the losses of the first step are not the same to a hundredth: the sign in the attack makes much of the last bits.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Encoder, ops, rand, runtimeInfo, setThreads, tensor, writeSafetensors } from '../dist/index.js';
+import { cuda, Encoder, ops, rand, runtimeInfo, setThreads, tensor, writeSafetensors } from '../dist/index.js';
 import { Companion } from '../dist/benchmark/companion.js';
 import { job } from '../dist/runtime/job.js';
 import { native } from '../dist/runtime/native.js';
 
-const defaults = { python: 'python3', methods: 'rocl,advcl', threads: '1', width: '16', batch: '32', rounds: '5' };
+const defaults = { python: 'python3', methods: 'rocl,advcl', threads: '1', width: '16', batch: '32', rounds: '5', device: 'cpu', json: '', precisions: '' };
 const { values } = parseArgs({
-  options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), 'channels-last': { type: 'boolean', default: false } },
+  options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), 'channels-last': { type: 'boolean', default: false }, compile: { type: 'boolean', default: false } },
 });
 const [threads, width, n, rounds] = ['threads', 'width', 'batch', 'rounds'].map((name) => Number(values[name]));
 setThreads(threads);
+const { device } = values, onDevice = device !== 'cpu', settle = () => onDevice && cuda.synchronize(device);
 const integers = (length, of) => tensor(BigInt64Array.from({ length }, (_, i) => BigInt(of(i))));
 const images = () => rand([n, 3, 32, 32]);
 const samples = integers(n, (i) => i), seed = 1;
@@ -56,19 +58,23 @@ const methods = {
 
 const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
 const { cpu, libtorch, instructionSet } = runtimeInfo();
-const precisions = instructionSet.endsWith('bf16') ? ['full', 'bf16'] : ['full'];
+const precisions = values.precisions ? values.precisions.split(',') : onDevice || instructionSet.endsWith('bf16') ? ['full', 'bf16'] : ['full'];
+const results = [];
 for (const method of values.methods.split(',')) {
   const { encoder, projector, classes, inputs, starts, optimizer, rate, options, peer: given } = methods[method]();
   const folder = mkdtempSync(join(tmpdir(), 'training-step-'));
+  encoder.to(device);
   await encoder.save(join(folder, 'encoder.safetensors'));
   await writeSafetensors(join(folder, 'images.safetensors'), new Map(Object.entries({ ...inputs, ...starts })));
-  writeFileSync(join(folder, 'options.json'), JSON.stringify({ method, width, threads, classes, projector: [...projector.hidden, projector.output], channelsLast: values['channels-last'], ...given }));
-  const handles = Object.fromEntries(Object.entries({ ...inputs, samples }).map(([name, { handle }]) => [name, handle]));
+  writeFileSync(join(folder, 'options.json'), JSON.stringify({ method, width, threads, device, classes, projector: [...projector.hidden, projector.output], channelsLast: values['channels-last'], ...given }));
+  const there = Object.entries({ ...inputs, samples }).map(([name, tensor]) => [name, tensor.to({ device })]);
+  const handles = Object.fromEntries(there.map(([name, { handle }]) => [name, handle]));
   const ours = (precision) => {
     const network = encoder.clone(), trainer = native().create_trainer(network.handle, optimizer, '', precision);
     return async () => {
       const wall = performance.now(), before = process.cpuUsage();
       const numbers = await job(() => native().training_step(trainer, method, handles, { ...options, learningRate: rate, seed }));
+      settle();
       const { user, system } = process.cpuUsage(before);
       return { ...numbers, wall: performance.now() - wall, cpu: (user + system) / 1000 };
     };
@@ -78,10 +84,10 @@ for (const method of values.methods.split(',')) {
     let torch;
     const parties = precisions.map((precision) => ({ name: `ours, ${precision}`, step: ours(precision) }));
     for (const precision of precisions) {
-      const peer = new Companion(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder, precision], { env: { OMP_NUM_THREADS: String(threads) } });
+      const peer = new Companion(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder, precision, ...(values.compile ? ['compile'] : [])], { env: { OMP_NUM_THREADS: String(threads) } });
       companions.push(peer);
       ({ torch } = await peer.answer());
-      parties.push({ name: `the released steps in PyTorch${precision === 'full' ? '' : `, autocast to ${precision}`}`, released: precision === 'full', step: () => peer.ask({}) });
+      parties.push({ name: `the released steps in PyTorch${precision === 'full' ? '' : `, autocast to ${precision}`}${values.compile ? ', compiled' : ''}`, precision, released: precision === precisions[0], step: () => peer.ask({}) });
     }
     for (let round = -1; round < rounds; ++round)
       for (const party of parties) {
@@ -90,10 +96,11 @@ for (const method of values.methods.split(',')) {
         else party.wall.push(took.wall), party.cpu.push(took.cpu);
       }
     const released = parties.find((party) => party.released), [wall, processor] = ['wall', 'cpu'].map((kind) => median(released[kind]));
-    console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${threads} thread(s); ${cpu}, LibTorch ${libtorch}, the peer's torch ${torch}; medians of ${rounds} steps in turn`);
+    console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${onDevice ? device : `${threads} thread(s); ${cpu}`}, LibTorch ${libtorch}, the peer's torch ${torch}; medians of ${rounds} steps in turn`);
     for (const { name, loss, wall: times, cpu: busy } of parties) {
       const ms = median(times);
-      console.log(`  ${name}: ${ms.toFixed(0)} ms, ratio ${(wall / ms).toFixed(2)}, of the processor's time ${(processor / median(busy)).toFixed(2)}; loss of the first step ${loss.toFixed(6)}`);
+      results.push({ method, name, batch: n, width, ms, loss, torch });
+      console.log(`  ${name}: ${ms.toFixed(onDevice ? 1 : 0)} ms, ratio ${(wall / ms).toFixed(2)}, of the processor's time ${(processor / median(busy)).toFixed(2)}; loss of the first step ${loss.toFixed(6)}`);
       if (!(Math.abs(loss - released.loss) <= 0.01 * Math.abs(released.loss))) throw new Error(`${method}: ${name} takes another step`);
     }
   } finally {
@@ -101,3 +108,4 @@ for (const method of values.methods.split(',')) {
     rmSync(folder, { recursive: true });
   }
 }
+if (values.json) writeFileSync(values.json, JSON.stringify(results));

@@ -1,5 +1,5 @@
 """A peer of bench/training-step.mjs, which starts it: steps of the released code in PyTorch on the weights and images of a folder, one for each line on stdin.
-With "bf16" after the folder the encoder runs under autocast; what follows it gets its features in float32.
+After the folder the precision ("bf16": the encoder runs under autocast; what follows it gets its features in float32) and, if it is to be, "compile".
 
 Answers each with a line of JSON: milliseconds of wall clock and of processor, and the numbers of the step.
 """
@@ -20,6 +20,8 @@ folder = pathlib.Path(sys.argv[1])
 given = json.loads((folder / "options.json").read_text())
 state, images = read(folder / "encoder.safetensors"), read(folder / "images.safetensors")
 torch.set_num_threads(given["threads"])
+device = torch.device(given["device"])
+torch.backends.cudnn.benchmark = True
 advcl = given["method"] == "advcl"
 net = ResNet([2, 2, 2, 2], given["width"], style="advcl" if advcl else "torchvision", branches=3)
 
@@ -36,27 +38,35 @@ if advcl:
 load(net, "encoder.")
 hidden, output = given["projector"]
 projector = load(nn.Sequential(nn.Linear(net.dim, hidden), *([nn.BatchNorm1d(hidden)] if advcl else []), nn.ReLU(), nn.Linear(hidden, output)), "projector.")
+net, projector = net.to(device), projector.to(device)
+images = {name: tensor.to(device) for name, tensor in images.items()}
 if given["channelsLast"]:
     net = net.to(memory_format=torch.channels_last)
     images = {name: tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor for name, tensor in images.items()}
 if advcl:
-    heads = nn.ModuleList(load(nn.Linear(net.dim, classes), f"heads.{i}.") for i, classes in enumerate(given["classes"]))
+    heads = nn.ModuleList(load(nn.Linear(net.dim, classes), f"heads.{i}.").to(device) for i, classes in enumerate(given["classes"]))
     optimizer = torch.optim.SGD([*net.parameters(), *projector.parameters(), *heads.parameters()], **given["optimizer"])
     net.head_proj = projector
     step = lambda: advcl_step(net, heads, optimizer, *(images[name] for name in ("aug1", "aug2", "org", "labels")), (images["start1"], images["start2"]), **given["step"])[0]
 else:
     optimizer = Lars([*net.parameters(), *projector.parameters()], **given["optimizer"])
     step = lambda: rocl_step(net, projector, optimizer, images["view1"], images["view2"], images["start"], **given["step"])[0]
+if "compile" in sys.argv[3:]:
+    import torch._dynamo
+    torch._dynamo.config.cache_size_limit = 64
+    net.forward = torch.compile(net.forward)
 if sys.argv[2] == "bf16":
     full = net.forward
 
     def net_forward(*given):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             return full(*given).float()
     net.forward = net_forward
 print(json.dumps({"torch": torch.__version__}), flush=True)
 for _ in sys.stdin:
     wall, cpu = time.perf_counter(), time.process_time()
     numbers = step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     line = {"wall": 1e3 * (time.perf_counter() - wall), "cpu": 1e3 * (time.process_time() - cpu)}
     print(json.dumps(line | {name: float(torch.as_tensor(value).detach()) for name, value in numbers.items()}), flush=True)

@@ -50,6 +50,10 @@ DeviceMemory memory_of(c10::Device device) {
   return {stats.allocated_bytes[0].current, stats.allocated_bytes[0].peak, stats.reserved_bytes[0].current, static_cast<int64_t>(free), static_cast<int64_t>(total)};
 }
 
+void reset_peak_memory(c10::Device device) {
+  if (auto* allocator = cuda_allocator()) allocator->resetPeakStats(device.index());
+}
+
 void synchronize(c10::Device device) { at::detail::getCUDAHooks().deviceSynchronize(device.index()); }
 
 void release_memory() {

@@ -19,6 +19,8 @@ struct DeviceMemory {
   int64_t allocated, peak, reserved, free, total;
 };
 DeviceMemory memory_of(c10::Device device);
+/// From now on `peak` is of what comes.
+void reset_peak_memory(c10::Device device);
 
 /// Waits for all that was queued on a CUDA device.
 void synchronize(c10::Device device);

@@ -20,8 +20,8 @@ def nt_xent(temperature):
     def loss(x):
         z = F.normalize(x, dim=1)
         n = len(x)
-        s = (z @ z.T / temperature).masked_fill(torch.eye(n, dtype=torch.bool), float("-inf"))
-        return F.cross_entropy(s, torch.arange(n).roll(n // 2))
+        s = (z @ z.T / temperature).masked_fill(torch.eye(n, dtype=torch.bool, device=x.device), float("-inf"))
+        return F.cross_entropy(s, torch.arange(n, device=x.device).roll(n // 2))
     return loss
 
 
@@ -37,7 +37,7 @@ def lightly(temperature):
 def metric_learning(temperature):
     """With one positive a row SupConLoss is NT-Xent; NTXentLoss holds every positive pair against every negative pair, n^3 numbers."""
     loss = losses.SupConLoss(temperature=temperature)
-    return lambda x: loss(x, torch.arange(len(x) // 2).repeat(2))
+    return lambda x: loss(x, torch.arange(len(x) // 2, device=x.device).repeat(2))
 
 
 def released(form, temperature, alpha=None, beta=None, tau=None):
@@ -70,11 +70,12 @@ def peak():
 calls = {}
 
 
-def call(x, loss):
+def call(x, loss, precision):
     x.grad = None
-    value = loss(x)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        value = loss(x)
     value.backward()
-    return value.item()
+    return value.item()  # waits for a device
 
 
 def answer(request):
@@ -86,22 +87,30 @@ def answer(request):
         torch.set_num_threads(request["threads"])
         shape = (request["n"], request["dim"])
         size = shape[0] * shape[1]
-        x = torch.from_file(request["rows"], size=size).view(shape).clone().requires_grad_()
-        calls[request["peer"]] = x, MAKERS[request["peer"]](**request["with"])
+        x = torch.from_file(request["rows"], size=size).view(shape).clone().to(request.get("device", "cpu")).requires_grad_()
+        # "full" as PyTorch has it by default, "tf32": products of float32 in TF32, "bf16": autocast. Of a process, so "time" asks in the precision of the last call.
+        precision = request.get("precision", "full")
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        calls[request["peer"]] = x, MAKERS[request["peer"]](**request["with"]), precision
         value = call(*calls[request["peer"]])
         if "gradient" in request:
             torch.from_file(request["gradient"], shared=True, size=size).view(shape).copy_(x.grad)
         return {"value": value}
-    x, loss = calls[request["peer"]]
+    x, loss, precision = calls[request["peer"]]
     if kind == "time":
         wall, cpu = time.perf_counter(), time.process_time()
-        call(x, loss)
+        call(x, loss, precision)
         return {"ms": 1e3 * (time.perf_counter() - wall), "cpu": 1e3 * (time.process_time() - cpu)}
     x.grad = None
+    if x.is_cuda:
+        torch.cuda.reset_peak_memory_stats(x.device)
+        before = torch.cuda.max_memory_allocated(x.device)
+        call(x, loss, precision)
+        return {"bytes": torch.cuda.max_memory_allocated(x.device) - before}
     with open("/proc/self/clear_refs", "w") as refs:
         refs.write("5")  # the peak starts anew
     before = peak()
-    call(x, loss)
+    call(x, loss, precision)
     return {"bytes": max(0, peak() - before)}  # the kernel counts pages in batches
 
 

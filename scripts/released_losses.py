@@ -10,10 +10,10 @@ import torch
 def advcl_contrastive(rows, temperature, weight, alpha=None, beta=None, tau=None):
     """rows [4B, D] of unit length, view-major, the adversaries first."""
     n, batch = len(rows), len(rows) // 4
-    same = torch.eye(batch, dtype=torch.bool).repeat(4, 4)
-    self_ = torch.eye(n, dtype=torch.bool)
+    same = torch.eye(batch, dtype=torch.bool, device=rows.device).repeat(4, 4)
+    self_ = torch.eye(n, dtype=torch.bool, device=rows.device)
     positive = (same & ~self_).to(rows.dtype)
-    adversarial = torch.arange(n) < batch
+    adversarial = torch.arange(n, device=rows.device) < batch
 
     def terms(columns):
         s = rows @ columns.T / temperature
@@ -47,12 +47,12 @@ def rocl_contrastive(outputs, views, pairs, temperature, beta=None, tau=None):
     n, batch = len(outputs), len(outputs) // views
     z = outputs / (outputs.norm(dim=1, keepdim=True) + 1e-8)
     e = (z @ z.T.detach() / temperature).exp()
-    eye = torch.eye(n, dtype=torch.bool)
+    eye = torch.eye(n, dtype=torch.bool, device=z.device)
     if beta is None:
         e = e * ~eye
         l = -(e / (e.sum(1, keepdim=True) + 1e-8) + 1e-8).log()
     else:
-        same = torch.eye(batch, dtype=torch.bool).repeat(views, views)
+        same = torch.eye(batch, dtype=torch.bool, device=z.device).repeat(views, views)
         negatives, count = e * ~same, (batch - 1) * views
         pos = (e * (same & ~eye)).sum(1) / (views - 1)
         importance = (negatives + 1e-9) ** beta

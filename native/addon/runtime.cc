@@ -110,6 +110,11 @@ Napi::Value cuda_memory(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value cuda_reset_peak_memory(const Napi::CallbackInfo& info) {
+  reset_peak_memory(cuda_arg(info[0]));
+  return info.Env().Undefined();
+}
+
 Napi::Value cuda_synchronize(const Napi::CallbackInfo& info) {
   synchronize(cuda_arg(info[0]));
   return info.Env().Undefined();
@@ -141,6 +146,7 @@ void export_runtime(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "set_grad_enabled", set_grad_enabled);
   export_function(env, exports, "cuda_info", cuda_info);
   export_function(env, exports, "cuda_memory", cuda_memory);
+  export_function(env, exports, "cuda_reset_peak_memory", cuda_reset_peak_memory);
   export_function(env, exports, "cuda_synchronize", cuda_synchronize);
   export_function(env, exports, "cuda_release_memory", cuda_release_memory);
   export_function(env, exports, "device_named", device_named);

@@ -29,6 +29,7 @@ export interface RuntimeAddon {
     version?: string; devices?: number; architectures?: string; cards?: { device: string; name: string; architecture: string; memory: number }[]; problem?: string;
   };
   cuda_memory(device: string): { allocated: number; peak: number; reserved: number; free: number; total: number };
+  cuda_reset_peak_memory(device: string): void;
   cuda_synchronize(device: string): void;
   cuda_release_memory(): void;
   /** The device as tensors on it call it; throws ArgumentRange, naming the argument, where there is none. */

@@ -15,7 +15,7 @@ export interface CudaDevice {
 
 /** Bytes of a device's memory. */
 export interface CudaMemory {
-  /** That tensors hold now, and held at most. */
+  /** That tensors hold now, and held at most since {@link cuda.resetPeakMemory}. */
   allocated: number;
   peak: number;
   /** That LibTorch holds: what is allocated, and what it keeps for tensors to come. */
@@ -56,6 +56,10 @@ export const cuda = {
   /** What a device, by default the first, has of memory. @throws ArgumentRangeError when there is no such device */
   memory(device = 'cuda'): CudaMemory {
     return native().cuda_memory(checkDevice('device', device));
+  },
+  /** Lets `peak` of {@link cuda.memory} begin anew. @throws ArgumentRangeError when there is no such device */
+  resetPeakMemory(device = 'cuda'): void {
+    native().cuda_reset_peak_memory(checkDevice('device', device));
   },
   /** Gives memory that LibTorch keeps without using it back, for other processes. */
   releaseMemory(): void {

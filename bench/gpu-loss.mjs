@@ -1,0 +1,98 @@
+// The loss on a GPU, forward and backward, against the eager formula and torch.compile of it: milliseconds, memory beside the rows, and TFLOP/s as if all of 6 n^2 d were done.
+//   npm run build && node bench/gpu-loss.mjs --python <python with torch> [--device cuda] [--sizes 2048,...] [--dim 128] [--seconds 1] [--peers-up-to 32768] [--no-compile] [--json <file>]
+// Fails where a loss is not the eager formula's.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { aInfoNCE, cuda, manualSeed, randn, runtimeInfo, scope } from '../dist/index.js';
+import { Companion } from '../dist/benchmark/companion.js';
+
+const defaults = { python: 'python3', device: 'cuda', sizes: '2048,4096,8192,16384,32768,65536,1048576', dim: '128', seconds: '1', 'peers-up-to': '32768', json: '' };
+const { values } = parseArgs({
+  options: { ...Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }])), 'no-compile': { type: 'boolean', default: false } },
+});
+const { device } = values, onDevice = device !== 'cpu', dim = Number(values.dim), seconds = Number(values.seconds), most = Number(values['peers-up-to']);
+const losses = { 'two views': { views: 2 }, 'IP+HN': { views: 4, form: 'advcl', normalize: true, inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.1 } } };
+const PRECISIONS = ['bf16', 'bf16x3', 'full'], LONGEST = 15_000;  // milliseconds of a call
+const TOLERANCE = { bf16: 1e-3, bf16x3: 1e-4, full: 1e-5 };
+
+manualSeed(1);
+const folder = mkdtempSync(join(tmpdir(), 'gpu-loss-')), results = [];
+const peers = new Companion(values.python, [fileURLToPath(new URL('../scripts/loss_peers.py', import.meta.url))], { env: { PYTHONDONTWRITEBYTECODE: '1' } });
+const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+
+/** Times until there are enough of them, at least three; the first call is not one of them. */
+async function measured(call) {
+  const first = await call(), times = [];
+  for (let spent = 0; times.length < 3 || (spent < 1000 * seconds && times.length < 200); spent += times.at(-1)) times.push(await call());
+  return { ms: median(times), runs: times.length, first };
+}
+
+function ours(rows, options) {
+  rows.grad = null;
+  const start = performance.now();
+  const value = scope(() => {
+    const loss = aInfoNCE(rows, options);
+    loss.backward();
+    return loss.item();
+  });
+  if (onDevice) cuda.synchronize(device);
+  return { ms: performance.now() - start, value };
+}
+
+function tell(n, loss, who, precision, { ms, runs }, bytes, difference) {
+  const tflops = (6 * n * n * dim) / ms / 1e9;
+  results.push({ n, dim, loss, who, precision, ms, runs, bytes, tflops, difference });
+  console.log(`${String(n).padStart(8)}  ${loss.padEnd(10)} ${who.padEnd(14)} ${precision.padEnd(7)} ${ms.toFixed(3).padStart(10)} ms  ${(bytes / 1e6).toFixed(1).padStart(9)} MB  ${tflops.toFixed(1).padStart(7)} TFLOP/s${difference === undefined ? '' : `  off by ${difference.toExponential(1)}`}`);
+}
+
+let wrong = 0;
+try {
+  const { torch } = await peers.answer();
+  console.log(`${onDevice ? cuda.devices().map(({ name }) => name).join(', ') : runtimeInfo().cpu}, LibTorch ${runtimeInfo().libtorch}, the peers' torch ${torch}; rows of ${dim}`);
+  const last = {};
+  for (const n of values.sizes.split(',').map(Number)) {
+    const rows = randn([n, dim], { device, requiresGrad: true }), file = join(folder, 'rows');
+    let eager;
+    if (n <= most) {
+      writeFileSync(file, rows.detach().toTypedArray());
+      for (const peer of ['PyTorch', ...(values['no-compile'] ? [] : ['torch.compile'])])
+        for (const precision of ['full', ...(onDevice ? ['tf32', 'bf16'] : [])])
+          try {
+            await peers.ask({ ask: 'forget' });
+            const { value } = await peers.ask({ ask: 'call', peer, n, dim, threads: 2, rows: file, device, precision, with: { temperature: 0.5 } });
+            eager ??= value;
+            const timed = await measured(async () => (await peers.ask({ ask: 'time', peer })).ms);
+            tell(n, 'two views', peer, precision, timed, (await peers.ask({ ask: 'peak', peer })).bytes);
+          } catch (error) {
+            console.log(`${String(n).padStart(8)}  two views  ${peer} ${precision}: ${error.message}`);
+          }
+      await peers.ask({ ask: 'forget' });
+    }
+    for (const [name, options] of Object.entries(losses))
+      for (const precision of PRECISIONS) {
+        const key = `${name} ${precision}`, expected = last[key] && last[key].ms * (n / last[key].n) ** 2;
+        if (expected > LONGEST) {
+          console.log(`${String(n).padStart(8)}  ${name.padEnd(10)} ours           ${precision.padEnd(7)} not measured: about ${(expected / 1000).toFixed(0)} s a call`);
+          continue;
+        }
+        const call = () => ours(rows, { ...options, precision });
+        if (onDevice) cuda.resetPeakMemory(device);
+        const before = onDevice ? cuda.memory(device).allocated : 0, { value } = call();
+        const bytes = onDevice ? cuda.memory(device).peak - before : NaN, timed = await measured(async () => call().ms);
+        const difference = name === 'two views' && eager !== undefined ? Math.abs(value - eager) / Math.abs(eager) : undefined;
+        if (difference > TOLERANCE[precision]) wrong++;
+        tell(n, name, 'ours', precision, timed, bytes, difference);
+        last[key] = { n, ms: timed.ms };
+      }
+    rows.dispose();
+    if (onDevice) cuda.releaseMemory();
+    if (values.json) writeFileSync(values.json, JSON.stringify(results));
+  }
+} finally {
+  peers[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+}
+if (wrong > 0) throw new Error(`${wrong} losses are not the eager formula's`);
