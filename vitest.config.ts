@@ -5,7 +5,7 @@ const shared = { alias: { 'a-infonce': fileURLToPath(new URL('./src/index.ts', i
 // `unit` is what one edits against (about a minute on two cores): its networks are too small for a second thread, so a file has one core. Two processes take all
 // files: each loads LibTorch and the package once, and a file puts back what it changes of its process: instruction set, threads (test/fixtures/settings.ts), environment.
 const unit = {
-  ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**', 'test/emulated/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
+  ...shared, name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/system/**', 'test/package/**', 'test/emulated/**', 'test/gpu/**'], maxWorkers: 2, isolate: false, env: { OMP_NUM_THREADS: '1' },
   testTimeout: 60_000, hookTimeout: 60_000,
 };
 // `system` runs the built program in child processes, with the threads that a user has.
@@ -23,8 +23,11 @@ const packages = {
   ...shared, name: 'packages', include: ['test/package/**/*.test.ts'], maxWorkers: 1, globalSetup: './test/package/setup.ts', testTimeout: 600_000, hookTimeout: 600_000,
 };
 
+// `gpu` needs a CUDA device and the library of CUDA kernels, and fails without.
+const gpu = { ...shared, name: 'gpu', include: ['test/gpu/**/*.test.ts'], maxWorkers: 1, isolate: false, testTimeout: 120_000, hookTimeout: 60_000 };
+
 export default defineConfig({
   test: {
-    projects: [{ test: unit }, { test: emulated }, { test: system }, { test: packages }],
+    projects: [{ test: unit }, { test: emulated }, { test: system }, { test: packages }, { test: gpu }],
   },
 });

@@ -81,12 +81,12 @@ export class Split implements Disposable {
 
   /** The images at `indices`, in that order, as float32 [n, C, S, S] in [0, 1]. */
   gather(indices: Indices): Tensor {
-    return scope(() => toFloat(ops.aten.index_select(this.pixels, 0, this.rows(indices))));
+    return scope(() => toFloat(ops.aten.index_select(this.pixels, 0, this.#rowsThere(indices))));
   }
 
   /** The labels at `indices`, int64 [n]. */
   gatherLabels(indices: Indices): Tensor {
-    return scope(() => ops.aten.index_select(this.classOf, 0, this.rows(indices)));
+    return scope(() => ops.aten.index_select(this.classOf, 0, this.#rowsThere(indices)));
   }
 
   /**
@@ -95,7 +95,7 @@ export class Split implements Disposable {
    */
   subset(which: Indices | number): Split {
     return scope(() => {
-      const rows = this.rows(typeof which === 'number' ? this.#balanced(check.integer('which', which, { min: 0, max: this.length })) : which);
+      const rows = this.#rowsThere(typeof which === 'number' ? this.#balanced(check.integer('which', which, { min: 0, max: this.length })) : which);
       return Split.own(ops.aten.index_select(this.pixels, 0, rows), ops.aten.index_select(this.classOf, 0, rows));
     });
   }
@@ -106,18 +106,18 @@ export class Split implements Disposable {
     return scope(() => sha256(this.pixels, ...(check.boolean('options.labels', labels) ? [this.labels()] : [])));
   }
 
-  /** `indices` as an int64 tensor [n] on the split's device, each checked to be a row of this split. */
+  /** `indices` as an int64 tensor [n], on the CPU unless they are one elsewhere, each checked to be a row of this split. */
   rows(indices: Indices): Tensor {
     if (indices instanceof Tensor) {
       if (indices.dtype !== 'int64') throw new ArgumentTypeError('indices', 'an int64 tensor', indices.dtype);
       if (indices.shape.length !== 1) throw new ArgumentRangeError('indices', 'shape [n]', `[${indices.shape.join(', ')}]`);
       this.#check(indices.toTypedArray() as BigInt64Array);
-      return indices.device === this.device ? indices : indices.to({ device: this.device });
+      return indices;
     }
     if (!Array.isArray(indices) && !(indices instanceof Int32Array) && !(indices instanceof BigInt64Array))
       throw new ArgumentTypeError('indices', 'integers or an int64 tensor', describe(indices));
     this.#check(indices as ArrayLike<number>);
-    return tensor(indices instanceof BigInt64Array ? indices : BigInt64Array.from(indices as ArrayLike<number>, BigInt), { device: this.device });
+    return tensor(indices instanceof BigInt64Array ? indices : BigInt64Array.from(indices as ArrayLike<number>, BigInt));
   }
 
   dispose(): void {
@@ -126,6 +126,10 @@ export class Split implements Disposable {
   }
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  #rowsThere(indices: Indices): Tensor {
+    return this.rows(indices).to({ device: this.device });
   }
 
   #range(start: number, end: number): void {

@@ -1,0 +1,8 @@
+// All tests of a GPU, one file after the other.
+import { run } from 'vitest';
+
+await run({
+  loss: () => import('../../test/gpu/loss.test.ts'),
+  operators: () => import('../../test/gpu/operators.test.ts'),
+  models: () => import('../../test/gpu/models.test.ts'),
+});

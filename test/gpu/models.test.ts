@@ -1,0 +1,206 @@
+import {
+  autoAttack, carliniWagner, Classifier, cuda, Encoder, evaluate, fab, finetune, loadTorchScript, manualSeed, memory, OutOfMemoryError, pgd, predict, pretrain, proceduralDataset, rand, readSafetensors,
+  scope, square, zeros, type PretrainEvent, type PretrainOptions,
+} from 'a-infonce';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { temporary } from '../fixtures/runs.js';
+import { apart, aten, device, integers, small, there } from './device.js';
+
+beforeEach(() => manualSeed(1));
+const { fresh } = temporary();
+const onDevice = device !== 'cpu';
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/model/${name}`, import.meta.url));
+
+describe('models', () => {
+  it('move with what they share, stay the same tensors, and give the CPU\'s outputs and gradients', () => {
+    using encoder = small(16);
+    using classifier = Classifier.create({ encoder, classes: 10 });
+    using images = rand([6, 3, 32, 32]);
+    const weight = encoder.parameters()[0]!;
+    scope(() => {
+      for (const branch of encoder.config.branches)
+        for (const train of [true, false]) {
+          const slope = (model: Encoder, x: typeof images) => {
+            x = x.detach();
+            x.requiresGrad = true;
+            const output = (train ? model.train() : model.eval()).forward(x, { branch, output: 'projection' });
+            aten.sum(aten.square(output)).backward();
+            return [output.detach(), x.grad!] as const;
+          };
+          using copy = encoder.clone(), expected = encoder.clone();
+          const [[output, gradient], [wanted, slopes]] = [slope(copy.to(device), there(images)), slope(expected, images)];
+          const largest = (x: typeof images) => aten.max(aten.abs(x)).item();
+          expect(apart(output, wanted)).toBeLessThan(5e-3 * largest(wanted));   // convolutions may take TF32
+          expect(apart(gradient, slopes)).toBeLessThan(5e-2 * largest(slopes));
+          if (train) for (const [name, value] of copy.state()) if (name.includes('running')) expect(apart(value, expected.state().get(name)!), name).toBeLessThan(1e-2);
+        }
+    });
+    classifier.to(device);
+    expect(new Set([weight, ...encoder.parameters().slice(0, 6), ...classifier.state().values()].map((x) => x.device)).size).toBe(1);
+    expect(classifier.device).toBe(there(images).device);
+    if (onDevice) expect(() => classifier.forward(images)).toThrow(/^images: expected device cuda:0, got cpu$/);
+    expect(classifier.to('cpu').device).toBe('cpu');
+  });
+
+  it('files know no device', async () => {
+    using encoder = small().to(device);
+    const path = `${fresh()}.safetensors`;
+    await encoder.save(path);
+    using onCpu = await Encoder.load(path), back = await Encoder.load(path, { device });
+    expect([onCpu.device, back.device]).toEqual(['cpu', encoder.device]);
+    for (const [name, value] of encoder.state()) expect(apart(value, onCpu.state().get(name)!), name).toBe(0);
+  });
+
+  it('TorchScript', async () => {
+    const { tensors } = await readSafetensors(fixture('tiny.safetensors'));
+    using model = (await loadTorchScript(await readFile(fixture('tiny.pt')), { device })).eval();
+    expect(model.device).toBe(there(tensors.get('test.input')!).device);
+    expect(apart(model.forward(there(tensors.get('test.input')!)), tensors.get('test.eval')!)).toBeLessThan(5e-3);
+    const adversarial = await pgd(model, rand([4, 3, 6, 6]), integers(4, (i) => i % 5), { steps: 2 });
+    expect([adversarial.device, adversarial.shape]).toEqual(['cpu', [4, 3, 6, 6]]);
+  });
+});
+
+describe('attacks', () => {
+  const model = () => Classifier.create({ encoder: small(), classes: 10, seed: 2 }).eval();
+  const ball = (adversarial: ReturnType<typeof rand>, images: ReturnType<typeof rand>, epsilon: number) => {
+    expect(apart(adversarial, images)).toBeLessThanOrEqual(epsilon * (1 + 1e-6));
+  };
+
+  it('predictions come back where the images came from', async () => {
+    using classifier = model(), expected = model();
+    const images = rand([10, 3, 16, 16]), wanted = await predict(expected, images);
+    classifier.to(device);
+    for (const given of [images, there(images)]) {
+      const { predicted, logits } = await predict(classifier, given, { batchSize: 4 });
+      expect([predicted.device, logits.device]).toEqual([given.device, given.device]);
+      expect(apart(logits, wanted.logits)).toBeLessThan(1e-2);
+    }
+  });
+
+  it('each stays in its ball and does the same again', async () => {
+    using classifier = model().to(device);
+    const images = rand([8, 3, 16, 16]), labels = integers(8, (i) => i % 5);
+    const makers = {
+      linf: () => pgd(classifier, images, labels, { steps: 3, epsilon: 0.03, restarts: 2, seed: 4 }),
+      early: () => pgd(classifier, there(images), there(labels), { steps: 3, epsilon: 0.03, earlyStop: true, seed: 4 }),
+      fab: () => fab(classifier, images, labels, { steps: 3, epsilon: 0.03, targets: 2 }),
+      square: () => square(classifier, images, labels, { queries: 20, epsilon: 0.03 }),
+    };
+    for (const make of Object.values(makers)) {
+      const [first, again] = [await make(), await make()];
+      ball(first, images, 0.03);
+      expect(apart(first, again)).toBe(0);
+    }
+    expect(apart(await makers.linf(), images)).toBeGreaterThan(0);
+    const l2 = await pgd(classifier, images, labels, { norm: 'l2', steps: 3, epsilon: 0.4, seed: 4 });
+    expect(aten.max(aten.linalg_vector_norm(aten.flatten(aten.sub(l2, images), 1), 2, [1])).item()).toBeLessThan(0.4 * (1 + 1e-5));
+    expect((await carliniWagner(classifier, images, labels, { steps: 3, searchSteps: 2 })).shape).toEqual(images.shape);
+  });
+
+  it('a function is attacked where its images are', async () => {
+    using classifier = model().to(device);
+    const images = there(rand([4, 3, 16, 16]));
+    const adversarial = await pgd((x) => classifier.forward(x), images, integers(4, (i) => i % 5), { steps: 2, epsilon: 0.03 });
+    expect(adversarial.device).toBe(images.device);
+    ball(adversarial, images, 0.03);
+  });
+
+  it('AutoAttack and evaluations count as on the CPU', async () => {
+    using classifier = model(), data = proceduralDataset({ train: 1, test: 24, size: 16 });
+    const settings = { attacks: ['clean', 'pgd3'] as const, epsilon: 2 / 255, batchSize: 10 };
+    const expected = await evaluate(classifier, data.test, settings);
+    classifier.to(device);
+    using resident = data.test.to(device);
+    for (const split of [data.test, resident]) {
+      const found = await evaluate(classifier, split, settings);
+      expect(Math.abs(found.clean.correct - expected.clean.correct)).toBeLessThanOrEqual(1);
+      expect(Math.abs(found.pgd3.correct - expected.pgd3.correct)).toBeLessThanOrEqual(1);
+    }
+    const { settings: { limit }, correct } = await autoAttack(classifier, rand([6, 3, 16, 16]), integers(6, (i) => i % 5), { epsilon: 0.01 }) as { settings: { limit: number }; correct: number };
+    expect([limit, correct <= 6]).toEqual([6, true]);
+  });
+});
+
+describe('training', () => {
+  const data = { procedural: { train: 24, test: 8, size: 16 } };
+  const tiny = (preset: PretrainOptions['preset'], more: Partial<PretrainOptions> = {}): PretrainOptions => ({
+    preset: preset!, out: fresh(), epochs: 1, batchSize: 8, ...more,
+    overrides: { encoder: { width: 4 }, data: { name: 'procedural', ...data }, ...(/advcl/.test(preset!) && { pseudoLabels: { weight: 0 } }), ...(more.overrides as object) } as PretrainOptions['overrides'],
+  } as PretrainOptions);
+  const events = async (options: PretrainOptions, hear?: (event: PretrainEvent) => void) => {
+    const all: PretrainEvent[] = [];
+    for await (const event of pretrain(options)) all.push(event), hear?.(event);
+    return all;
+  };
+  const losses = (all: PretrainEvent[]) => all.flatMap((event) => (event.type === 'step' ? [event.loss] : []));
+
+  const presets = ['rocl-iphn-cifar10', 'advcl-iphn-cifar10', 'acl-cifar10', 'dynacl-cifar10', 'simclr-cifar10', 'supcon-cifar10', 'moco-cifar10'] as const;
+  it.each(presets)('%s begins as on the CPU', async (preset) => {
+    const overrides = preset === 'moco-cifar10' ? { groups: 2, queue: { size: 16 } } : {};
+    const [found, expected] = [losses(await events(tiny(preset, { device, overrides: overrides as never }))), losses(await events(tiny(preset, { overrides: overrides as never })))];
+    expect(found).toHaveLength(3);
+    expect(Math.abs(found[0]! - expected[0]!)).toBeLessThan(0.02 * Math.abs(expected[0]!));
+    for (const loss of found) expect(Number.isFinite(loss)).toBe(true);
+  });
+
+  it('the same seed gives the same bits', async () => {
+    const [first, again] = [await events(tiny('rocl-iphn-cifar10', { device })), await events(tiny('rocl-iphn-cifar10', { device }))];
+    expect(losses(again)).toEqual(losses(first));
+  });
+
+  it.each(['rocl-iphn-cifar10', 'advcl-iphn-cifar10'] as const)('%s in bf16', async (preset) => {
+    const [found, full] = [losses(await events(tiny(preset, { device, overrides: { precision: 'bf16' } as never }))), losses(await events(tiny(preset, { device })))];
+    expect(Math.abs(found[0]! - full[0]!)).toBeLessThan(0.1 * Math.abs(full[0]!));
+  });
+
+  it('a run is resumed on the CPU, and says so; its folder names the device', async () => {
+    const out = fresh(), stop = new AbortController();
+    await expect(events(tiny('rocl-iphn-cifar10', { device, out, signal: stop.signal }), (event) => event.type === 'step' && event.step === 2 && stop.abort())).rejects.toThrow();
+    const environment = JSON.parse(await readFile(join(out, 'environment.json'), 'utf8')) as { device?: string; gpu?: string };
+    if (onDevice) expect(environment).toMatchObject({ device: 'cuda:0', gpu: cuda.devices()[0]!.name });
+    const rest = await events({ out, resume: true });
+    expect(losses(rest)).toHaveLength(1);
+    if (onDevice) expect(rest.find((event) => event.type === 'warning')).toMatchObject({ message: expect.stringContaining('device') });
+    using encoder = await Encoder.load(out, { device });
+    expect(Number.isFinite(aten.sum(encoder.forward(there(rand([2, 3, 16, 16])))).item())).toBe(true);
+  });
+
+  it.each(['slf', 'alf', 'aff'] as const)('%s', async (mode) => {
+    using encoder = small(4).to(device), images = proceduralDataset({ train: 40, test: 8, size: 16 });
+    const seen: number[] = [];
+    using classifier = await finetune(encoder, images, {
+      mode, epochs: 2, batchSize: 16, validation: 0.2, onEvent: (event) => event.type === 'epoch' && seen.push(event.loss),
+      overrides: (mode === 'aff' ? { trades: { attack: { steps: 1 } } } : {}) as never,
+    });
+    expect([classifier.device, seen.length, seen.every(Number.isFinite)]).toEqual([encoder.device, 2, true]);
+  });
+});
+
+describe('memory', () => {
+  it('none left is a typed error in a sentence, and all goes on', () => {
+    const before = memory();
+    const ask = () => zeros([2 ** 42], { device });
+    expect(ask).toThrow(OutOfMemoryError);
+    if (onDevice) expect(ask).toThrow(/CUDA out of memory\. Tried to allocate 16384\.00 GiB\. GPU 0 has a total capacity of [\d.]+ GiB of which [\d.]+ GiB is free\.$/);
+    scope(() => expect(aten.sum(there(zeros([64, 64]))).item()).toBe(0));
+    expect(memory()).toEqual(before);
+  });
+
+  it('is counted', () => {
+    const before = memory().bytes, held = onDevice ? cuda.memory(device).allocated : 0;
+    using x = zeros([1 << 20], { device });
+    expect(memory().bytes - before).toBe(4 << 20);
+    if (!onDevice) return;
+    expect(cuda.memory(device).allocated - held).toBe(4 << 20);
+    cuda.synchronize(x.device);
+    cuda.releaseMemory();
+    cuda.resetPeakMemory(device);
+    const { peak, reserved, free, total } = cuda.memory(device);
+    expect(peak).toBeLessThanOrEqual(reserved);
+    expect(free).toBeLessThan(total);
+  });
+});
