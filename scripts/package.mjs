@@ -66,7 +66,7 @@ function binaries(name, libtorches, system) {
   for (const libtorch of libtorches) {
     const minor = libtorch.version.split('.').slice(0, 2).join('.'), built = join(work, `libtorch-${minor}`);
     console.log(`Addon for LibTorch ${libtorch.version}: ${libtorch.dir}`);
-    cmake(libtorch, built, { A_INFONCE_RPATH: '$ORIGIN/../../../../lib', CMAKE_TOOLCHAIN_FILE: join(root, 'scripts', 'debian11.cmake') }, { A_INFONCE_SYSROOT: system });
+    cmake(libtorch, built, { A_INFONCE_CUDA: 'OFF', A_INFONCE_RPATH: '$ORIGIN/../../../../lib', CMAKE_TOOLCHAIN_FILE: join(root, 'scripts', 'debian11.cmake') }, { A_INFONCE_SYSROOT: system });
     const target = join(dir, 'addons', minor, 'prebuilds', 'linux-x64');
     mkdirSync(target, { recursive: true });
     for (const name of ['a_infonce.node', 'liba_infonce.so']) run('strip', ['--strip-unneeded', '-o', join(target, name), join(built, 'Release', name)]);

@@ -15,12 +15,12 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 await build({
   entryPoints: [join(root, 'bench', 'gpu', 'tests.mjs')], outfile: join(out, 'tests.mjs'), bundle: true, platform: 'node', format: 'esm', target: 'node20',
   alias: { 'vitest': join(root, 'bench', 'gpu', 'vitest.mjs'), 'a-infonce': join(root, 'src', 'index.ts') }, external: ['sharp', 'linkedom', '@observablehq/plot', 'umap-js', 'tar', 'node-gyp-build'],
-  banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" }, logLevel: 'warning',
+  banner: { js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);" }, logLevel: 'warning',
 });
 cpSync(join(root, 'dist'), join(out, 'dist'), { recursive: true, filter: (path) => !/\.(map|d\.ts)$|commonjs/.test(path) });
 
 /** The packages that the built TypeScript imports, with theirs, but for the images of folders and the pages. */
-const left = new Set(['sharp', 'linkedom', '@observablehq/plot', 'cli-progress']), wanted = [...Object.keys(manifest.dependencies), 'node-addon-api', 'node-api-headers'], taken = new Set();
+const left = new Set(['sharp', 'linkedom', '@observablehq/plot']), wanted = [...Object.keys(manifest.dependencies), 'node-addon-api', 'node-api-headers'], taken = new Set();
 while (wanted.length > 0) {
   const name = wanted.pop();
   if (taken.has(name) || left.has(name) || !existsSync(join(modules, name))) continue;

@@ -1,5 +1,6 @@
 #include "addon.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <new>
 #include <string>
@@ -97,6 +98,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   // The C++ ABI changes between minor versions, mostly without a missing symbol to tell of it.
   const std::string built = minor_version(TORCH_ABI_VERSION), loaded = minor_version(aoti_torch_abi_version());
   if (loaded != built) throw Napi::Error::New(env, "the addon is of LibTorch " + built + ", but LibTorch " + loaded + " was loaded");
+  at::globalContext().setDeterministicCuDNN(true);  // the same seed, the same bits
   env.SetInstanceData(new EnvState());
   EnvState::of(env).jobs = JobRunner::create(env);
   export_runtime(env, exports);
