@@ -101,14 +101,14 @@ template <typename P>
 struct Place {
   int tile, split, slice;
   int strip;   // of its warp
-  int32_t row[2];
-  int32_t code[2];
+  int32_t first_row, code[2];
   __device__ explicit Place(const Frame& frame)
       : tile(static_cast<int>(blockIdx.x) / frame.splits + frame.first_block * static_cast<int>(block_rows) / rows_of<P>),
         split(static_cast<int>(blockIdx.x) % frame.splits), slice(static_cast<int>(blockIdx.y)),
-        strip(tile * strips_of<P> + warp() / 4) {
-    for (int half = 0; half < 2; ++half) row[half] = strip * strip_rows + warp() % 4 * 16 + lane() / 4 + 8 * half, code[half] = frame.codes[row[half]];
+        strip(tile * strips_of<P> + warp() / 4), first_row(strip * strip_rows + warp() % 4 * 16 + lane() / 4) {
+    for (int half = 0; half < 2; ++half) code[half] = frame.codes[row(half)];
   }
+  __device__ __forceinline__ int32_t row(int half) const { return first_row + 8 * half; }
   __device__ int block() const { return tile * rows_of<P> / static_cast<int>(block_rows); }
 };
 
@@ -135,7 +135,6 @@ __device__ __forceinline__ void walk(const Frame& frame, const Place<P>& place, 
     rows.first_group = min(rows.first_group, other.first_group), rows.last_group = max(rows.last_group, other.last_group), rows.kinds |= other.kinds;
   }
   Columns ahead(frame, rows, selection, place.block(), place.split);
-  const Strip mine = frame.strips[place.strip];
   const int64_t strip_bytes = static_cast<int64_t>(chunks) * chunk;
 
   // A stage's contents, in the order in which they are needed: all of a tile; or a chunk of rows and columns for the first product, then the slice's of columns.
@@ -180,7 +179,7 @@ __device__ __forceinline__ void walk(const Frame& frame, const Place<P>& place, 
   const int r = warp() % 4 * 16, warp_strip = warp() / 4;
   while (coming >= 0) {
     const int now = coming;
-    const Strip columns = frame.strips[now];
+    const Strip mine = frame.strips[place.strip], columns = frame.strips[now];  // read again, not kept in registers
     const Class pairs = classify(mine, columns, selection, (columns.kinds & 4) || now == place.strip);
     Tile<P> s = {};
     char* at = nullptr;
@@ -223,9 +222,9 @@ __device__ void store_slice(const Frame& frame, const Place<P>& place, const Sli
       if (k >= width) continue;
       const Two<T> sum{g[m][2 * half], g[m][2 * half + 1]};
       if (frame.splits > 1) {
-        *reinterpret_cast<Two<T>*>(partial + (place.split * frame.owned + place.row[half]) * width + k) = sum;
+        *reinterpret_cast<Two<T>*>(partial + (place.split * frame.owned + place.row(half)) * width + k) = sum;
       } else if (place.code[half] >= 0) {
-        auto* const to = reinterpret_cast<Two<T>*>(gradient + place.row[half] * width + k);
+        auto* const to = reinterpret_cast<Two<T>*>(gradient + place.row(half) * width + k);
         *to = {to->x + sum.x, to->y + sum.y};
       }
     }
@@ -242,8 +241,8 @@ __device__ void store_sums(const Frame& frame, const Place<P>& place, double (&t
       sum += __shfl_xor_sync(full_warp, sum, 1);
       sum += __shfl_xor_sync(full_warp, sum, 2);
       if (lane() % 4 != 0 || p >= count) continue;
-      if (frame.splits > 1) partial[(place.split * count + p) * frame.owned + place.row[half]] = sum;
-      else if (place.code[half] >= 0) sums[p * frame.R + place.row[half]] += sum;
+      if (frame.splits > 1) partial[(place.split * count + p) * frame.owned + place.row(half)] = sum;
+      else if (place.code[half] >= 0) sums[p * frame.R + place.row(half)] += sum;
     }
 }
 /// f(column, pairs) for the two columns that the thread has of each group of 8, and the four pairs of them with its rows.
@@ -311,7 +310,7 @@ struct MomentsVisitor {
         T e[count];
         exponentials(pairs[r], e);
         bool wanted = true;
-        if constexpr (tested) wanted = selected(selection, place.code[r / 2], r % 2 ? codes.y : codes.x, place.row[r / 2], first + column + r % 2);
+        if constexpr (tested) wanted = selected(selection, place.code[r / 2], r % 2 ? codes.y : codes.x, place.row(r / 2), first + column + r % 2);
 #pragma unroll
         for (int p = 0; p < count; ++p) sums[r / 2][p] += !tested ? e[p] : wanted ? max(e[p], least<T>) : T(0);
         if constexpr (attract) pairs[r] = wanted ? e[0] - centre : T(0);
@@ -343,7 +342,7 @@ struct WeightsVisitor {
   const Place<P>& place;
   const DeviceLogMomentsGradient<T>& task;
   Exponentials<T, count> exponentials;
-  T centre[count], own[2][count], factor[2];  // factor: of the rows, across kinds
+  T centre[count], own[2][count];
 
   __device__ WeightsVisitor(const Frame& frame, const Place<P>& place, const DeviceLogMomentsGradient<T>& task, double scale)
       : frame(frame), place(place), task(task), exponentials(scale, task.powers, *task.reference) {
@@ -351,10 +350,8 @@ struct WeightsVisitor {
     for (int p = 0; p < count; ++p) {
       centre[p] = static_cast<T>(task.centres ? task.centres[p] : 0);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) own[half][p] = task.own[p][place.row[half]];
+      for (int half = 0; half < 2; ++half) own[half][p] = task.own[p][place.row(half)];
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) factor[half] = task.factor[place.code[half] & 1];
   }
   __device__ __forceinline__ void tile(Tile<P>& s, int32_t column, Class pairs) {
     const bool plain = pairs == Class::SameKind || (pairs != Class::Tested && task.factor[0] == 1 && task.factor[1] == 1);
@@ -376,8 +373,8 @@ struct WeightsVisitor {
         for (int p = 0; p < count; ++p) weight = fused(e[p] - centre[p], own[r / 2][p] + (r % 2 ? other[p].y : other[p].x), weight);
         if constexpr (tested) {
           const int32_t code = r % 2 ? codes.y : codes.x;
-          if ((code ^ place.code[r / 2]) & 1) weight *= factor[r / 2];
-          if (!selected(task.selection, place.code[r / 2], code, place.row[r / 2], first + column + r % 2)) weight = 0;
+          if ((code ^ place.code[r / 2]) & 1) weight *= place.code[r / 2] & 1 ? task.factor[1] : task.factor[0];
+          if (!selected(task.selection, place.code[r / 2], code, place.row(r / 2), first + column + r % 2)) weight = 0;
         }
         pairs[r] = weight;
       }
@@ -415,7 +412,7 @@ struct RunningVisitor {
       const Two<int32_t> codes = two(frame.codes + first + column);
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
-        const bool wanted = pairs_of_tile != Class::Tested || selected(task.selection, place.code[r / 2], r % 2 ? codes.y : codes.x, place.row[r / 2], first + column + r % 2);
+        const bool wanted = pairs_of_tile != Class::Tested || selected(task.selection, place.code[r / 2], r % 2 ? codes.y : codes.x, place.row(r / 2), first + column + r % 2);
         pairs[r] = wanted ? pairs[r] * slope : 2 * lowest;
         now[r / 2] = max(now[r / 2], pairs[r]);
       }
@@ -456,8 +453,8 @@ __global__ void __launch_bounds__(threads_of<P>, 1) running_log_moments_kernel(c
       for (int step = 1; step < 4; step *= 2) sum += __shfl_xor_sync(full_warp, sum, step);
       if (lane() % 4 != 0 || p >= task.count) continue;
       const double log_sum = sum == 0 ? -INFINITY : ln_2 * power * top + log(sum);
-      if (frame.splits > 1) partial[(place.split * task.count + p) * frame.owned + place.row[half]] = log_sum;
-      else if (place.code[half] >= 0) task.log_sums[p * frame.R + place.row[half]] = log_sum;
+      if (frame.splits > 1) partial[(place.split * task.count + p) * frame.owned + place.row(half)] = log_sum;
+      else if (place.code[half] >= 0) task.log_sums[p * frame.R + place.row(half)] = log_sum;
     }
   }
 }
@@ -479,7 +476,7 @@ struct RunningWeights {
         const Two<T> other = two(task.other[p] + first + column), logs = two(task.log_sums[p] + first + column);
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          const int32_t row = place.row[r / 2];
+          const int32_t row = place.row(r / 2);
           const T y = pairs[r] * slope;
           weights[r] = fused(task.own[p][row], power_of_2(y - static_cast<T>(log2_e) * task.log_sums[p][row]), weights[r]);
           weights[r] = fused(r % 2 ? other.y : other.x, power_of_2(y - static_cast<T>(log2_e) * (r % 2 ? logs.y : logs.x)), weights[r]);
@@ -489,7 +486,7 @@ struct RunningWeights {
       for (int r = 0; r < 4; ++r) {
         const int32_t code = r % 2 ? codes.y : codes.x, own = place.code[r / 2];
         const T weight = (code ^ own) & 1 ? weights[r] * task.factor[own & 1] : weights[r];
-        pairs[r] = selected(task.selection, own, code, place.row[r / 2], first + column + r % 2) ? weight : T(0);
+        pairs[r] = selected(task.selection, own, code, place.row(r / 2), first + column + r % 2) ? weight : T(0);
       }
     });
   }
@@ -551,7 +548,7 @@ struct HardVisitor {
       const Two<T> weights[2] = {two(task.weights[0] + first + column), task.count == 2 ? two(task.weights[1] + first + column) : Two<T>{}};
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
-        const int32_t row = place.row[r / 2];
+        const int32_t row = place.row(r / 2);
         if (!selected(Negatives, place.code[r / 2], r % 2 ? codes.y : codes.x, row, first + column + r % 2)) continue;
         T e[1];
         exponentials(pairs[r], e);
@@ -582,8 +579,8 @@ __global__ void __launch_bounds__(threads_of<P>, 1) hard_moments_kernel(const __
     auto top = visitor.top[half];
     for (int step = 1; step < 4; step *= 2) top = max(top, __shfl_xor_sync(full_warp, top, step));
     if (lane() % 4 != 0) continue;
-    if (frame.splits > 1) partial_maximum[place.split * frame.owned + place.row[half]] = top;
-    else if (place.code[half] >= 0) task.maximum[place.row[half]] = max(task.maximum[place.row[half]], top);
+    if (frame.splits > 1) partial_maximum[place.split * frame.owned + place.row(half)] = top;
+    else if (place.code[half] >= 0) task.maximum[place.row(half)] = max(task.maximum[place.row(half)], top);
   }
 }
 
@@ -608,7 +605,7 @@ struct HardWeights {
         const Two<T> q = two(term.weights + first + column), other = two(term.other + first + column);
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          const int32_t row = place.row[r / 2];
+          const int32_t row = place.row(r / 2);
           T e[1];
           exponentials(pairs[r], e);
           e[0] = max(e[0], least<T>);
@@ -619,7 +616,7 @@ struct HardWeights {
         }
       }
 #pragma unroll
-      for (int r = 0; r < 4; ++r) pairs[r] = selected(Negatives, place.code[r / 2], r % 2 ? codes.y : codes.x, place.row[r / 2], first + column + r % 2) ? weights[r] : T(0);
+      for (int r = 0; r < 4; ++r) pairs[r] = selected(Negatives, place.code[r / 2], r % 2 ? codes.y : codes.x, place.row(r / 2), first + column + r % 2) ? weights[r] : T(0);
     });
   }
 };
