@@ -342,16 +342,12 @@ struct WeightsVisitor {
   const Place<P>& place;
   const DeviceLogMomentsGradient<T>& task;
   Exponentials<T, count> exponentials;
-  T centre[count], own[2][count];
+  T centre[count];
 
   __device__ WeightsVisitor(const Frame& frame, const Place<P>& place, const DeviceLogMomentsGradient<T>& task, double scale)
       : frame(frame), place(place), task(task), exponentials(scale, task.powers, *task.reference) {
 #pragma unroll
-    for (int p = 0; p < count; ++p) {
-      centre[p] = static_cast<T>(task.centres ? task.centres[p] : 0);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) own[half][p] = task.own[p][place.row(half)];
-    }
+    for (int p = 0; p < count; ++p) centre[p] = static_cast<T>(task.centres ? task.centres[p] : 0);
   }
   __device__ __forceinline__ void tile(Tile<P>& s, int32_t column, Class pairs) {
     const bool plain = pairs == Class::SameKind || (pairs != Class::Tested && task.factor[0] == 1 && task.factor[1] == 1);
@@ -359,6 +355,11 @@ struct WeightsVisitor {
   }
   template <bool tested>
   __device__ __forceinline__ void weigh(Tile<P>& s, int32_t first) const {
+    T own[2][count];  // read again for every tile, not kept in registers
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int p = 0; p < count; ++p) own[half][p] = task.own[p][place.row(half)];
     each_two(s, [&](int column, T (&pairs)[4]) {
       Two<T> other[count];
 #pragma unroll
