@@ -64,7 +64,7 @@ if command -v compute-sanitizer >/dev/null; then
     TAIL=15 stage "sanitizer-$tool" 75 compute-sanitizer --tool "$tool" --error-exitcode 9 "$node" bench/gpu/sanitize.mjs --device "$device"
   done
 else echo "=== sanitizer: there is no compute-sanitizer"; fi
-A_INFONCE_TEST_DEVICE=$device TAIL=60 stage tests 120 "$node" test/gpu/tests.mjs
+A_INFONCE_TEST_DEVICE=$device TAIL=60 stage tests 150 "$node" test/gpu/tests.mjs
 if [ -n "$quick" ]; then loss="--sizes 64,256 --seconds 0.05" step="--batch 8 --width 4 --rounds 1" views="--rounds 1 --seconds 0.05" attack="--rounds 1"
 else loss="--sizes 2048,8192,32768,65536,1048576 --seconds 0.5" step="--batch 512 --width 64 --rounds 5" views="--rounds 3" attack="--rounds 9"; fi
 stage loss 120 "$node" bench/gpu-loss.mjs --python "$python" --device "$device" $loss --json "$out/loss.json"

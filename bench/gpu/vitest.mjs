@@ -8,6 +8,7 @@ export const expect = Object.assign((value, message) => chai.expect(value, messa
 globalThis[GLOBAL_EXPECT] = expect;
 Object.assign(expect, globalThis[ASYMMETRIC_MATCHERS_OBJECT]);
 setState({ assertionCalls: 0, isExpectingAssertions: false, expectedAssertionsNumber: null }, expect);
+expect.extend = (matchers) => chai.expect.extend(expect, matchers);
 expect.extend(customMatchers);
 
 const tests = [], after = [];
