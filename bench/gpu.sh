@@ -3,7 +3,7 @@
 # Needs there nvcc, CMake, Ninja and a Python whose PyTorch (2.11 or later) is a CUDA build; from elsewhere build/gpu, which `npm run build && node bench/gpu/pack.mjs` makes
 # (31 MiB: Node, the built TypeScript, the tests as one file, their packages, the headers of Node-API). No network, no npm.
 #   bench/gpu.sh [--out <folder>] [--python python3] [--node <path>] [--device cuda] [--stages build,sanitizer,tests,loss,steps,attack,views] [--quick] [--budget 570]
-# --quick: tiny sizes, to try the script. build/Release from elsewhere will do in place of the stage build, with A_INFONCE_LIBTORCH set to the LibTorch here.
+# What earlier calls left in --out stays, so that stages may be spread over calls. --quick: tiny sizes, to try the script. build/Release from elsewhere will do in place of the stage build, with A_INFONCE_LIBTORCH set to the LibTorch here.
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD out=build/gpu/results python=python3 node= device=cuda stages=build,sanitizer,tests,loss,steps,attack,views quick= budget=570
 while [ $# -gt 0 ]; do
@@ -73,7 +73,7 @@ for method in rocl advcl; do
   stage "steps-$method" 60 "$node" bench/training-step.mjs --python "$python" --device "$device" --methods "$method" --precisions "$precisions" --channels-last $step --json "$out/step-$method.json"
 done
 stage attack 20 "$node" bench/pgd-step.mjs --device "$device" $attack --json "$out/attack.json"
-stage views 30 "$node" bench/augment.mjs --python "$python" --device "$device" $views --json | tail -3
+TAIL=3 stage views 30 "$node" bench/augment.mjs --python "$python" --device "$device" $views --json
 [ -f "$out/views.log" ] && grep '^{' "$out/views.log" >"$out/views.json"
 for method in rocl advcl; do
   stage "steps-$method-compiled" 120 "$node" bench/training-step.mjs --python "$python" --device "$device" --methods "$method" --precisions "${precisions##*,}" --channels-last --compile $step --json "$out/step-$method-compiled.json"
