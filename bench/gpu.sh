@@ -10,7 +10,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=1; shift ;;
     --out|--python|--node|--device|--stages|--budget) declare "${1#--}=$2"; shift 2 ;;
-    *) sed -n 's/^# \{0,1\}//p' "$0" | head -7; exit 2 ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
 mkdir -p "$out" && out=$(cd "$out" && pwd)
