@@ -143,12 +143,19 @@ __device__ __forceinline__ void commit_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
 }
-/// The compiler has these numbers in registers now, not later.
+/// The compiler has these numbers in registers now, not earlier or later: sums, and left factors before the fence and again once their products have been waited for.
 template <int count>
 __device__ __forceinline__ void pin([[maybe_unused]] float (&x)[count]) {
 #ifndef A_INFONCE_EMULATED
 #pragma unroll
   for (int i = 0; i < count; ++i) asm volatile("" : "+f"(x[i])::"memory");
+#endif
+}
+template <int count>
+__device__ __forceinline__ void pin([[maybe_unused]] uint32_t (&x)[count][4]) {
+#ifndef A_INFONCE_EMULATED
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(x[i][0]), "+r"(x[i][1]), "+r"(x[i][2]), "+r"(x[i][3])::"memory");
 #endif
 }
 /// All groups but the last `groups` have ended; of these sums, which the compiler must not read earlier.

@@ -51,9 +51,6 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   }
 }
 
-/// Memory of the device, zeroed in the stream's order.
-inline void zero(void* memory, size_t bytes, Stream) { __builtin_memset(memory, 0, bytes); }
-
 #else
 
 inline void check(cudaError_t status, const char* what) {
@@ -88,9 +85,6 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check(cudaLaunchKernelEx(&configuration, kernel, arguments...), name);
 }
 #endif
-
-/// Memory of the device, zeroed in the stream's order.
-inline void zero(void* memory, size_t bytes, Stream stream) { check(cudaMemsetAsync(memory, 0, bytes, stream), "cudaMemsetAsync"); }
 
 #endif
 

@@ -1,7 +1,7 @@
 // Moments and their gradients on Hopper, for bfloat16 products of up to 128 dimensions: three warpgroups own 64 rows each, and a fourth one feeds them
 // tiles of 64 columns that all three multiply with.
 //
-// What 64 rows x 64 columns cost a multiprocessor, in cycles, at d = 128 (64): their products 256 (128) of the tensor cores (2048 multiply-adds a cycle),
+// What 64 rows x 64 columns cost a multiprocessor, in cycles, by count and not as measured, at d = 128 (64): their products 256 (128) of the tensor cores (2048 multiply-adds a cycle),
 // and weights times columns as many again; 4096 exponentials 256 (16 a cycle); a scheduler's issue 96, or 184 with weights; shared memory 128 (64) for the
 // one factor that products read there, and as many again for weights. L2 serves 21 bytes a cycle for sums, 11 for gradients. So sums are bound by the
 // tensor cores and by the exponentials alike, 2^32 pairs by 1.03 ms at 1.98 GHz on 132 multiprocessors, and gradients by the tensor cores, 2.06 ms. What
@@ -12,7 +12,8 @@
 //     similarities (32 registers) or, when their exponentials are weights (16, in the place of the similarities), weights times columns, which add up in
 //     64 registers. A thread has 160 registers;
 //   * pairs are tested in those tiles only that have both, pairs that are selected and pairs that are not, and while the products are under way.
-// The compiler keeps products asynchronous only if no sums are in flight across a loop's end: ptxas -v must report no spills and none of C7510 to C7517.
+// The compiler keeps products asynchronous only where it can follow them to their wait. It does so over the end of a loop's body, where a gradient's next
+// similarities are in flight; its sums of products with columns are waited for before. ptxas -v must report no spills and none of C7504 to C7519 (check:cuda).
 //
 // The grid is persistent, a thread block to a multiprocessor: it takes whole blocks of rows as long as there is one for everyone, and what remains is
 // shared out evenly, column block by column block (342 blocks of rows would else be three rounds on 132 multiprocessors, the last for 78 of them). A block
@@ -396,6 +397,7 @@ __device__ __forceinline__ void add_moments(const Parameters& p, Shared<depth, 0
       if (message.column >= 0) group.place.advance(), next = group.receive();
       const int next_stage = group.place.stage;
       group.take_turn();
+      pin(a);
       fence_products();
       group.similarities(first, a, stage);
       group.similarities(second, a, next_stage);
@@ -405,6 +407,7 @@ __device__ __forceinline__ void add_moments(const Parameters& p, Shared<depth, 0
       if (message.column >= 0) add(first, message, stage, test);
       const auto next_test = group.test(p, next, next_stage);
       wait_products<0>(second);
+      pin(a);
       message = next;
       if (next.column < 0) break;
       add(second, next, next_stage, next_test);
@@ -477,6 +480,7 @@ __device__ __forceinline__ void add_columns(const Parameters& p, Shared<depth, o
     pin(o);
     double totals[1][2] = {};
     group.take_turn();
+    pin(a);
     fence_products();
     group.similarities(s, a, group.place.stage);
     group.pass_turn();
@@ -486,6 +490,7 @@ __device__ __forceinline__ void add_columns(const Parameters& p, Shared<depth, o
       float sums[2] = {};
       const auto test = group.test(p, message, stage);
       wait_products<0>(s);
+      pin(a);
       if (message.tested >> warpgroup & 1) weigh<kind, true>(group, coefficients, stage, s, test, w, sums);
       else {
         weigh<kind, false>(group, coefficients, stage, s, test, w, sums);
@@ -493,19 +498,23 @@ __device__ __forceinline__ void add_columns(const Parameters& p, Shared<depth, o
       }
       totals[0][0] += sums[0], totals[0][1] += sums[1];
       group.take_turn();
+      pin(w);
       fence_products();
       group.accumulate(o, w, stage);
       group.pass_turn();
       group.place.advance();
       message = group.receive();
       wait_products<0>(o);
+      pin(w);
       group.release(stage);
       group.take_turn();
+      pin(a);
       fence_products();
       group.similarities(s, a, group.place.stage);  // at the end of the piece, of what happens to be there
       group.pass_turn();
     }
     wait_products<0>(s);
+    pin(a);
     group.release(group.place.stage);
     group.place.advance();
     if constexpr (kind == Weights::Attraction) group.store_sums(p, message, totals);
