@@ -86,13 +86,12 @@ bool on_hopper(Products products) { return products == Products::Bf16 && device(
 #endif
 }  // namespace
 
-int64_t workspace_bytes(Products products, int64_t d, const Visits& visits) {
-  const int64_t number = products == Products::Float64 ? sizeof(double) : sizeof(float);
-  int64_t bytes = visits.splits > 1 ? visits.splits * visits.row_blocks * block_rows * (2 * static_cast<int64_t>(sizeof(double)) + (2 + padded_dimensions(d)) * number) : 0;
+int64_t workspace_bytes(Products products, int64_t d, const Visits& visits, [[maybe_unused]] bool log_moments) {
 #if defined(A_INFONCE_SM90A) || defined(A_INFONCE_EMULATED)
-  if (on_hopper(products) && d <= sm90a::most_dimensions) bytes = std::max(bytes, sm90a::workspace_bytes());
+  if (log_moments && on_hopper(products) && d <= sm90a::most_dimensions) return sm90a::workspace_bytes();
 #endif
-  return bytes;
+  const int64_t number = products == Products::Float64 ? sizeof(double) : sizeof(float);
+  return visits.splits > 1 ? visits.splits * visits.row_blocks * block_rows * (2 * static_cast<int64_t>(sizeof(double)) + (2 + padded_dimensions(d)) * number) : 0;
 }
 
 template <>

@@ -52,8 +52,8 @@ struct Context {
   const int32_t* flag = nullptr;
   int32_t value = 0;
 };
-/// Of any of the functions below.
-int64_t workspace_bytes(Products products, int64_t d, const Visits& visits);
+/// Of log_moments and log_moments_gradient of device_similarity, or of its other functions.
+int64_t workspace_bytes(Products products, int64_t d, const Visits& visits, bool log_moments);
 
 // What follows is like the tasks of the same names of similarity.h: sums and gradients are added to, rows of padding are left alone.
 

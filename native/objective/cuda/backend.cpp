@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <utility>
 #include "kernels/similarity/similarity_cuda.h"
 #include "kernels/terms/terms_cuda.h"
@@ -60,7 +61,8 @@ class Rows {
   template <typename Task>
   void run(void (*cuda::DeviceSimilarity<T>::*kernel)(const cuda::DeviceMatrix&, const Task&, const Visits&, const cuda::Context&), const Task& task, const Visits& visits, Stream stream,
            const int32_t* flag = nullptr, int32_t value = 0) const {
-    const Tensor workspace = at::empty({cuda::workspace_bytes(products, d, visits)}, of(at::kByte));
+    constexpr bool log_moments = std::is_same_v<Task, cuda::DeviceLogMoments<T>> || std::is_same_v<Task, cuda::DeviceLogMomentsGradient<T>>;
+    const Tensor workspace = at::empty({cuda::workspace_bytes(products, d, visits, log_moments)}, of(at::kByte));
     (table.*kernel)({products, blocks, d, packed.const_data_ptr(), z.codes, static_cast<const cuda::Strip*>(strips.const_data_ptr()), scale}, task, visits,
                     {stream, workspace.mutable_data_ptr(), flag, value});
   }

@@ -114,6 +114,8 @@ class Problem {
     }
   }
 
+  /// As large as a kernel says that it must be.
+  void allocate(bool log_moments) { workspace = bytes(workspace_bytes(products, d, visits, log_moments)); }
   /// Runs a kernel: the same bits with any order of threads; nothing at all where the flag says so.
   template <typename... Outputs>
   void run(const char* what, const std::function<void(const Context&)>& kernel, Outputs&... outputs) {
@@ -177,10 +179,10 @@ class Problem {
       }
       visits.offsets = offsets.data(), visits.ranges = ranges.data();
     }
-    workspace = bytes(workspace_bytes(products, d, visits));
   }
 
   void log_moments(int32_t selection, std::vector<double> powers) {
+    allocate(true);
     const int64_t count = static_cast<int64_t>(powers.size());
     const double reference = 0.6 * matrix.scale, centres[2] = {0.2, 0.1};
     std::vector<double> sums(count * R);
@@ -212,6 +214,7 @@ class Problem {
   }
 
   void log_moments_gradient(int32_t selection, std::vector<double> powers, double clean, double adversarial, bool centred) {
+    allocate(true);
     const int count = static_cast<int>(powers.size());
     const double reference = 0.6 * matrix.scale, centres[2] = {0.2, 0.1};
     const std::vector<T> own[2] = {numbers(-1, 1), numbers(-1, 1)}, other[2] = {numbers(-1, 1), numbers(-1, 1)};
@@ -234,6 +237,7 @@ class Problem {
   }
 
   void running(int32_t selection, std::vector<double> powers) {
+    allocate(false);
     const int count = static_cast<int>(powers.size());
     const double largest = *std::max_element(powers.begin(), powers.end());
     std::vector<double> log_sums(count * R, 7), top(count * R, -INFINITY);
@@ -281,6 +285,7 @@ class Problem {
   }
 
   void hard(double exponent, bool uniform, int count) {
+    allocate(false);
     const double reference = 0.8 * matrix.scale, epsilon = 1e-3;
     const std::vector<T> relative = numbers(0.5, 1.5, 1), weights[2] = {numbers(0, 1), numbers(-1, 1)}, own[2] = {numbers(-1, 1), numbers(-1, 1)}, other[2] = {numbers(-1, 1), numbers(-1, 1)};
     const DeviceHardExponential<T> exponential{exponent, epsilon, &reference, uniform ? nullptr : relative.data()};
