@@ -13,6 +13,7 @@
 #include "describe.h"
 #include "dtype.h"
 #include "error.h"
+#include "ops/backend.h"
 #include "ops/moments.h"
 
 namespace a_infonce::ops {
@@ -24,7 +25,7 @@ using torch::autograd::variable_list;
 
 void check_vector(const Tensor& x, const char* name, at::ScalarType type, int64_t n) {
   if (x.scalar_type() != type) throw Error(ErrorKind::ArgumentType, name, "a tensor of " + dtype_name(type), dtype_name(x.scalar_type()));
-  require_cpu(x, name);
+  if (!x.is_cpu()) throw Error(ErrorKind::ArgumentType, name, "a tensor on the CPU", x.device().str());
   require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_text(x.sizes()));
 }
 
@@ -115,10 +116,6 @@ void require_first_order() {
   if (at::GradMode::is_enabled()) throw Error(ErrorKind::Operator, "the loss is differentiable once: its gradient has none (create_graph)");
 }
 
-void require_cpu(const Tensor& x, const char* argument) {
-  if (!x.device().is_cpu()) throw Error(ErrorKind::ArgumentType, argument, "a tensor on the CPU", x.device().str());
-}
-
 void check_rows(const Tensor& x, const char* argument) {
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kDouble)
     throw Error(ErrorKind::ArgumentType, argument, "a float32 or float64 tensor", dtype_name(x.scalar_type()));
@@ -133,7 +130,14 @@ void require_finite_rows(const Tensor& x, const char* argument) {
 }
 
 std::tuple<Tensor, Tensor> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) {
-  check_rows(z, "z"), require_cpu(z, "z");
+  check_rows(z, "z");
+  if (!z.is_cpu()) {
+    backend_of(z, "z");  // throws where there is none
+    if (!codes.is_cpu() && codes.device() != z.device())
+      throw Error(ErrorKind::ArgumentType, "codes", "a tensor on " + z.device().str() + ", as z is, or on the CPU", codes.device().str());
+    const auto [full, detached] = log_moments(z.cpu(), codes.cpu(), scale, powers, selection, factors);
+    return {full.to(z.device()), detached.to(z.device())};
+  }
   require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_text(z.sizes()));
   check_vector(codes, "codes", at::kInt, z.size(0));
   const auto least_code = codes.min().item<int32_t>();

@@ -11,15 +11,14 @@ namespace a_infonce::ops {
 
 /// log_sums[p, i] = log sum_{j selected} e^{powers[p] s_ij}, s = scale <z_i, z_j>; -infinity for rows without a selected pair.
 /// z [n, d] float32 or float64; codes int32 [n]: 2 * group + kind; selection: kernels::Selection, the diagonal never. One or two positive powers.
-/// Returns (full, detached), float64 [powers, n] each.
+/// Returns (full, detached), float64 [powers, n] each, on the device of z. The CPU computes them: rows and codes (of any of the two) are copied from a CUDA device, and
+/// results and gradients back to it.
 std::tuple<at::Tensor, at::Tensor> log_moments(const at::Tensor& z, const at::Tensor& codes, double scale, const std::vector<double>& powers,
                                                int64_t selection, CrossFactors factors = {});
 
 /// For the backward of what is differentiable once: throws where autograd would differentiate the gradient again (create_graph), which is a constant to it.
 void require_first_order();
 
-/// Throws where x is on another device.
-void require_cpu(const at::Tensor& x, const char* argument);
 /// Throws where x is not [rows, dim] of float32 or float64, neither of them 0.
 void check_rows(const at::Tensor& x, const char* argument);
 

@@ -110,6 +110,7 @@ it('tensors on another device are named', () =>
     }
     expect(() => aInfoNCE(elsewhere, {})).toThrow(expected('features'));
     expect(() => aInfoNCE(x, { labels: aten.empty([2], { dtype: 'int64', device: 'meta' }) })).toThrow(expected('options\\.labels'));
+    expect(() => ops.a_infonce.log_moments(elsewhere, aten.zeros([4], { dtype: 'int32' }), 1, [1], 3)).toThrow(expected('z'));
     expect(() => ops.a_infonce.log_moments(x, aten.empty([4], { dtype: 'int32', device: 'meta' }), 1, [1], 3)).toThrow(expected('codes', 'the CPU'));
   }));
 
