@@ -61,9 +61,12 @@ Napi::Value call_guarded(const Napi::CallbackInfo& info) {
 }  // namespace
 
 ErrorKind kind_of(const c10::Error& error) {
-  // The CPU allocator throws a plain c10::Error.
-  const bool memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) || std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;
-  return memory ? ErrorKind::OutOfMemory : ErrorKind::Operator;
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return ErrorKind::OutOfMemory;
+  // The CPU's allocator, the CUDA runtime, cuBLAS and cuDNN (to version 8, and from 9 on) have a plain c10::Error each.
+  const std::string_view text = error.what();
+  for (const char* sign : {"can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "_ALLOCATION_FAILED"})
+    if (text.find(sign) != std::string_view::npos) return ErrorKind::OutOfMemory;
+  return ErrorKind::Operator;
 }
 
 std::string message_of(const c10::Error& error) {
@@ -76,7 +79,10 @@ std::string message_of(const c10::Error& error) {
 
 Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr exception) {
   const Error error = classify(exception);
-  if (error.kind == ErrorKind::OutOfMemory) release_memory();  // what the failed call held is free again, but in pieces
+  if (error.kind == ErrorKind::OutOfMemory) try {
+    release_memory();  // what the failed call held is free again, but in pieces
+  } catch (...) {  // a device that is lost, or a graph that is captured: the error to tell is the first
+  }
   auto& state = EnvState::of(env);
   if (state.error_factory.IsEmpty()) return Napi::Error::New(env, error.what());
   auto text = [&](const std::string& value) { return Napi::String::New(env, value); };

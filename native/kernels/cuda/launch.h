@@ -25,7 +25,8 @@ namespace a_infonce::kernels::cuda {
 constexpr unsigned full_warp = 0xffffffffu;
 
 struct Error : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& message, bool out_of_memory = false) : std::runtime_error(message), out_of_memory(out_of_memory) {}
+  bool out_of_memory;  // of the device
 };
 
 /// Of the current device.
@@ -56,7 +57,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   (void)cudaGetLastError();  // an error of a launch must not be found again by whoever asks next
-  throw Error(std::string(what) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
+  throw Error(std::string(what) + ": " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status), status == cudaErrorMemoryAllocation);
 }
 
 inline Device device() {
