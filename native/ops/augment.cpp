@@ -43,6 +43,7 @@ struct Images {
     require_range(indices_in.device().is_cpu() || indices_in.device() == pixels_in.device(), "indices", "a tensor on the device of the pixels, " + pixels_in.device().str() + ", or on the cpu",
                   "one on " + indices_in.device().str());
     device = backend_of(pixels_in, "pixels");
+    if (device) device->require_no_capture(pixels_in, "augment");
     pixels = pixels_in.contiguous(), indices = indices_in.cpu().contiguous();
     channels = pixels.size(1), height = pixels.size(2), width = pixels.size(3);
     for (int64_t k = 0; k < indices.size(0); ++k)
@@ -201,6 +202,7 @@ at::Tensor high_frequency(const at::Tensor& images, double radius) {
   std::vector<double> mask;
   for (int64_t y = 0; y < side; ++y)
     for (int64_t x = 0; x < half; ++x) mask.push_back((kept(y, x) + kept((side - y) % side, (side - x) % side)) / 2);
+  if (images.is_cuda()) backend_of(images, "images")->require_no_capture(images, "high_frequency");
   const at::Tensor weights = at::tensor(mask, at::dtype(images.scalar_type())).view({side, half}).to(images.device(), images.scalar_type(), /*non_blocking=*/true);
   return at::fft_irfft2(at::fft_rfft2(images).mul(weights), at::IntArrayRef{side, side});
 }

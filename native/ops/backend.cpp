@@ -19,6 +19,10 @@ std::string open_cuda() {
 
 }  // namespace
 
+void Backend::require_no_capture(const at::Tensor& x, const char* name) const {
+  if (capturing(x)) throw Error(ErrorKind::Operator, std::string(name) + " cannot be captured for a graph: it takes numbers from the host's memory");
+}
+
 const Backend* backend(c10::DeviceType device) {
   if (const Backend* known = backends.of(device); known || device != c10::kCUDA) return known;
   static const std::string problem = open_cuda();

@@ -39,8 +39,10 @@ struct Backend {
   virtual std::vector<DeviceInfo> devices() const { return {}; }
   /// What its kernels were compiled for.
   virtual std::string architectures() const { return {}; }
-  /// Whether work is recorded for a graph, not done: nothing can be read from the device then.
-  virtual bool capturing() const = 0;
+  /// Whether work on the device of x is recorded for a graph, not done: nothing can be read from the device then.
+  virtual bool capturing(const at::Tensor& x) const = 0;
+  /// Throws Operator there, naming the operator, which takes numbers of the host along: they would be gone when the graph runs.
+  void require_no_capture(const at::Tensor& x, const char* name) const;
 
   // kernels/perturbation. x_adv, grad, x: [N, ...] of one dense layout, samples one after the other; `bad` bool [N], samples int64 [N], out [N, count].
   virtual void linf_step(const at::Tensor& x_adv, const at::Tensor& grad, const at::Tensor& x, double epsilon, double step_size, kernels::StepOrder order, const at::Tensor& bad) const = 0;

@@ -41,7 +41,7 @@ at::Tensor& fab_step_(at::Tensor& z, const at::Tensor& x, const at::Tensor& w, c
   at::Tensor bad;
   fab_step_(z, x, w, f, l2, eta, alpha_max, bad);
   const Backend* const device = backend_of(z, "z");
-  if (!(device && device->capturing())) require_none(bad, "w: the gradient or value");
+  if (!(device && device->capturing(z))) require_none(bad, "w: the gradient or value");
   return z;
 }
 

@@ -90,7 +90,7 @@ at::Tensor& checked_step_(Norm norm, at::Tensor& x_adv, const at::Tensor& grad, 
   at::Tensor bad;
   step_(norm, x_adv, grad, x, epsilon, step_size, clamp_then_project, bad);
   const Backend* const device = backend_of(x, "x");
-  if (bad.defined() && !(device && device->capturing())) require_none(bad, "grad: the gradient");
+  if (bad.defined() && !(device && device->capturing(x))) require_none(bad, "grad: the gradient");
   return x_adv;
 }
 

@@ -69,7 +69,7 @@ class Rows {
   /// Waits for the device; not while a graph is captured. Throws where rows or options are not as they must be: `names` of the first and of the second rows.
   Numbers settled(const Options& options, at::ScalarType dtype, const char* const (&names)[2]) const {
     Numbers seen{};
-    if (ops::stream_captures()) return seen;
+    if (ops::stream_captures(first)) return seen;
     const Tensor here = numbers.cpu();
     std::memcpy(&seen, here.const_data_ptr(), sizeof seen);
     const double largest_square = (1 + 1e-6) * seen.largest_square;

@@ -45,7 +45,7 @@ struct DeviceBackend final : Backend {
   }
   std::string architectures() const override { return A_INFONCE_CUDA_ARCHITECTURES; }
 #endif
-  bool capturing() const override { return stream_captures(); }
+  bool capturing(const Tensor& x) const override { return stream_captures(x); }
 
   void linf_step(const Tensor& x_adv, const Tensor& grad, const Tensor& x, double epsilon, double step_size, kernels::StepOrder order, const Tensor& bad) const override {
     A_INFONCE_FLOATING(x, "linf_step", kernels::cuda::linf_step(A_INFONCE_OUT(x_adv), A_INFONCE_IN(grad), A_INFONCE_IN(x), x.size(0), x.numel() / x.size(0), epsilon, step_size, order,
@@ -97,11 +97,13 @@ struct DeviceBackend final : Backend {
     A_INFONCE_FLOATING(x, "square", kernels::cuda::square_step_linf(A_INFONCE_OUT(out), A_INFONCE_IN(best), A_INFONCE_IN(x), A_INFONCE_IN(u), x.size(0), shape_of(x), epsilon, side, stream));
   }
   void square_start_l2(const Tensor& out, const Tensor& x, const Tensor& u, const std::vector<double>& tile, double epsilon) const override {
+    require_no_capture(x, "square_start_l2");
     const Tensor there = upload(tile.data(), static_cast<int64_t>(tile.size() * sizeof(double)), x);
     A_INFONCE_FLOATING(x, "square", kernels::cuda::square_start_l2(A_INFONCE_OUT(out), A_INFONCE_IN(x), A_INFONCE_IN(u), static_cast<const double*>(there.const_data_ptr()), x.size(0),
                                                                    shape_of(x), epsilon, stream));
   }
   void square_step_l2(const Tensor& out, const Tensor& best, const Tensor& x, const Tensor& u, const std::vector<double>& tile, double epsilon, int64_t side) const override {
+    require_no_capture(x, "square_step_l2");
     const Tensor there = upload(tile.data(), static_cast<int64_t>(tile.size() * sizeof(double)), x);
     A_INFONCE_FLOATING(x, "square", kernels::cuda::square_step_l2(A_INFONCE_OUT(out), A_INFONCE_IN(best), A_INFONCE_IN(x), A_INFONCE_IN(u), static_cast<const double*>(there.const_data_ptr()),
                                                                   x.size(0), shape_of(x), epsilon, side, stream));

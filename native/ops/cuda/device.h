@@ -14,13 +14,18 @@ namespace a_infonce::ops {
 
 #ifdef A_INFONCE_EMULATED
 constexpr c10::DeviceType device_type = c10::kCPU;
-inline bool stream_captures() { return false; }
+inline bool stream_captures(const at::Tensor&) { return false; }
 #else
 constexpr c10::DeviceType device_type = c10::kCUDA;
-inline bool stream_captures() { return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None; }
+/// Whether the current stream of x's device is captured.
+inline bool stream_captures(const at::Tensor& x) {
+  const c10::cuda::CUDAGuard guard(x.device());
+  return c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
+}
 #endif
 
-/// work(stream) on the current stream of x's device, which is the current one meanwhile. What a launch throws becomes Error{Operator}.
+/// work(stream) on the current stream of x's device, which is the current one meanwhile. What a launch throws becomes Error{Operator}, or
+/// Error{OutOfMemory}.
 template <typename Work>
 void on_device_of(const at::Tensor& x, const Work& work) try {
 #ifdef A_INFONCE_EMULATED
@@ -30,7 +35,7 @@ void on_device_of(const at::Tensor& x, const Work& work) try {
   work(kernels::cuda::Stream{c10::cuda::getCurrentCUDAStream()});
 #endif
 } catch (const kernels::cuda::Error& error) {
-  throw Error(ErrorKind::Operator, error.what());
+  throw Error(error.out_of_memory ? ErrorKind::OutOfMemory : ErrorKind::Operator, error.what());
 }
 
 }  // namespace a_infonce::ops
