@@ -63,7 +63,7 @@ at::Tensor Optimizer::gradient_norm() const {
   std::vector<at::Tensor> gradients;
   for (const auto& [name, parameter] : parameters_)
     if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  return gradients.empty() ? at::zeros({}, at::kDouble) : norms(gradients).square_().sum().sqrt_();
+  return gradients.empty() ? at::zeros({}, parameters_.front().second.options().dtype(at::kDouble).requires_grad(false)) : norms(gradients).square_().sum().sqrt_();
 }
 
 void Optimizer::load_state(const NamedTensors& state) { copy_by_name(momentum_, state, "momentum"); }
