@@ -49,7 +49,8 @@ export class Split implements Disposable {
    */
   to(device: string): Split {
     const place = checkDevice('device', device);
-    return scope(() => Split.own(this.pixels.to({ device: place }).clone(), this.classOf.to({ device: place }).clone()));
+    const copy = (x: Tensor) => (x.device === place ? x.clone() : x.to({ device: place }));
+    return scope(() => Split.own(copy(this.pixels), copy(this.classOf)));
   }
 
   /** Copies the bytes and labels into tensors. */
