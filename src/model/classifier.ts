@@ -102,8 +102,8 @@ export class Classifier extends Model {
    * @param options.device where it is to be, by default `'cpu'`; files know no device
    * @throws {@link FileError} naming the file and what is wrong.
    */
-  static async load(path: string, given: { branch?: string; device?: string } = {}): Promise<Classifier> {
-    const { device = 'cpu', ...options } = check.options('options', given, ['branch', 'device']);
+  static async load(path: string, options: { branch?: string; device?: string } = {}): Promise<Classifier> {
+    const { device = 'cpu', ...rest } = check.options('options', options, ['branch', 'device']);
     checkDevice('options.device', device);
     const { path: file, tensors, encoder: found, classes, branch, metadata } = await readModel(path, 'classifier.safetensors');
     if (classes === undefined) throw new FileError(file, 'no linear head (head.weight, fc.weight or linear.weight): an encoder, not a classifier');
@@ -112,7 +112,7 @@ export class Classifier extends Model {
       const classifier = Classifier.create({ encoder, classes, ...(branch === undefined || options.branch !== undefined ? {} : { branch }) }).eval();
       try {
         classifier.finetuning = metadata[ORIGIN] === undefined ? undefined : origin(JSON.parse(metadata[ORIGIN]));
-        withTensors(tensors, (state) => classifier.loadState(state, options));
+        withTensors(tensors, (state) => classifier.loadState(state, rest));
         return classifier.to(device);
       } catch (error) {
         classifier.dispose();

@@ -149,15 +149,15 @@ export class Encoder extends Model {
    * @param options.device where it is to be, by default `'cpu'`; files know no device
    * @throws {@link FileError} naming the file and what is wrong.
    */
-  static async load(path: string, given: { branch?: string; device?: string } = {}): Promise<Encoder> {
-    const { device = 'cpu', ...options } = check.options('options', given, ['branch', 'device']);
+  static async load(path: string, options: { branch?: string; device?: string } = {}): Promise<Encoder> {
+    const { device = 'cpu', ...rest } = check.options('options', options, ['branch', 'device']);
     checkDevice('options.device', device);
     const file = await readModel(path, 'encoder.safetensors');
     return fromFile(file.path, () => {
       const config = options.branch === undefined ? file.encoder : { ...file.encoder, branches: [options.branch] };
       const encoder = Encoder.create(config).eval();
       try {
-        withTensors(file.tensors, (state) => encoder.loadState(state, options));
+        withTensors(file.tensors, (state) => encoder.loadState(state, rest));
         return encoder.to(device);
       } catch (error) {
         encoder.dispose();
