@@ -24,6 +24,9 @@ namespace a_infonce::kernels::cuda {
 
 constexpr unsigned full_warp = 0xffffffffu;
 
+/// Blocks that take `each` of `work` pieces.
+constexpr unsigned blocks_for(int64_t work, int64_t each) { return static_cast<unsigned>((work + each - 1) / each); }
+
 struct Error : std::runtime_error {
   explicit Error(const std::string& message, bool out_of_memory = false) : std::runtime_error(message), out_of_memory(out_of_memory) {}
   bool out_of_memory;  // of the device

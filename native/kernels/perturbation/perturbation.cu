@@ -12,7 +12,6 @@ constexpr unsigned threads = 256;
 /// Of kernels with a block a row: enough threads for what they hold in flight, no more than there is work for.
 constexpr unsigned most_row_threads = 1024;
 unsigned row_threads(int64_t size) { return size < 4096 ? threads : most_row_threads; }
-dim3 blocks(int64_t work) { return dim3(static_cast<unsigned>((work + threads - 1) / threads)); }
 __device__ int64_t thread_number() { return int64_t{blockIdx.x} * blockDim.x + threadIdx.x; }
 
 template <typename Scalar, int count>
@@ -171,7 +170,7 @@ __global__ void fill_normal_kernel(double* out, const int64_t* samples, int64_t 
 template <typename Scalar, int count>
 void linf_step_by(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t n, int64_t size, double epsilon, double step_size, StepOrder order, bool* bad, Stream stream) {
   const auto kernel = order == StepOrder::ProjectThenClamp ? linf_step_kernel<Scalar, StepOrder::ProjectThenClamp, count> : linf_step_kernel<Scalar, StepOrder::ClampThenProject, count>;
-  launch("linf_step", kernel, blocks((n + count - 1) / count), dim3(threads), 0, stream, x_adv, grad, x, n, size, round_down<Scalar>(epsilon), static_cast<Scalar>(step_size), bad);
+  launch("linf_step", kernel, blocks_for((n + count - 1) / count, threads), dim3(threads), 0, stream, x_adv, grad, x, n, size, round_down<Scalar>(epsilon), static_cast<Scalar>(step_size), bad);
 }
 
 }  // namespace
@@ -190,7 +189,7 @@ void l2_step(Scalar* x_adv, const Scalar* grad, const Scalar* x, int64_t rows, i
 
 template <typename Scalar>
 void linf_start(Scalar* x_adv, const Scalar* x, const int64_t* samples, int64_t rows, int64_t size, double epsilon, uint64_t seed, uint64_t restart, bool clamp_start, Stream stream) {
-  launch("linf_start", linf_start_kernel<Scalar>, blocks(rows * ((size + 3) / 4)), dim3(threads), 0, stream, x_adv, x, samples, rows, size, round_down<Scalar>(epsilon), seed,
+  launch("linf_start", linf_start_kernel<Scalar>, blocks_for(rows * ((size + 3) / 4), threads), dim3(threads), 0, stream, x_adv, x, samples, rows, size, round_down<Scalar>(epsilon), seed,
          first_block(restart), clamp_start);
 }
 
@@ -202,11 +201,11 @@ void l2_start(Scalar* x_adv, const Scalar* x, const int64_t* samples, int64_t ro
 
 template <typename Scalar>
 void fill_uniform(Scalar* out, const int64_t* samples, int64_t rows, int64_t size, uint64_t seed, Stream stream) {
-  launch("fill_uniform", fill_uniform_kernel<Scalar>, blocks(rows * ((size + 3) / 4)), dim3(threads), 0, stream, out, samples, rows, size, seed);
+  launch("fill_uniform", fill_uniform_kernel<Scalar>, blocks_for(rows * ((size + 3) / 4), threads), dim3(threads), 0, stream, out, samples, rows, size, seed);
 }
 
 void fill_normal(double* out, const int64_t* samples, int64_t rows, int64_t size, uint64_t seed, Stream stream) {
-  launch("fill_normal", fill_normal_kernel, blocks(rows * ((size + 3) / 4)), dim3(threads), 0, stream, out, samples, rows, size, seed);
+  launch("fill_normal", fill_normal_kernel, blocks_for(rows * ((size + 3) / 4), threads), dim3(threads), 0, stream, out, samples, rows, size, seed);
 }
 
 #define A_INFONCE_INSTANTIATE(Scalar)                                                                                                                    \

@@ -1,30 +1,14 @@
 #include "kernels/rows/rows_cuda.h"
 #include <cmath>
 #include <cstring>
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/instructions.h"
+#include "kernels/cuda/reduce.h"
 
 namespace a_infonce::kernels::cuda {
 namespace {
 
 constexpr int threads = 256, warps = threads / 32;
 
-__device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
-__device__ __forceinline__ int warp() { return static_cast<int>(threadIdx.x) / 32; }
-/// Of a warp's lanes, in all of them.
-__device__ __forceinline__ double warp_sum(double x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(full_warp, x, step);
-  return x;
-}
-/// Of a block's threads, in thread 0. shared [threads].
-__device__ __forceinline__ double block_sum(double x, double* shared) {
-  shared[threadIdx.x] = x;
-  for (unsigned half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  return shared[0];
-}
 /// Numbers of at least 0 have the order of their bits.
 __device__ __forceinline__ void raise(double* to, double x) {
   unsigned long long bits;
@@ -92,7 +76,7 @@ __global__ void within_kernel(const ViewRows<T> z, double scale, double* similar
         sum += v == w ? s : 2 * s;
       }
   if (!partials) return;
-  const double all = block_sum(lane() == 0 ? sum : 0, shared_memory<double>());
+  const double all = cuda::sum(lane() == 0 ? sum : 0, shared_memory<double>());
   if (threadIdx.x == 0) partials[blockIdx.x] = all;
 }
 
@@ -143,7 +127,7 @@ __global__ void mean_kernel(const double* sums, int64_t d, const double* partial
     square += scale * sum * sum;
   }
   for (int64_t k = threadIdx.x; k < count; k += threads) square -= partials[k];
-  square = block_sum(square, shared_memory<double>());
+  square = cuda::sum(square, shared_memory<double>());
   const int64_t rows = places.views * places.batch, pairs = rows * (rows - places.views);
   if (threadIdx.x == 0) numbers->mean = square / static_cast<double>(pairs > 1 ? pairs : 1);
 }
@@ -204,8 +188,6 @@ __global__ void finish_kernel(const ViewRows<T> z, const RowGradient<T> task) { 
   for (int64_t k = lane(); k < z.d; k += 32) task.to[at * z.d + k] = static_cast<T>(by_loss * (inverse * by_row(k) - along * static_cast<double>(x[k])));
 }
 
-unsigned blocks_for(int64_t work, int64_t each) { return static_cast<unsigned>((work + each - 1) / each); }
-
 }  // namespace
 
 void visit_moving(int64_t blocks, int64_t moving, int32_t* offsets, int32_t* ranges, Stream stream) {
@@ -221,7 +203,7 @@ void measure(const ViewRows<T>& z, Numbers* numbers, Stream stream) {
 int64_t partial_sums(int64_t batch) { return blocks_for(batch, warps); }
 template <typename T>
 void similarities_within(const ViewRows<T>& z, double scale, double* similarity, double* partials, Stream stream) {
-  launch("similarities_within", within_kernel<T>, blocks_for(z.places.batch, warps), threads, partials ? threads * sizeof(double) : 0, stream, z, scale, similarity, partials);
+  launch("similarities_within", within_kernel<T>, blocks_for(z.places.batch, warps), threads, partials ? reduce_bytes<double> : 0, stream, z, scale, similarity, partials);
 }
 
 template <typename T>
@@ -235,7 +217,7 @@ void sum_rows(const ViewRows<T>& z, int count, const T* const* by, double* works
 }
 
 void find_mean(const double* sums, int64_t d, const double* partials, const Places& places, double scale, Numbers* numbers, Stream stream) {
-  launch("find_mean", mean_kernel, 1, threads, threads * sizeof(double), stream, sums, d, partials, partial_sums(places.batch), places, scale, numbers);
+  launch("find_mean", mean_kernel, 1, threads, reduce_bytes<double>, stream, sums, d, partials, partial_sums(places.batch), places, scale, numbers);
 }
 
 template <typename T>

@@ -52,13 +52,12 @@ __global__ void join_kernel(const T* partials, T* to, const Splits splits, const
   }
 }
 
-unsigned blocks_for(int64_t work) { return static_cast<unsigned>((work + threads - 1) / threads); }
 
 }  // namespace
 
 template <typename T>
 void join_splits(Joining joining, const T* partials, T* to, const Splits& splits, const Context& context) {
-  const dim3 grid(blocks_for(splits.rows * splits.numbers), static_cast<unsigned>(splits.count));
+  const dim3 grid(blocks_for(splits.rows * splits.numbers, threads), static_cast<unsigned>(splits.count));
   const auto run = [&](const char* name, auto* kernel) { launch(name, kernel, grid, threads, 0, context.stream, partials, to, splits, context.flag, context.value); };
   if (joining == Joining::Sums) return run("join sums", join_kernel<T, Joining::Sums>);
   if (joining == Joining::Maxima) return run("join maxima", join_kernel<T, Joining::Maxima>);
@@ -111,13 +110,13 @@ DeviceSimilarity<double> device_similarity(Products) {
 }
 
 void describe_codes(const int32_t* codes, int64_t R, Strip* strips, Stream stream) {
-  launch("describe_codes", describe_kernel, static_cast<unsigned>((R / chunk_rows + threads / 32 - 1) / (threads / 32)), threads, 0, stream, codes, R / chunk_rows, strips);
+  launch("describe_codes", describe_kernel, blocks_for(R / chunk_rows, threads / 32), threads, 0, stream, codes, R / chunk_rows, strips);
 }
 
 template <typename T>
 void find_out_of_range(const double* sums, int64_t size, int64_t n, int32_t* flag, Stream stream) {
   const double least = static_cast<double>(n) * (sizeof(T) == 4 ? 0x1p-100 : 0x1p-960);
-  launch("find_out_of_range", range_kernel, blocks_for(size), threads, 0, stream, sums, size, least, flag);
+  launch("find_out_of_range", range_kernel, blocks_for(size, threads), threads, 0, stream, sums, size, least, flag);
 }
 template void find_out_of_range<float>(const double*, int64_t, int64_t, int32_t*, Stream);
 template void find_out_of_range<double>(const double*, int64_t, int64_t, int32_t*, Stream);

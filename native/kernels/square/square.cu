@@ -119,7 +119,6 @@ __global__ void __launch_bounds__(most_threads, 1) step_l2_kernel(Scalar* out, c
   });
 }
 
-dim3 blocks(int64_t work) { return dim3(static_cast<unsigned>((work + threads - 1) / threads)); }
 dim3 image_threads(ImageShape shape) { return dim3(shape.size() < 4096 ? threads : most_threads); }
 
 }  // namespace
@@ -127,13 +126,13 @@ dim3 image_threads(ImageShape shape) { return dim3(shape.size() < 4096 ? threads
 template <typename Scalar>
 void square_start_linf(Scalar* out, const Scalar* x, const Scalar* u, int64_t rows, ImageShape shape, double epsilon, Stream stream) {
   const int64_t n = rows * shape.size();
-  launch("square_start_linf", start_linf_kernel<Scalar>, blocks(n), dim3(threads), 0, stream, out, x, u, n, shape, round_down<Scalar>(epsilon));
+  launch("square_start_linf", start_linf_kernel<Scalar>, blocks_for(n, threads), dim3(threads), 0, stream, out, x, u, n, shape, round_down<Scalar>(epsilon));
 }
 
 template <typename Scalar>
 void square_step_linf(Scalar* out, const Scalar* best, const Scalar* x, const Scalar* u, int64_t rows, ImageShape shape, double epsilon, int64_t side, Stream stream) {
   const int64_t n = rows * shape.size();
-  launch("square_step_linf", step_linf_kernel<Scalar>, blocks(n), dim3(threads), 0, stream, out, best, x, u, n, shape, round_down<Scalar>(epsilon), side);
+  launch("square_step_linf", step_linf_kernel<Scalar>, blocks_for(n, threads), dim3(threads), 0, stream, out, best, x, u, n, shape, round_down<Scalar>(epsilon), side);
 }
 
 template <typename Scalar>

@@ -1,5 +1,5 @@
 #include "kernels/terms/terms_cuda.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/reduce.h"
 
 namespace a_infonce::kernels::cuda {
 namespace {
@@ -8,18 +8,7 @@ constexpr int threads = 128;
 constexpr int64_t few_views = 4;         // whose numbers a thread keeps by itself
 constexpr int64_t most_scratch = 1 << 22;  // numbers, where there are more
 
-/// Of a block's threads, in thread 0.
-__device__ __forceinline__ double block_sum(double x) {
-  double* const shared = shared_memory<double>();
-  shared[threadIdx.x] = x;
-  for (unsigned half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  return shared[0];
-}
 __device__ __forceinline__ int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x; }
-unsigned blocks_for(int64_t work) { return static_cast<unsigned>((work + threads - 1) / threads); }
 
 /// Numbers of scratch memory an image: its rows' logs and derivatives by them for two moments, derivatives that nobody wants, and what plain_terms needs.
 A_INFONCE_HOST_DEVICE constexpr int64_t scratch_of(int64_t views) { return 6 * views + 2 * views * views + terms_scratch(views); }
@@ -53,22 +42,15 @@ __global__ void known_kernel(const double* known, const Powers powers, const Pla
 }
 
 __global__ void check_known_kernel(const double* known, const Powers powers, const double* similarities, int64_t count, double scale, double epsilon, Numbers* numbers) {
-  double* const shared = shared_memory<double>();
+  double* const room = shared_memory<double>();
   double top = -static_cast<double>(INFINITY);
   for (int64_t i = threadIdx.x; i < count; i += threads) top = max(top, similarities[i]);
-  shared[threadIdx.x] = top;
-  for (unsigned half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] = max(shared[threadIdx.x], shared[threadIdx.x + half]);
-  }
-  __syncthreads();
-  top = shared[0];
+  top = reduce(top, room, [](double a, double b) { return max(a, b); });
   if (top == -static_cast<double>(INFINITY)) return;  // one image
   for (int p = 0; p < powers.count; ++p) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += threads) sum += exp(powers.power[p] * (similarities[i] - top));
-    __syncthreads();
-    sum = block_sum(sum);
+    sum = cuda::sum(sum, room);
     const double rounding = 1e-3 + 16 * powers.power[p] * scale * (1 + 1e-6) * numbers->largest_square * epsilon;
     if (threadIdx.x == 0 && !(fabs(known[p * count] - powers.power[p] * top - log(sum)) <= rounding)) numbers->wrong_sums = 1;
   }
@@ -116,14 +98,14 @@ __global__ void log_moment_terms_kernel(const LogMomentTerms<T> task, double* sc
         if (task.logs[p]) task.logs[p][place] = static_cast<T>(bounded || none ? 0 : sum);
       }
   }
-  loss = block_sum(loss);
+  loss = sum(loss, shared_memory<double>());
   if (threadIdx.x == 0) losses[blockIdx.x] = loss;
 }
 
 __global__ void loss_kernel(const double* losses, int64_t blocks, Numbers* numbers) {
   double loss = 0;
   for (int64_t i = threadIdx.x; i < blocks; i += threads) loss += losses[i];
-  loss = block_sum(loss);
+  loss = sum(loss, shared_memory<double>());
   if (threadIdx.x == 0) numbers->loss = loss, numbers->infinite_loss = !(fabs(loss) < static_cast<double>(INFINITY));
 }
 
@@ -181,7 +163,7 @@ __global__ void hard_terms_kernel(const HardTerms<T> task, double* scratch, doub
       task.other[1][place] = static_cast<T>(full[v]), task.by_detached[place] = static_cast<T>(detached[v]), task.own[1][place] = static_cast<T>(full[v] + detached[v]);
     }
   }
-  loss = block_sum(loss);
+  loss = sum(loss, shared_memory<double>());
   if (threadIdx.x == 0) losses[blockIdx.x] = loss;
 }
 template <typename T>
@@ -200,10 +182,10 @@ __global__ void hard_centres_kernel(double beta, double epsilon, Numbers* number
 }  // namespace
 
 void fill_weights(const Weighing& by, double* full, double* detached, double* log_positive, Stream stream) {
-  launch("fill_weights", weights_kernel, blocks_for(by.views * by.views), threads, 0, stream, by, full, detached, log_positive);
+  launch("fill_weights", weights_kernel, blocks_for(by.views * by.views, threads), threads, 0, stream, by, full, detached, log_positive);
 }
 
-int64_t terms_blocks(int64_t batch) { return blocks_for(batch); }
+int64_t terms_blocks(int64_t batch) { return blocks_for(batch, threads); }
 namespace {
 unsigned blocks_of(int64_t batch, int64_t views) {
   const int64_t most = most_scratch / (threads * scratch_of(views)), blocks = terms_blocks(batch);
@@ -222,44 +204,44 @@ void find_centres(int count, const double* powers, Numbers* numbers, Stream stre
 
 void add_known_sums(const double* known, int count, const double* powers, const Places& places, double* sums, int64_t rows, const Numbers* numbers, Stream stream) {
   const int64_t each = (places.views - 1) * places.batch;
-  launch("add_known_sums", known_kernel, blocks_for(each), threads, 0, stream, known, powers_of(count, powers), places, each, sums, rows, numbers);
+  launch("add_known_sums", known_kernel, blocks_for(each, threads), threads, 0, stream, known, powers_of(count, powers), places, each, sums, rows, numbers);
 }
 void check_known_sums(const double* known, int count, const double* powers, const double* similarities, int64_t rows, double scale, double epsilon, Numbers* numbers, Stream stream) {
-  launch("check_known_sums", check_known_kernel, 1, threads, threads * sizeof(double), stream, known, powers_of(count, powers), similarities, rows, scale, epsilon, numbers);
+  launch("check_known_sums", check_known_kernel, 1, threads, reduce_bytes<double>, stream, known, powers_of(count, powers), similarities, rows, scale, epsilon, numbers);
 }
 void log_sums(const double* sums, int64_t rows, int count, const double* powers, const Places& places, const Numbers* numbers, double* result, Stream stream) {
-  launch("log_sums", log_sums_kernel, blocks_for(places.views * places.batch), threads, 0, stream, sums, rows, powers_of(count, powers), places, numbers, result);
+  launch("log_sums", log_sums_kernel, blocks_for(places.views * places.batch, threads), threads, 0, stream, sums, rows, powers_of(count, powers), places, numbers, result);
 }
 
 template <typename T>
 void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, const Numbers* numbers, Stream stream) {
   auto* const kernel = task.places.views <= few_views ? log_moment_terms_kernel<T, true> : log_moment_terms_kernel<T, false>;
-  launch("log_moment_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, threads * sizeof(double), stream, task, scratch, losses, numbers);
+  launch("log_moment_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, reduce_bytes<double>, stream, task, scratch, losses, numbers);
 }
 void find_loss(const double* losses, int64_t blocks, Numbers* numbers, Stream stream) {
-  launch("find_loss", loss_kernel, 1, threads, threads * sizeof(double), stream, losses, blocks, numbers);
+  launch("find_loss", loss_kernel, 1, threads, reduce_bytes<double>, stream, losses, blocks, numbers);
 }
 
 template <typename T>
 void hard_shifts(const HardTerms<T>& task, Numbers* numbers, Stream stream) {
-  launch("hard_shifts", hard_shifts_kernel<T>, blocks_for(task.rows), threads, 0, stream, task, numbers);
+  launch("hard_shifts", hard_shifts_kernel<T>, blocks_for(task.rows, threads), threads, 0, stream, task, numbers);
 }
 template <typename T>
 void hard_raised(const HardTerms<T>& task, Numbers* numbers, Stream stream) {
-  launch("hard_raised", hard_raised_kernel<T>, blocks_for(task.rows), threads, 0, stream, task, numbers);
+  launch("hard_raised", hard_raised_kernel<T>, blocks_for(task.rows, threads), threads, 0, stream, task, numbers);
 }
 template <typename T>
 void hard_weights(const HardTerms<T>& task, const Numbers* numbers, Stream stream) {
-  launch("hard_weights", hard_weights_kernel<T>, blocks_for(task.rows), threads, 0, stream, task, numbers);
+  launch("hard_weights", hard_weights_kernel<T>, blocks_for(task.rows, threads), threads, 0, stream, task, numbers);
 }
 template <typename T>
 void hard_terms(const HardTerms<T>& task, double* scratch, double* losses, Stream stream) {
   auto* const kernel = task.places.views <= few_views ? hard_terms_kernel<T, true> : hard_terms_kernel<T, false>;
-  launch("hard_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, threads * sizeof(double), stream, task, scratch, losses);
+  launch("hard_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, reduce_bytes<double>, stream, task, scratch, losses);
 }
 template <typename T>
 void hard_slopes(const HardTerms<T>& task, Stream stream) {
-  launch("hard_slopes", hard_slopes_kernel<T>, blocks_for(task.rows), threads, 0, stream, task);
+  launch("hard_slopes", hard_slopes_kernel<T>, blocks_for(task.rows, threads), threads, 0, stream, task);
 }
 template <typename T>
 void hard_centres(const HardTerms<T>& task, Numbers* numbers, Stream stream) {
