@@ -2,7 +2,7 @@
 // where the processor has bfloat16; the released steps in float32, what ratios are to, and then with their encoder under autocast.
 //   npm run build && node bench/training-step.mjs --python <python with torch and numpy> [--methods rocl,advcl] [--threads 1] [--width 16] [--batch 32] [--rounds 5]
 //     [--device cpu] [--json <file>] [--channels-last]: the peers too in the layout that ours takes where the width is a multiple of 16
-//     [--compile]: the peers' encoder by torch.compile; [--precisions full,bf16]
+//     [--compile]: the peers' encoder by torch.compile; [--precisions full,tf32,bf16]: tf32 on a card alone, what PyTorch does by default
 // Fails where the losses of the first step are not the same to a hundredth: the sign in the attack makes much of the last bits.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -70,8 +70,9 @@ for (const method of values.methods.split(',')) {
   const there = Object.entries({ ...inputs, samples }).map(([name, tensor]) => [name, tensor.to({ device })]);
   const handles = Object.fromEntries(there.map(([name, { handle }]) => [name, handle]));
   const ours = (precision) => {
-    const network = encoder.clone(), trainer = native().create_trainer(network.handle, optimizer, '', precision);
+    const network = encoder.clone(), trainer = native().create_trainer(network.handle, optimizer, '', precision === 'bf16' ? 'bf16' : 'full');
     return async () => {
+      cuda.allowTF32 = precision === 'tf32';
       const wall = performance.now(), before = process.cpuUsage();
       const numbers = await job(() => native().training_step(trainer, method, handles, { ...options, learningRate: rate, seed }));
       settle();
@@ -87,7 +88,7 @@ for (const method of values.methods.split(',')) {
       const peer = new Companion(values.python, [fileURLToPath(new URL('training_step.py', import.meta.url)), folder, precision, ...(values.compile ? ['compile'] : [])], { env: { OMP_NUM_THREADS: String(threads) } });
       companions.push(peer);
       ({ torch } = await peer.answer());
-      parties.push({ name: `the released steps in PyTorch${precision === 'full' ? '' : `, autocast to ${precision}`}${values.compile ? ', compiled' : ''}`, precision, released: precision === precisions[0], step: () => peer.ask({}) });
+      parties.push({ name: `the released steps in PyTorch${{ full: '', tf32: ', TF32', bf16: ', autocast to bf16' }[precision]}${values.compile ? ', compiled' : ''}`, precision, released: precision === precisions[0], step: () => peer.ask({}) });
     }
     for (let round = -1; round < rounds; ++round)
       for (const party of parties) {

@@ -1,5 +1,6 @@
 """A peer of bench/training-step.mjs, which starts it: steps of the released code in PyTorch on the weights and images of a folder, one for each line on stdin.
-After the folder the precision ("bf16": the encoder runs under autocast; what follows it gets its features in float32) and, if it is to be, "compile".
+After the folder the precision ("tf32": of convolutions and products on a card; "bf16": the encoder runs under autocast, what follows it gets its features in float32) and, if it is to
+be, "compile".
 
 Answers each with a line of JSON: milliseconds of wall clock and of processor, and the numbers of the step.
 """
@@ -22,6 +23,7 @@ state, images = read(folder / "encoder.safetensors"), read(folder / "images.safe
 torch.set_num_threads(given["threads"])
 device = torch.device(given["device"])
 torch.backends.cudnn.benchmark = True
+torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = sys.argv[2] == "tf32"
 advcl = given["method"] == "advcl"
 net = ResNet([2, 2, 2, 2], given["width"], style="advcl" if advcl else "torchvision", branches=3)
 

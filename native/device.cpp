@@ -1,4 +1,5 @@
 #include "device.h"
+#include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
@@ -55,6 +56,13 @@ void reset_peak_memory(c10::Device device) {
 }
 
 void synchronize(c10::Device device) { at::detail::getCUDAHooks().deviceSynchronize(device.index()); }
+
+bool allows_tf32() { return at::globalContext().allowTF32CuDNN(); }
+
+void allow_tf32(bool allowed) {
+  at::globalContext().setAllowTF32CuDNN(allowed);
+  at::globalContext().setAllowTF32CuBLAS(allowed);
+}
 
 void release_memory() {
   if (auto* allocator = cuda_version().empty() ? nullptr : cuda_allocator()) allocator->emptyCache();

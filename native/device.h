@@ -25,6 +25,10 @@ void reset_peak_memory(c10::Device device);
 /// Waits for all that was queued on a CUDA device.
 void synchronize(c10::Device device);
 
+/// Whether LibTorch's convolutions and products of float32 on CUDA devices may take TF32, of the process.
+bool allows_tf32();
+void allow_tf32(bool allowed);
+
 /// Gives what LibTorch keeps of the memory of CUDA devices without using it back to the driver.
 void release_memory();
 

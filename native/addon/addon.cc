@@ -104,7 +104,12 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   // The C++ ABI changes between minor versions, mostly without a missing symbol to tell of it.
   const std::string built = minor_version(TORCH_ABI_VERSION), loaded = minor_version(aoti_torch_abi_version());
   if (loaded != built) throw Napi::Error::New(env, "the addon is of LibTorch " + built + ", but LibTorch " + loaded + " was loaded");
-  at::globalContext().setDeterministicCuDNN(true);  // the same seed, the same bits
+  // Once for all threads of JavaScript: on a card the same bits from the same seed, and the processor's numbers to rounding.
+  [[maybe_unused]] static const bool reproducible = [] {
+    at::globalContext().setDeterministicCuDNN(true);
+    allow_tf32(false);
+    return true;
+  }();
   env.SetInstanceData(new EnvState());
   EnvState::of(env).jobs = JobRunner::create(env);
   export_runtime(env, exports);

@@ -120,6 +120,12 @@ Napi::Value cuda_synchronize(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// cuda_allow_tf32(allowed?): whether LibTorch's convolutions and products of float32 on a card may take TF32; sets it where it is given.
+Napi::Value cuda_allow_tf32(const Napi::CallbackInfo& info) {
+  if (!info[0].IsUndefined()) allow_tf32(boolean_arg(info[0], "cuda.allowTF32"));
+  return Napi::Boolean::New(info.Env(), allows_tf32());
+}
+
 Napi::Value cuda_release_memory(const Napi::CallbackInfo& info) {
   release_memory();
   return info.Env().Undefined();
@@ -148,6 +154,7 @@ void export_runtime(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "cuda_memory", cuda_memory);
   export_function(env, exports, "cuda_reset_peak_memory", cuda_reset_peak_memory);
   export_function(env, exports, "cuda_synchronize", cuda_synchronize);
+  export_function(env, exports, "cuda_allow_tf32", cuda_allow_tf32);
   export_function(env, exports, "cuda_release_memory", cuda_release_memory);
   export_function(env, exports, "device_named", device_named);
 }

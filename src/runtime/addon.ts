@@ -32,6 +32,7 @@ export interface RuntimeAddon {
   cuda_reset_peak_memory(device: string): void;
   cuda_synchronize(device: string): void;
   cuda_release_memory(): void;
+  cuda_allow_tf32(allowed?: boolean): boolean;
   /** The device as tensors on it call it; throws ArgumentRange, naming the argument, where there is none. */
   device_named(device: string, argument: string): string;
   /** Cancels every job and waits for them; ends the process with `code` at once when they take longer. Nothing can be started afterwards. */

@@ -1,5 +1,5 @@
 /** CUDA devices. Where there is none everything computes on the processor, and nothing of CUDA is opened. */
-import { ArgumentTypeError, describe } from './errors.js';
+import { ArgumentTypeError, check, describe } from './errors.js';
 import { native } from './native.js';
 
 /** A card. */
@@ -60,6 +60,17 @@ export const cuda = {
   /** Lets `peak` of {@link cuda.memory} begin anew. @throws ArgumentRangeError when there is no such device */
   resetPeakMemory(device = 'cuda'): void {
     native().cuda_reset_peak_memory(checkDevice('device', device));
+  },
+  /**
+   * Whether LibTorch's convolutions and products of float32 on a card may take TF32: 10 bits of mantissa instead of 23, sooner. By default they may not, so that a card
+   * computes the processor's numbers to rounding; PyTorch lets its convolutions. Our own kernels do not ask.
+   * @throws ArgumentTypeError when something else than a boolean is assigned
+   */
+  get allowTF32(): boolean {
+    return native().cuda_allow_tf32();
+  },
+  set allowTF32(allowed: boolean) {
+    native().cuda_allow_tf32(check.boolean('cuda.allowTF32', allowed));
   },
   /** Gives memory that LibTorch keeps without using it back, for other processes. */
   releaseMemory(): void {

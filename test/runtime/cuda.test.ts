@@ -30,6 +30,18 @@ it('names the argument where a device is not there', async () => {
   expect(() => reproduce({ out, device: 'cuda:99' })).toThrow(refused('device'));
 });
 
+it('takes TF32 only when it is allowed', () => {
+  expect(cuda.allowTF32).toBe(false);
+  try {
+    cuda.allowTF32 = true;
+    expect(cuda.allowTF32).toBe(true);
+    expect(() => (cuda.allowTF32 = 1 as never)).toThrow(/^cuda.allowTF32: expected a boolean, got 1$/);
+    expect(cuda.allowTF32).toBe(true);
+  } finally {
+    cuda.allowTF32 = false;
+  }
+});
+
 it('knows where models are and moves data whole', () => {
   using encoder = Encoder.create({ width: 2 });
   using classifier = Classifier.create({ encoder, classes: 3 });
