@@ -19,138 +19,156 @@ namespace {
 using c10::IValue;
 using c10::TypeKind;
 
-// --- JavaScript to IValue ------------------------------------------------------------------------------------------------------------------
-
-struct Mismatch {
-  std::string expected;
-};
+// --- JavaScript to IValue: nothing for a value that does not fit -----------------------------------------------------------------------------
 
 constexpr int64_t kMaxSafeInteger = 9007199254740991;  // 2^53 - 1
 
-bool is_integral(const Napi::Value& value) {
-  if (value.IsBigInt()) return true;
-  if (!value.IsNumber()) return false;
-  double number = value.As<Napi::Number>().DoubleValue();
-  return number == std::trunc(number) && std::abs(number) <= static_cast<double>(kMaxSafeInteger);
-}
-
-int64_t to_integer(const Napi::Value& value) {
+std::optional<int64_t> to_integer(const Napi::Value& value) {
   if (value.IsBigInt()) {
     bool lossless = false;
     int64_t integer = value.As<Napi::BigInt>().Int64Value(&lossless);
-    if (!lossless) throw Mismatch{"a 64-bit integer"};
-    return integer;
+    return lossless ? std::optional(integer) : std::nullopt;
   }
-  if (!is_integral(value)) throw Mismatch{"an integer (number or bigint)"};
-  return value.As<Napi::Number>().Int64Value();
+  if (!value.IsNumber()) return {};
+  double number = value.As<Napi::Number>().DoubleValue();
+  if (number != std::trunc(number) || std::abs(number) > static_cast<double>(kMaxSafeInteger)) return {};
+  return static_cast<int64_t>(number);
 }
 
-double to_double(const Napi::Value& value) {
-  if (value.IsBigInt()) return static_cast<double>(to_integer(value));
-  if (!value.IsNumber()) throw Mismatch{"a number"};
-  return value.As<Napi::Number>().DoubleValue();
+std::optional<double> to_double(const Napi::Value& value) {
+  if (value.IsNumber()) return value.As<Napi::Number>().DoubleValue();
+  const auto integer = value.IsBigInt() ? to_integer(value) : std::nullopt;
+  return integer ? std::optional(static_cast<double>(*integer)) : std::nullopt;
 }
 
 // A number without fraction becomes an integer scalar, as 2 in Python does: integer tensors stay integer under `mul(x, 2)`.
-at::Scalar to_scalar(const Napi::Value& value) {
+std::optional<at::Scalar> to_scalar(const Napi::Value& value) {
   if (value.IsBoolean()) return at::Scalar(value.As<Napi::Boolean>().Value());
-  if (is_integral(value)) return at::Scalar(to_integer(value));
+  if (const auto integer = to_integer(value)) return at::Scalar(*integer);
   if (value.IsNumber()) return at::Scalar(value.As<Napi::Number>().DoubleValue());
-  throw Mismatch{"a number, bigint or boolean"};
+  return {};
 }
 
-at::Tensor to_tensor(const Napi::Value& value) {
-  if (!value.IsExternal()) throw Mismatch{"a Tensor"};
-  return tensor_arg(value, "tensor");
+std::optional<bool> to_boolean(const Napi::Value& value) { return value.IsBoolean() ? std::optional(value.As<Napi::Boolean>().Value()) : std::nullopt; }
+std::optional<std::string> to_string(const Napi::Value& value) { return value.IsString() ? std::optional(value.As<Napi::String>().Utf8Value()) : std::nullopt; }
+std::optional<at::Tensor> to_tensor(const Napi::Value& value) { return value.IsExternal() ? std::optional(tensor_arg(value, "tensor")) : std::nullopt; }
+std::optional<std::optional<at::Tensor>> to_tensor_or_null(const Napi::Value& value) {
+  if (value.IsUndefined() || value.IsNull()) return std::optional<at::Tensor>();
+  return to_tensor(value);
 }
 
-template <typename T, typename F>
-c10::List<T> to_list(const Napi::Value& value, const char* expected, F convert) {
-  if (!value.IsArray()) throw Mismatch{expected};
-  auto array = value.As<Napi::Array>();
-  c10::List<T> list;
-  list.reserve(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) list.push_back(convert(Napi::Value(array.Get(i))));
-  return list;
+std::optional<int64_t> to_dtype(const Napi::Value& value) {
+  const auto dtype = value.IsString() ? find_dtype(value.As<Napi::String>().Utf8Value()) : std::nullopt;
+  return dtype ? std::optional(static_cast<int64_t>(*dtype)) : std::nullopt;
 }
 
-IValue to_memory_format(const Napi::Value& value) {
-  std::string name = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+std::optional<int64_t> to_layout(const Napi::Value& value) {
+  return to_string(value) == "strided" ? std::optional(static_cast<int64_t>(at::kStrided)) : std::nullopt;
+}
+
+std::optional<at::MemoryFormat> to_memory_format(const Napi::Value& value) {
+  const auto name = to_string(value);
   if (name == "contiguous") return at::MemoryFormat::Contiguous;
   if (name == "channels_last") return at::MemoryFormat::ChannelsLast;
   if (name == "channels_last_3d") return at::MemoryFormat::ChannelsLast3d;
   if (name == "preserve") return at::MemoryFormat::Preserve;
-  throw Mismatch{"'contiguous', 'channels_last', 'channels_last_3d' or 'preserve'"};
+  return {};
 }
 
-IValue to_ivalue(const Napi::Value& value, const c10::Type& type, std::optional<int32_t> fixed_size) {
-  switch (type.kind()) {
-    case TypeKind::OptionalType:
-      if (value.IsUndefined() || value.IsNull()) return IValue();
-      return to_ivalue(value, *type.castRaw<c10::OptionalType>()->getElementType(), fixed_size);
-    case TypeKind::TensorType: return to_tensor(value);
-    case TypeKind::IntType:
-    case TypeKind::SymIntType: return to_integer(value);
-    case TypeKind::FloatType: return to_double(value);
-    case TypeKind::NumberType: return to_scalar(value);
-    case TypeKind::BoolType:
-      if (!value.IsBoolean()) throw Mismatch{"a boolean"};
-      return value.As<Napi::Boolean>().Value();
-    case TypeKind::StringType:
-      if (!value.IsString()) throw Mismatch{"a string"};
-      return value.As<Napi::String>().Utf8Value();
-    case TypeKind::ScalarTypeType: {
-      auto dtype = value.IsString() ? find_dtype(value.As<Napi::String>().Utf8Value()) : std::nullopt;
-      if (!dtype) throw Mismatch{"a dtype such as 'float32'"};
-      return static_cast<int64_t>(*dtype);
-    }
-    case TypeKind::LayoutType:
-      if (!value.IsString() || value.As<Napi::String>().Utf8Value() != "strided") throw Mismatch{"'strided'"};
-      return static_cast<int64_t>(at::kStrided);
-    case TypeKind::MemoryFormatType: return to_memory_format(value);
-    case TypeKind::DeviceObjType:
-      if (!value.IsString()) throw Mismatch{"a device such as 'cpu'"};
-      try {
-        (void)c10::Device(value.As<Napi::String>().Utf8Value());
-      } catch (const c10::Error&) {
-        throw Mismatch{"a device such as 'cpu'"};
-      }
-      return device_named(value.As<Napi::String>().Utf8Value());
-    case TypeKind::ListType: {
-      const auto& element = *type.castRaw<c10::ListType>()->getElementType();
-      switch (element.kind()) {
-        case TypeKind::TensorType: return to_list<at::Tensor>(value, "an array of Tensors", to_tensor);
-        case TypeKind::IntType:
-        case TypeKind::SymIntType:
-          if (fixed_size && is_integral(value)) return c10::List<int64_t>(std::vector<int64_t>(*fixed_size, to_integer(value)));
-          return to_list<int64_t>(value, "an array of integers", to_integer);
-        case TypeKind::FloatType:
-          if (fixed_size && value.IsNumber()) return c10::List<double>(std::vector<double>(*fixed_size, to_double(value)));
-          return to_list<double>(value, "an array of numbers", to_double);
-        case TypeKind::NumberType: return to_list<at::Scalar>(value, "an array of numbers", to_scalar);
-        case TypeKind::BoolType:
-          return to_list<bool>(value, "an array of booleans", [](const Napi::Value& item) {
-            if (!item.IsBoolean()) throw Mismatch{"an array of booleans"};
-            return item.As<Napi::Boolean>().Value();
-          });
-        case TypeKind::StringType:
-          return to_list<std::string>(value, "an array of strings", [](const Napi::Value& item) {
-            if (!item.IsString()) throw Mismatch{"an array of strings"};
-            return item.As<Napi::String>().Utf8Value();
-          });
-        case TypeKind::OptionalType:
-          if (element.castRaw<c10::OptionalType>()->getElementType()->kind() == TypeKind::TensorType)
-            return to_list<std::optional<at::Tensor>>(value, "an array of Tensors or nulls", [](const Napi::Value& item) {
-              return item.IsUndefined() || item.IsNull() ? std::nullopt : std::optional<at::Tensor>(to_tensor(item));
-            });
-          break;
-        default: break;
-      }
-      break;
-    }
-    default: break;
+std::optional<c10::Device> to_device(const Napi::Value& value) {
+  if (!value.IsString()) return {};
+  const std::string name = value.As<Napi::String>().Utf8Value();
+  try {
+    (void)c10::Device(name);
+  } catch (const c10::Error&) {
+    return {};
   }
-  throw Mismatch{"a value of type " + type.str() + ", which JavaScript cannot pass"};
+  return device_named(name);
+}
+
+template <auto convert>
+std::optional<IValue> to_value(const Napi::Value& value) {
+  auto converted = convert(value);
+  return converted ? std::optional<IValue>(IValue(*std::move(converted))) : std::nullopt;
+}
+
+template <auto convert>
+std::optional<IValue> to_list(const Napi::Value& value) {
+  if (!value.IsArray()) return {};
+  auto array = value.As<Napi::Array>();
+  const uint32_t length = array.Length();
+  c10::List<typename decltype(convert(value))::value_type> list;
+  list.reserve(length);
+  for (uint32_t i = 0; i < length; ++i) {
+    auto item = convert(Napi::Value(array.Get(i)));
+    if (!item) return {};
+    list.push_back(*std::move(item));
+  }
+  return IValue(std::move(list));
+}
+
+/// How JavaScript passes a value of a schema's type.
+struct Conversion {
+  const char* expected;
+  std::optional<IValue> (*convert)(const Napi::Value&);
+};
+
+const Conversion* conversion_of_list(const c10::Type& element) {
+  static constexpr Conversion tensors{"an array of Tensors", to_list<to_tensor>}, integers{"an array of integers", to_list<to_integer>}, numbers{"an array of numbers", to_list<to_double>},
+      scalars{"an array of numbers", to_list<to_scalar>}, booleans{"an array of booleans", to_list<to_boolean>}, strings{"an array of strings", to_list<to_string>},
+      tensors_or_nulls{"an array of Tensors or nulls", to_list<to_tensor_or_null>};
+  switch (element.kind()) {
+    case TypeKind::TensorType: return &tensors;
+    case TypeKind::IntType:
+    case TypeKind::SymIntType: return &integers;
+    case TypeKind::FloatType: return &numbers;
+    case TypeKind::NumberType: return &scalars;
+    case TypeKind::BoolType: return &booleans;
+    case TypeKind::StringType: return &strings;
+    case TypeKind::OptionalType: return element.castRaw<c10::OptionalType>()->getElementType()->kind() == TypeKind::TensorType ? &tensors_or_nulls : nullptr;
+    default: return nullptr;
+  }
+}
+
+/// Null for what JavaScript cannot pass. Of an optional type: for what is not null.
+const Conversion* conversion_of(const c10::Type& type) {
+  static constexpr Conversion tensor{"a Tensor", to_value<to_tensor>}, integer{"a 64-bit integer (number or bigint)", to_value<to_integer>}, number{"a number", to_value<to_double>},
+      scalar{"a number, bigint or boolean", to_value<to_scalar>}, boolean{"a boolean", to_value<to_boolean>}, string{"a string", to_value<to_string>},
+      dtype{"a dtype such as 'float32'", to_value<to_dtype>}, layout{"'strided'", to_value<to_layout>},
+      memory_format{"'contiguous', 'channels_last', 'channels_last_3d' or 'preserve'", to_value<to_memory_format>}, device{"a device such as 'cpu'", to_value<to_device>};
+  switch (type.kind()) {
+    case TypeKind::OptionalType: return conversion_of(*type.castRaw<c10::OptionalType>()->getElementType());
+    case TypeKind::TensorType: return &tensor;
+    case TypeKind::IntType:
+    case TypeKind::SymIntType: return &integer;
+    case TypeKind::FloatType: return &number;
+    case TypeKind::NumberType: return &scalar;
+    case TypeKind::BoolType: return &boolean;
+    case TypeKind::StringType: return &string;
+    case TypeKind::ScalarTypeType: return &dtype;
+    case TypeKind::LayoutType: return &layout;
+    case TypeKind::MemoryFormatType: return &memory_format;
+    case TypeKind::DeviceObjType: return &device;
+    case TypeKind::ListType: return conversion_of_list(*type.castRaw<c10::ListType>()->getElementType());
+    default: return nullptr;
+  }
+}
+
+/// fixed_size: of a list, for which one number may stand then.
+std::optional<IValue> to_ivalue(const Napi::Value& value, const c10::Type& type, std::optional<int32_t> fixed_size) {
+  if (type.kind() == TypeKind::OptionalType) {
+    if (value.IsUndefined() || value.IsNull()) return IValue();
+    return to_ivalue(value, *type.castRaw<c10::OptionalType>()->getElementType(), fixed_size);
+  }
+  if (fixed_size && !value.IsArray() && type.kind() == TypeKind::ListType) {
+    const auto kind = type.castRaw<c10::ListType>()->getElementType()->kind();
+    const auto integer = kind == TypeKind::IntType || kind == TypeKind::SymIntType ? to_integer(value) : std::nullopt;
+    const auto number = kind == TypeKind::FloatType ? to_double(value) : std::nullopt;
+    if (integer) return IValue(std::vector<int64_t>(*fixed_size, *integer));
+    if (number) return IValue(std::vector<double>(*fixed_size, *number));
+  }
+  const auto* conversion = conversion_of(type);
+  return conversion ? conversion->convert(value) : std::nullopt;
 }
 
 // --- IValue to JavaScript ------------------------------------------------------------------------------------------------------------------
@@ -226,8 +244,12 @@ struct Arguments {
 };
 
 // Fills the stack, or says why these arguments do not fit this schema.
-std::optional<std::string> try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::vector<IValue>& stack) {
+bool try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::vector<IValue>& stack, std::string* why = nullptr) {
   stack.clear();
+  const auto refuse = [&](const auto& reason) {
+    if (why) *why = reason();
+    return false;
+  };
   const auto& arguments = schema.arguments();
   size_t positional = given.positional.Length(), used = 0, keywords_used = 0;
   for (const auto& argument : arguments) {
@@ -242,24 +264,43 @@ std::optional<std::string> try_bind(const c10::FunctionSchema& schema, const Arg
       present = !value.IsUndefined() || !argument.default_value();
     }
     if (!present) {
-      if (!argument.default_value()) return argument.name() + ": missing (" + argument.real_type()->str() + ")";
+      if (!argument.default_value()) return refuse([&] { return argument.name() + ": missing (" + argument.real_type()->str() + ")"; });
       stack.push_back(*argument.default_value());
       continue;
     }
-    try {
-      stack.push_back(to_ivalue(value, *argument.real_type(), argument.N()));
-    } catch (const Mismatch& mismatch) {
-      return argument.name() + ": expected " + mismatch.expected + ", got " + (value.IsExternal() ? "a Tensor" : describe_value(value));
-    }
+    auto converted = to_ivalue(value, *argument.real_type(), argument.N());
+    if (!converted)
+      return refuse([&] {
+        const auto* conversion = conversion_of(*argument.real_type());
+        return argument.name() + ": expected " + (conversion ? conversion->expected : "a value of type " + argument.real_type()->str() + ", which JavaScript cannot pass") + ", got " +
+               (value.IsExternal() ? "a Tensor" : describe_value(value));
+      });
+    stack.push_back(*std::move(converted));
   }
-  if (used < positional) return "takes at most " + std::to_string(used) + " positional arguments, got " + std::to_string(positional);
-  if (keywords_used < given.keyword_names.size()) {
-    for (const auto& name : given.keyword_names)
-      if (!std::any_of(arguments.begin(), arguments.end(), [&](const auto& argument) { return argument.name() == name; }))
-        return "no argument is called '" + name + "'";
-    return "an argument is given twice";
+  if (used < positional) return refuse([&] { return "takes at most " + std::to_string(used) + " positional arguments, got " + std::to_string(positional); });
+  if (keywords_used < given.keyword_names.size())
+    return refuse([&]() -> std::string {
+      for (const auto& name : given.keyword_names)
+        if (!std::any_of(arguments.begin(), arguments.end(), [&](const auto& argument) { return argument.name() == name; }))
+          return "no argument is called '" + name + "'";
+      return "an argument is given twice";
+    });
+  return true;
+}
+
+// What each overload has against the arguments, a line each.
+std::string reasons_of(const std::vector<c10::OperatorHandle>& overloads, const std::optional<std::string>& wanted, const Arguments& given) {
+  std::vector<IValue> stack;
+  std::string reasons, reason;
+  for (const auto& handle : overloads) {
+    const auto& schema = handle.schema();
+    if (wanted ? schema.overload_name() != *wanted : has_keyword_out(schema) && !reasons.empty()) continue;  // without out the same has been said
+    try_bind(schema, given, stack, &reason);
+    std::ostringstream text;
+    text << "\n  " << schema << "\n    " << reason;
+    reasons += text.str();
   }
-  return std::nullopt;
+  return reasons;
 }
 
 std::string summary(const IValue& value) {
@@ -280,36 +321,38 @@ std::string summary(const IValue& value) {
   return text.str();
 }
 
-// call_operator(name, overload | null, positional, keywords)
+// The arguments that have shapes or are some.
+std::string summary(const c10::FunctionSchema& schema, const std::vector<IValue>& stack) {
+  std::string text;
+  for (size_t i = 0; i < stack.size(); ++i)
+    if (stack[i].isTensor() || stack[i].isTensorList() || stack[i].isIntList())
+      text += (text.empty() ? "" : ", ") + schema.arguments()[i].name() + ": " + summary(stack[i]);
+  return text;
+}
+
+// call_operator(name, overload | null, positional, keywords | null)
 Napi::Value call_operator(const Napi::CallbackInfo& info) {
   auto env = info.Env();
   auto name = string_arg(info[0], "operator");
   std::optional<std::string> wanted;
   if (info[1].IsString()) wanted = info[1].As<Napi::String>().Utf8Value();
-  Arguments given{info[2].As<Napi::Array>(), info[3].As<Napi::Object>(), {}};
-  auto names = given.keywords.GetPropertyNames();
-  for (uint32_t i = 0; i < names.Length(); ++i) given.keyword_names.push_back(Napi::Value(names.Get(i)).ToString().Utf8Value());
+  Arguments given{info[2].As<Napi::Array>(), {}, {}};
+  if (info[3].IsObject()) {
+    given.keywords = info[3].As<Napi::Object>();
+    auto names = given.keywords.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); ++i) given.keyword_names.push_back(Napi::Value(names.Get(i)).ToString().Utf8Value());
+  }
 
   std::vector<IValue> stack;
-  std::string reasons;
-  for (const auto& handle : overloads_of(env, name)) {
+  const auto& overloads = overloads_of(env, name);
+  for (const auto& handle : overloads) {
     const auto& schema = handle.schema();
-    if (wanted && schema.overload_name() != *wanted) continue;
-    if (auto reason = try_bind(schema, given, stack)) {
-      if (has_keyword_out(schema) && !wanted && !reasons.empty()) continue;  // the plain overloads have said it already
-      std::ostringstream text;
-      text << "\n  " << schema << "\n    " << *reason;
-      reasons += text.str();
-      continue;
-    }
-    std::string call = name + "(";
-    for (size_t i = 0; i < stack.size(); ++i)
-      if (stack[i].isTensor() || stack[i].isTensorList() || stack[i].isIntList())
-        call += (call.back() == '(' ? "" : ", ") + schema.arguments()[i].name() + ": " + summary(stack[i]);
+    if ((wanted && schema.overload_name() != *wanted) || !try_bind(schema, given, stack)) continue;
     try {
       handle.callBoxed(stack);
     } catch (const c10::Error& error) {
-      throw Error(kind_of(error), call + "): " + message_of(error));
+      try_bind(schema, given, stack);  // the call has used them up
+      throw Error(kind_of(error), name + "(" + summary(schema, stack) + "): " + message_of(error));
     }
     if (stack.size() == 1) return from_return(env, stack[0], schema.returns()[0]);
     if (stack.empty()) return env.Undefined();
@@ -317,6 +360,7 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
     for (size_t i = 0; i < stack.size(); ++i) tuple.Set(static_cast<uint32_t>(i), from_return(env, stack[i], schema.returns()[i]));
     return tuple;
   }
+  const std::string reasons = reasons_of(overloads, wanted, given);
   if (reasons.empty()) throw Error(ErrorKind::ArgumentRange, "operator", "an overload of " + name, "'" + wanted.value_or("") + "'");
   throw Error(ErrorKind::ArgumentType, name, "arguments that fit an overload", "arguments that fit none:" + reasons);
 }

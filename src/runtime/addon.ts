@@ -73,7 +73,7 @@ export interface OperatorAddon {
   operator_names(): string[];
   operator_schemas(name: string): NativeSchema[];
   /** Tries the overloads of `namespace::base` in order; a result is a handle, a plain value, or an array of these for tuples and lists. */
-  call_operator(name: string, overload: string | null, args: unknown[], keywords: Record<string, unknown>): unknown;
+  call_operator(name: string, overload: string | null, args: unknown[], keywords: Record<string, unknown> | null): unknown;
 }
 
 export interface ModelAddon {

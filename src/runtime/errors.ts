@@ -86,12 +86,13 @@ export const check = {
   finite(argument: string, value: unknown, range: { min?: number; max?: number; above?: number; below?: number } = {}): number {
     if (typeof value !== 'number') throw new ArgumentTypeError(argument, 'a number', describe(value));
     const { min = -Infinity, max = Infinity, above = -Infinity, below = Infinity } = range;
-    const bounds = [
-      range.min !== undefined ? `at least ${range.min}` : '', range.above !== undefined ? `above ${range.above}` : '',
-      range.max !== undefined ? `at most ${range.max}` : '', range.below !== undefined ? `below ${range.below}` : '',
-    ].filter(Boolean).join(' and ');
-    if (!Number.isFinite(value) || value < min || value > max || value <= above || value >= below)
+    if (!Number.isFinite(value) || value < min || value > max || value <= above || value >= below) {
+      const bounds = [
+        range.min !== undefined ? `at least ${range.min}` : '', range.above !== undefined ? `above ${range.above}` : '',
+        range.max !== undefined ? `at most ${range.max}` : '', range.below !== undefined ? `below ${range.below}` : '',
+      ].filter(Boolean).join(' and ');
       throw new ArgumentRangeError(argument, `a finite number${bounds ? ` ${bounds}` : ''}`, String(value));
+    }
     return value;
   },
   integer(argument: string, value: unknown, range: { min?: number; max?: number } = {}): number {

@@ -44,13 +44,14 @@ function operatorsOf(namespace: string): Record<string, (...args: unknown[]) => 
 }
 
 function bind(name: string, overload: string | null): (...args: unknown[]) => unknown {
+  const wanted = overload === 'default' ? '' : overload;
   return (...args) => {
-    const last = args.at(-1);
-    const keywords = isPlainObject(last) ? (args.pop() as Record<string, unknown>) : {};
-    const positional = args.map((value, i) => lower(value, `${name}[${i}]`));
+    const keywords = isPlainObject(args.at(-1)) ? (args.pop() as Record<string, unknown>) : null;
+    for (let i = 0; i < args.length; ++i) args[i] = lower(args[i], name, i);
+    if (keywords === null) return lift(native().call_operator(name, wanted, args, null));
     const named: Record<string, unknown> = {};
-    for (const [key, value] of Object.entries(keywords)) if (value !== undefined) named[key] = lower(value, `${name}.${key}`);
-    return lift(native().call_operator(name, overload === 'default' ? '' : overload, positional, named));
+    for (const key of Object.keys(keywords)) if (keywords[key] !== undefined) named[key] = lower(keywords[key], name, key);
+    return lift(native().call_operator(name, wanted, args, named));
   };
 }
 
@@ -61,13 +62,16 @@ function isPlainObject(value: unknown): boolean {
 }
 
 // Hardly a schema nests lists; the limit spares the stack.
-function lower(value: unknown, where: string, depth = 0): unknown {
-  if (depth > 8) throw new ArgumentRangeError(where, 'a few nested arrays at most', 'more');
+function lower(value: unknown, whole: string, part: number | string, depth = 0): unknown {
+  const where = () => (typeof part === 'number' ? `${whole}[${part}]` : `${whole}.${part}`);
+  if (depth > 8) throw new ArgumentRangeError(where(), 'a few nested arrays at most', 'more');
   if (value instanceof Tensor) {
-    if (value.disposed) throw new ArgumentTypeError(where, 'a live Tensor', 'a disposed Tensor');
+    if (value.disposed) throw new ArgumentTypeError(where(), 'a live Tensor', 'a disposed Tensor');
     return value.handle;
   }
-  return Array.isArray(value) ? value.map((item, i) => lower(item, `${where}[${i}]`, depth + 1)) : value;
+  if (!Array.isArray(value)) return value;
+  const list = where();
+  return value.map((item, i) => lower(item, list, i, depth + 1));
 }
 
 function lift(value: unknown): unknown {

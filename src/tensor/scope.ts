@@ -29,8 +29,7 @@ export function scope<T>(body: () => T): T {
   const inner: Scope = new Set();
   const end = (result?: unknown) => {
     for (const kept of tensorsIn(result)) if (inner.delete(kept)) outer?.add(kept);
-    // Leave the scope's context first: dispose() must not edit the set it is read from.
-    scopes.exit(() => inner.forEach((made) => made.dispose()));
+    for (const made of inner) made.dispose();
     inner.clear();
   };
   let result: T;

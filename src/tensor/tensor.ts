@@ -152,12 +152,12 @@ export class Tensor implements Disposable {
 
   /** The same memory, cut from the graph. */
   detach(): Tensor {
-    return Tensor.wrap(native().call_operator('aten::detach', null, [this.handle], {}) as TensorHandle);
+    return Tensor.wrap(native().call_operator('aten::detach', null, [this.handle], null) as TensorHandle);
   }
 
   /** A copy with its own memory; differentiable. */
   clone(): Tensor {
-    return Tensor.wrap(native().call_operator('aten::clone', null, [this.handle], {}) as TensorHandle);
+    return Tensor.wrap(native().call_operator('aten::clone', null, [this.handle], null) as TensorHandle);
   }
 
   /** Frees the handle now; views of the same storage keep it alive. Idempotent. */
