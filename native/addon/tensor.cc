@@ -2,6 +2,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <cstring>
+#include "../describe.h"
 #include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
@@ -42,6 +43,18 @@ Napi::Value to_data(const Napi::CallbackInfo& info) {
   auto buffer = Napi::ArrayBuffer::New(info.Env(), tensor.nbytes());
   if (tensor.nbytes()) std::memcpy(buffer.Data(), tensor.const_data_ptr(), tensor.nbytes());
   return buffer;
+}
+
+// item(tensor): its one element as a number.
+Napi::Value item(const Napi::CallbackInfo& info) {
+  constexpr int64_t safe = 9007199254740991;  // 2^53 - 1
+  auto tensor = tensor_arg(info[0], "tensor");
+  require_range(tensor.numel() == 1, "tensor", "one element", "shape " + shape_text(tensor.sizes()));
+  auto value = tensor.item();
+  if (value.isComplex()) throw Error(ErrorKind::ArgumentType, "tensor", "a real number", dtype_name(tensor.scalar_type()));
+  if (value.isIntegral(false) && (value.toLong() < -safe || value.toLong() > safe))
+    throw Error(ErrorKind::ArgumentRange, "tensor", "a safe integer", std::to_string(value.toLong()) + "n");
+  return Napi::Number::New(info.Env(), value.toDouble());
 }
 
 Napi::Value state(const Napi::CallbackInfo& info) {
@@ -107,6 +120,7 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
 void export_tensor(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "from_data", from_data);
   export_function(env, exports, "to_data", to_data);
+  export_function(env, exports, "item", item);
   export_function(env, exports, "state", state);
   export_function(env, exports, "set_requires_grad", set_requires_grad);
   export_function(env, exports, "grad", grad);

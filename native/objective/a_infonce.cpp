@@ -20,28 +20,33 @@ using objective::Options;
 
 namespace {
 
-std::string number(double x) {
+std::string text_of(double x) {
   char text[32];
   std::snprintf(text, sizeof text, "%.10g", x);
   return text;
 }
+std::string text_of(int64_t x) { return std::to_string(x); }
+std::string text_of(std::string text) { return text; }
 
-void require(bool ok, const char* argument, const char* expected, const std::string& received) { require_range(ok, argument, expected, received); }
+template <typename Received>
+void require(bool ok, const char* argument, const char* expected, const Received& received) {
+  if (!ok) throw Error(ErrorKind::ArgumentRange, argument, expected, text_of(received));
+}
 
 void check_options(const Tensor& features, int64_t rows, const Options& options) {
   const int64_t views = options.views, minimum = options.labels ? 1 : 2;
-  require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", std::to_string(views));
-  require(rows % views == 0, "features", "rows that divide by options.views", std::to_string(rows) + " rows and " + std::to_string(views) + " views");
+  require(views >= minimum, "options.views", options.labels ? "at least 1" : "at least 2 (1 with labels)", views);
+  if (rows % views != 0) throw Error(ErrorKind::ArgumentRange, "features", "rows that divide by options.views", text_of(rows) + " rows and " + text_of(views) + " views");
   require(options.precision == kernels::Precision::Full || !options.labels, "options.precision", "'full' with labels", options.precision == kernels::Precision::Bf16 ? "'bf16'" : "'bf16x3'");
   objective::check_weights(options);
-  if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", number(*options.alpha));
-  require(std::isfinite(options.weight) && options.weight >= 0, "options.weight", "a finite number of at least 0", number(options.weight));
+  if (options.alpha) require(*options.alpha >= 0 && *options.alpha <= 1, "options.inferiorPositive.alpha", "a number from 0 to 1", *options.alpha);
+  require(std::isfinite(options.weight) && options.weight >= 0, "options.weight", "a finite number of at least 0", options.weight);
   require(std::isfinite(options.positive_weight) && options.positive_weight > 0, "options.inferiorPositive.positiveWeight", "a finite number above 0",
-          number(options.positive_weight));
+          options.positive_weight);
   if (options.hard_negative && !options.labels)
     require(rows > views, "options.hardNegative", "a batch of at least two images (negatives)", "a batch of one");
   if (options.adversarial_view)
-    require(*options.adversarial_view >= 0 && *options.adversarial_view < views, "options.adversarialView", "a view", std::to_string(*options.adversarial_view));
+    require(*options.adversarial_view >= 0 && *options.adversarial_view < views, "options.adversarialView", "a view", *options.adversarial_view);
   if (options.labels) {
     const Tensor& labels = *options.labels;
     require(options.form == Form::Paper, "options.labels", "none in the released forms (form 'paper' takes them)", "labels");
@@ -49,12 +54,11 @@ void check_options(const Tensor& features, int64_t rows, const Options& options)
       throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor (pass { dtype: 'int64' } to tensor())", dtype_name(labels.scalar_type()));
     objective::require_device(labels, "options.labels");
     if (!labels.is_cpu()) objective::require_same_device(labels, "options.labels", features, "the features");
-    require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", "one label an image",
-            std::to_string(labels.numel()) + " labels for " + std::to_string(rows / views) + " images");
+    require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", "one label an image", text_of(labels.numel()) + " labels for " + text_of(rows / views) + " images");
   }
   if (options.form != Form::AdvCL && options.weight != 1 && !options.alpha)
     require(options.form == Form::Paper && options.adversarial_view.has_value(), "options.weight",
-            options.form == Form::Paper ? "1 without options.adversarialView" : "1 in form 'rocl' without options.inferiorPositive", number(options.weight));
+            options.form == Form::Paper ? "1 without options.adversarialView" : "1 in form 'rocl' without options.inferiorPositive", options.weight);
   if (options.form == Form::Paper) {
     if (options.alpha) require(options.adversarial_view.has_value(), "options.adversarialView", "a view (options.inferiorPositive needs one)", "undefined");
     return;
@@ -62,18 +66,18 @@ void check_options(const Tensor& features, int64_t rows, const Options& options)
   if (options.hard_negative)
     require(objective::hard_depth(options, rows) <= objective::hard_range_double, "options.temperature",
             "one at which the released hard negatives' powers stay in the range of float64 (higher, or with a smaller beta)",
-            number(options.temperature) + " with beta " + number(options.hard_negative->beta));
-  require(options.positive_weight == 1, "options.inferiorPositive.positiveWeight", "1 in the released forms (form 'paper' takes others)", number(options.positive_weight));
+            text_of(options.temperature) + " with beta " + text_of(options.hard_negative->beta));
+  require(options.positive_weight == 1, "options.inferiorPositive.positiveWeight", "1 in the released forms (form 'paper' takes others)", options.positive_weight);
   if (options.form == Form::AdvCL) {
-    require(views >= 2 && options.adversarial_view.value_or(0) == 0, "options.adversarialView", "0 in form 'advcl'", std::to_string(options.adversarial_view.value_or(0)));
+    require(views >= 2 && options.adversarial_view.value_or(0) == 0, "options.adversarialView", "0 in form 'advcl'", options.adversarial_view.value_or(0));
     return;
   }
-  require(views == 2 || views == 3, "options.views", "3, or 2 for the attack's loss, in form 'rocl'", std::to_string(views));
+  require(views == 2 || views == 3, "options.views", "3, or 2 for the attack's loss, in form 'rocl'", views);
   require(options.normalize.value_or(true), "options.normalize", "true in form 'rocl'", "false");
   if (views == 3)
-    require(options.adversarial_view.value_or(2) == 2, "options.adversarialView", "2 in form 'rocl'", std::to_string(options.adversarial_view.value_or(2)));
+    require(options.adversarial_view.value_or(2) == 2, "options.adversarialView", "2 in form 'rocl'", options.adversarial_view.value_or(2));
   else {
-    require(!options.adversarial_view, "options.adversarialView", "undefined in form 'rocl' with two views", std::to_string(options.adversarial_view.value_or(0)));
+    require(!options.adversarial_view, "options.adversarialView", "undefined in form 'rocl' with two views", options.adversarial_view.value_or(0));
     require(!options.alpha, "options.inferiorPositive", "undefined in form 'rocl' with two views", "an object");
     require(!options.hard_negative, "options.hardNegative", "undefined in form 'rocl' with two views", "an object");
   }
@@ -82,11 +86,11 @@ void check_options(const Tensor& features, int64_t rows, const Options& options)
 }  // namespace
 
 void objective::check_weights(const Options& options) {
-  require(std::isfinite(options.temperature) && options.temperature > 0, "options.temperature", "a finite number above 0", number(options.temperature));
+  require(std::isfinite(options.temperature) && options.temperature > 0, "options.temperature", "a finite number above 0", options.temperature);
   if (!options.hard_negative) return;
   const double beta = options.hard_negative->beta, tau = options.hard_negative->tau_plus;
-  require(std::isfinite(beta) && beta >= 0, "options.hardNegative.beta", "a finite number of at least 0", number(beta));
-  require(tau >= 0 && tau < 1, "options.hardNegative.tauPlus", "a number of at least 0 and below 1", number(tau));
+  require(std::isfinite(beta) && beta >= 0, "options.hardNegative.beta", "a finite number of at least 0", beta);
+  require(tau >= 0 && tau < 1, "options.hardNegative.tauPlus", "a number of at least 0 and below 1", tau);
 }
 
 Tensor a_infonce(const Tensor& features, const Options& options) {

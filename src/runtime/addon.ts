@@ -50,6 +50,8 @@ export interface TensorAddon {
   from_data(data: ArrayBufferView, dtype: string, shape: number[], device: string): TensorHandle;
   /** A copy of the elements, contiguous, in the tensor's dtype. */
   to_data(tensor: TensorHandle): ArrayBuffer;
+  /** Of one element. */
+  item(tensor: TensorHandle): number;
   state(tensor: TensorHandle): TensorState;
   set_requires_grad(tensor: TensorHandle, value: boolean): void;
   grad(tensor: TensorHandle): TensorHandle | null;

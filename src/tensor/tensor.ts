@@ -104,13 +104,10 @@ export class Tensor implements Disposable {
   /**
    * The value of a tensor with one element, as a number: 0 or 1 for bool.
    * @throws ArgumentRangeError for more or fewer elements, and for an int64 that no number holds exactly (`toTypedArray()` has it as a bigint)
+   * @throws ArgumentTypeError for a complex tensor
    */
   item(): number {
-    const { shape } = this;
-    if (this.size !== 1) throw new ArgumentRangeError('tensor', 'one element', `shape [${shape.join(', ')}]`);
-    const value = this.#readable()[0]!;
-    if (typeof value === 'bigint' && !Number.isSafeInteger(Number(value))) throw new ArgumentRangeError('tensor', 'a safe integer', describe(value));
-    return Number(value);
+    return native().item(this.handle);
   }
 
   /** The elements as numbers (half precision widened) or bigints. */

@@ -134,6 +134,8 @@ describe('reading tensors', () => {
       using x = tensor(BigInt64Array.of(value));
       expect(() => x.item()).toThrow(/^tensor: expected a safe integer, got -?\d+n/);
     }
+    using complex = ops.aten.complex(tensor([1]), tensor([0]));
+    expect(() => complex.item()).toThrow(/^tensor: expected a real number, got complex64/);
   });
   it('reads transposed memory in row-major order', () => {
     using x = tensor([[1, 2, 3], [4, 5, 6]]);

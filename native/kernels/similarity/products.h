@@ -24,8 +24,11 @@ void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {
       for (int j = 0; j < width; ++j)
         for (int64_t k = k0; k < smaller(d, k0 + 16); ++k) panel[k * width + j] = j0 + j < size ? z[(j0 + j) * d + k] : T(0);
   }
-  for (int64_t j = 0; j < block_rows; ++j)
-    for (int64_t k = 0; k < padded_d; ++k) rows[j * padded_d + k] = j < size && k < d ? z[j * d + k] : T(0);
+  for (int64_t j = 0; j < block_rows; ++j) {
+    const int64_t known = j < size ? d : 0;
+    for (int64_t k = 0; k < known; ++k) rows[j * padded_d + k] = z[j * d + k];
+    for (int64_t k = known; k < padded_d; ++k) rows[j * padded_d + k] = 0;
+  }
 }
 
 /// The products of micro_rows rows from row `i` of block I with a panel of columns from column `j` of block J: s [micro_rows, panel_columns] (row stride `stride`).
