@@ -1,17 +1,20 @@
-// Checks the CUDA kernels without a GPU: runs them on the CPU, thread by thread and under sanitizers (test/native/cuda), and compiles them for every architecture.
+// Checks what is for CUDA without a GPU: runs the kernels on the CPU, thread by thread and under sanitizers (test/native/cuda), and compiles them for every architecture.
 //   node scripts/check-cuda.mjs [--emulate | --compile] [name ...]
 // name: the tests (self, similarity, ...) or the .cu files whose paths hold it. Without nvcc nothing is compiled, and that is said.
-import { execFile, execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+//   node scripts/check-cuda.mjs --host <LibTorch with CUDA> [name ...]
+// runs the program built with that LibTorch (npm run build) on a stand-in for the CUDA runtime whose kernels do nothing (test/native/cuda_runtime): errors, devices, waits;
+// values mean nothing. name: scenarios whose names hold it. CUDA_STAND_IN_TRACE=waits says on stderr who waits.
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { basename, dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const options = process.argv.slice(2).filter((argument) => argument.startsWith('--'));
-const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-if (options.some((option) => option !== '--emulate' && option !== '--compile')) throw new Error(`expected --emulate or --compile, got ${options.join(' ')}`);
+const { values: { emulate: emulates, compile: compiles, host: libtorch }, positionals: names } = parseArgs({
+  options: { emulate: { type: 'boolean' }, compile: { type: 'boolean' }, host: { type: 'string' } }, allowPositionals: true,
+});
 const wanted = (name) => names.length === 0 || names.some((part) => name.includes(part));
 
 const run = (command, args) => promisify(execFile)(command, args, { cwd: root, maxBuffer: 1 << 28 });
@@ -85,6 +88,7 @@ async function compile() {
   const version = found('nvcc');
   if (!version) return console.log('nvcc was not found: the CUDA kernels were not compiled');
   console.log(/release [^\n]*/.exec(version)?.[0] ?? version.trim());
+  await standIn();
   const files = readdirSync(join(root, 'native', 'kernels'), { recursive: true }).map((file) => join('native', 'kernels', file)).filter((file) => file.endsWith('.cu') && wanted(file)).sort();
   await each(files, async (file) => {
     const output = join(tmpdir(), `a-infonce-check-${process.pid}-${basename(file)}.o`);
@@ -105,6 +109,28 @@ async function compile() {
   });
 }
 
-if (!options.includes('--compile')) await emulate().catch((error) => fail(error.stdout || error.stderr || error.message));
-if (!options.includes('--emulate')) await compile();
+/** Builds the stand-in for the CUDA runtime; with LibTorch's libraries, for them. */
+async function standIn(libtorch = '') {
+  const build = join(root, 'build', 'cuda-runtime');
+  await run('cmake', ['-S', join(root, 'test', 'native', 'cuda_runtime'), '-B', build, `-DA_INFONCE_LIBTORCH=${libtorch}`]);
+  await run('cmake', ['--build', build]);
+  return join(build, 'libcuda_runtime_stand_in.so');
+}
+async function host(libtorch) {
+  const library = await standIn(resolve(libtorch)), folder = mkdtempSync(join(tmpdir(), 'a-infonce-host-'));
+  const env = { OMP_NUM_THREADS: '1', PYTORCH_NO_CUDA_MEMORY_CACHING: '1', ...process.env, LD_PRELOAD: library, CUDA_STAND_IN_DEVICES: '2', CUDA_STAND_IN_COUNTS: join(folder, 'counts') };
+  for (const device of ['cuda:0', 'cuda:1']) {
+    const { status, signal } = spawnSync(process.execPath, [join(root, 'test', 'native', 'cuda_runtime', 'host.mjs'), '--device', device, ...names], { env, stdio: 'inherit' });
+    if (status !== 0) fail(`${device}: ${signal ?? `exit code ${status}`}`);
+    rmSync(env.CUDA_STAND_IN_COUNTS, { force: true });
+  }
+  rmSync(folder, { recursive: true });
+}
+
+const report = (error) => fail(error.stdout || error.stderr || error.message);
+if (libtorch !== undefined) await host(libtorch).catch(report);
+else {
+  if (!compiles) await emulate().catch(report);
+  if (!emulates) await compile();
+}
 if (failed) process.exitCode = 1;

@@ -1,0 +1,206 @@
+// What the host does for a CUDA device, under the stand-in for the CUDA runtime (runtime.cpp), and how often it waits: scripts/check-cuda.mjs --host runs it.
+// Kernels do nothing here, so the values mean nothing: that nothing is thrown which should not be, that what should be is, and the counts are what is checked.
+import { readFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import {
+  aInfoNCE, analyze, apgd, augmentSync, autoAttack, carliniWagner, Classifier, cluster, cuda, Encoder, evaluate, fab, finetune, FixedViews, fgsm, highFrequency, mim, ops, pgd, PIPELINES, predict, pretrain,
+  proceduralDataset, rand, randn, scope, square, tensor, zeros,
+} from '../../../dist/index.js';
+import { job } from '../../../dist/runtime/job.js';
+import { native } from '../../../dist/runtime/native.js';
+
+const { values, positionals } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' } }, allowPositionals: true });
+const { device } = values;
+const { a_infonce, aten } = ops;
+
+const COUNTS = ['kernels', 'own', 'calls', 'waits', 'from', 'to', 'on', 'fills', 'allocations', 'frees', 'captures', 'graphs', 'errors'];
+const index = Number(device.split(':')[1] ?? 0), file = process.env.CUDA_STAND_IN_COUNTS;
+const counts = (of = index) => {
+  const bytes = readFileSync(file), all = new BigUint64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8);
+  return Object.fromEntries(COUNTS.map((name, i) => [name, Number(all[of * COUNTS.length + i])]));
+};
+if (!cuda.isAvailable()) throw new Error(`not built for this: ${native().cuda_info().problem ?? 'LibTorch is not a CUDA build'}`);
+let failed = 0;
+const wanted = (name) => positionals.length === 0 || positionals.some((part) => name.includes(part));
+const line = (name, cells) => console.log(name.padEnd(58) + cells.map((cell) => String(cell).padStart(12)).join(''));
+
+/** The second of two runs, counted. */
+async function measure(name, run) {
+  if (!wanted(name)) return;
+  try {
+    await run();
+    const before = counts();
+    await run();
+    const after = counts();
+    line(name, COUNTS.map((key) => after[key] - before[key]));
+    return after.waits - before.waits;
+  } catch (error) {
+    if (error?.code === 'ERR_NON_FINITE') return console.log(`${name.padEnd(58)} not further than: ${error.message}`);  // by values that mean nothing
+    failed += 1;
+    console.log(`${name.padEnd(58)} ${error?.stack ?? error}`);
+  }
+}
+async function expectError(name, code, run) {
+  if (!wanted(name)) return;
+  try {
+    await run();
+    failed += 1;
+    console.log(`${name.padEnd(58)} nothing was thrown`);
+  } catch (error) {
+    if (error.code !== code) failed += 1;
+    console.log(`${name.padEnd(58)} ${error.code === code ? '' : `expected ${code}: `}${error.code ?? error.stack}: ${error.message}`);
+  }
+}
+
+line('', COUNTS);
+const integers = (length, of = (i) => i) => tensor(BigInt64Array.from({ length }, (_, i) => BigInt(of(i))), { device });
+
+const forms = {
+  'paper': { views: 3, adversarialView: 2 },
+  'paper, IP': { views: 3, adversarialView: 2, inferiorPositive: {} },
+  'paper, IP+HN': { views: 3, adversarialView: 2, inferiorPositive: {}, hardNegative: {} },
+  'paper, temperature 0.01': { views: 3, temperature: 0.01 },
+  'advcl': { form: 'advcl', views: 3, normalize: true },
+  'advcl, IP+HN': { form: 'advcl', views: 3, normalize: true, inferiorPositive: {}, hardNegative: {} },
+  'rocl': { form: 'rocl', views: 3 },
+  'rocl, IP+HN': { form: 'rocl', views: 3, inferiorPositive: {}, hardNegative: {} },
+  'paper, labels': { views: 3, labels: Array.from({ length: 256 }, (_, i) => i % 7) },
+};
+for (const [form, options] of Object.entries(forms))
+  for (const [precision, dtype] of [['bf16', 'float32'], ['full', 'float32'], ['full', 'float64']]) {
+    if (options.labels && precision === 'bf16') continue;
+    const rows = randn([3 * 256, 128], { device, dtype, requiresGrad: true });
+    await measure(`loss ${form}, ${dtype}, ${precision}`, () => scope(() => { aInfoNCE(rows, { ...options, precision }).backward(); }));
+  }
+await measure('loss, fixed views', () => scope(() => {
+  const fixed = new FixedViews(randn([512, 128], { device }), { views: 3, adversarialView: 2 });
+  for (let step = 0; step < 2; step++) fixed.loss(randn([256, 128], { device, requiresGrad: true })).backward();
+}));
+await measure('loss, queue', () => scope(() => {
+  a_infonce.queue_loss(randn([256, 128], { device, requiresGrad: true }), randn([256, 128], { device }), randn([1024, 128], { device }), { temperature: 0.2 }).backward();
+}));
+await measure('log moments', () => scope(() => { a_infonce.log_moments(randn([256, 128], { device }), integers(256).to({ dtype: 'int32' }), 2, [1, 2], 2); }));
+
+const shape = [16, 3, 32, 32], images = rand(shape, { device }), labels = integers(16, (i) => i % 10), samples = integers(16);
+const encoder = () => Encoder.create({ width: 4, branches: ['normal', 'pgd', 'pgd_ce'], projector: { hidden: [32], output: 16, batchNorm: true }, heads: [2, 5], seed: 3 }).to(device);
+const network = encoder(), classifier = Classifier.create({ encoder: network, classes: 10, seed: 2 }).eval();
+
+for (const l2 of [false, true]) {
+  const norm = l2 ? 'l2' : 'linf', z = rand(shape, { device }), grad = randn(shape, { device });
+  await measure(`start of PGD, ${norm}`, () => scope(() => { a_infonce[`pgd_start_${norm}`](images, samples, 0.1, 1); }));
+  await measure(`step of PGD, ${norm}`, () => scope(() => { a_infonce[`pgd_step_${norm}_`](z, grad, images, 0.1, 0.01); }));
+  await measure(`step of FAB, ${norm}`, () => scope(() => { a_infonce.fab_step_(z, images, grad, rand([16], { device }), l2); }));
+}
+const data = proceduralDataset({ train: 40, test: 24, size: 16 }), resident = data.train.to(device), test = data.test.to(device);
+for (const pipeline of Object.keys(PIPELINES)) await measure(`views, ${pipeline}`, () => scope(() => { augmentSync(resident, [7, 0, 3], { pipeline }); }));
+await measure('gather', () => scope(() => { resident.gather([7, 0, 3]); }));
+await measure('high frequencies', () => scope(() => { highFrequency(images, 4); }));
+
+await measure('forward, eval', () => scope(() => { classifier.forward(images); }));
+await measure('forward and backward, train', () => scope(() => { aten.sum(network.train().forward(images, { output: 'projection' })).backward(); }));
+network.eval();
+const attacks = {
+  'pgd': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03 }),
+  'pgd, l2': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.3, norm: 'l2' }),
+  'pgd, momentum': (steps) => mim(classifier, images, labels, { steps, epsilon: 0.03 }),
+  'pgd, until fooled': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03, earlyStop: true }),
+  'pgd, contrastive': (steps) => pgd(network, images, null, { objective: { contrastive: rand(shape, { device }) }, steps, epsilon: 0.03 }),
+  'pgd of a function': (steps) => pgd((x) => classifier.forward(x), images, labels, { steps, epsilon: 0.03 }),
+  'fgsm': () => fgsm(classifier, images, labels, { epsilon: 0.03 }),
+  'apgd, cross-entropy': (steps) => apgd(classifier, images, labels, { steps, epsilon: 0.03 }),
+  'apgd, dlr, l2': (steps) => apgd(classifier, images, labels, { steps, epsilon: 0.3, loss: 'dlr', norm: 'l2' }),
+  'fab': (steps) => fab(classifier, images, labels, { steps, epsilon: 0.03, targets: 2 }),
+  'square': (queries) => square(classifier, images, labels, { queries, epsilon: 0.03 }),
+  'square, l2': (queries) => square(classifier, images, labels, { queries, epsilon: 0.3, norm: 'l2' }),
+  'carlini-wagner': (steps) => carliniWagner(classifier, images, labels, { steps, searchSteps: 2 }),
+};
+for (const [name, run] of Object.entries(attacks)) {
+  const [few, more] = [await measure(`${name}, 4 steps`, async () => (await run(4))[Symbol.dispose]()), await measure(`${name}, 8 steps`, async () => (await run(8))[Symbol.dispose]())];
+  if (few !== undefined && more !== undefined) console.log(`  waits a step: ${(more - few) / 4}`);
+}
+await measure('autoAttack', async () => void await autoAttack(classifier, images, labels, { epsilon: 0.01 }));
+
+// A step of each method.
+const objective = { temperature: 0.5, inferiorPositive: { alpha: 0.2, weight: 1 }, hardNegative: { beta: 1, tauPlus: 0.1 } };
+const attack = (steps) => ({ epsilon: 8 / 255, stepSize: 2 / 255, steps, randomStart: true, clampStart: false, clampThenProject: false });
+const views = { view1: images, view2: rand(shape, { device }), samples };
+const pseudo = aten.view(integers(32, (i) => i % 2), [2, 16]);
+const methods = {
+  rocl: (steps) => [views, { groups: 1, regularizerWeight: 1 / 256, sharedForward: false, objective: { form: 'rocl', ...objective }, attack: attack(steps) }],
+  advcl: (steps) => [{ aug1: images, aug2: views.view2, org: images, labels: pseudo, samples }, { labelWeight: 0.2, highFrequencyRadius: 8, adaptive: { dMin: 0.4 }, objective: { form: 'advcl', ...objective }, attack: attack(steps) }],
+  acl: (steps) => [{ ...views, original: images }, { adversarialWeight: 1, invariance: { standard: 1, adversarial: 1 }, objective: { temperature: 0.5 }, attack: attack(steps) }],
+  simclr: () => [views, { scale: 1, objective: { form: 'paper', temperature: 0.5 } }],
+  supcon: () => [{ ...views, labels }, { scale: 1, objective: { form: 'paper', temperature: 0.5 } }],
+  moco: () => [views, { momentum: 0.9, groups: 2, pointer: 0, keys: copy.handle, queue: queue.handle, objective: { temperature: 0.2 } }],
+  linear: (steps) => [{ images, labels, samples }, { attack: attack(steps) }],
+  trades: (steps) => [{ images, labels, samples }, { beta: 6, startNoise: 0.001, attack: attack(steps) }],
+};
+const copy = encoder(), queue = randn([64, 16], { device });
+for (const precision of ['full', 'bf16'])
+  for (const [method, make] of Object.entries(methods)) {
+    const own = encoder(), model = method === 'linear' || method === 'trades' ? Classifier.create({ encoder: own, classes: 10, seed: 2 }) : own;
+    const trainer = native().create_trainer(model.handle, { momentum: 0.9, weightDecay: 1e-4, ...(method === 'rocl' && { lars: { trust: 1e-3, epsilon: 1e-8 } }) }, '', precision);
+    const step = (steps) => measure(`step of ${method}, ${precision}${method in { simclr: 1, supcon: 1, moco: 1 } ? '' : `, ${steps} attack steps`}`, async () => {
+      const [inputs, options] = make(steps);
+      await job(() => native().training_step(trainer, method === 'supcon' ? 'simclr' : method, Object.fromEntries(Object.entries(inputs).map(([name, { handle }]) => [name, handle])), { ...options, learningRate: 0.1, seed: 1 }));
+    });
+    const few = await step(3);
+    if (method in { simclr: 1, supcon: 1, moco: 1 }) continue;
+    const more = await step(7);
+    if (few !== undefined && more !== undefined) console.log(`  waits an attack step: ${(more - few) / 4}`);
+  }
+
+// Whole programs.
+const folder = mkdtempSync(join(tmpdir(), 'a-infonce-host-'));
+let runs = 0;
+for (const preset of ['rocl-iphn-cifar10', 'advcl-iphn-cifar10', 'acl-cifar10', 'dynacl-cifar10', 'simclr-cifar10', 'supcon-cifar10', 'moco-cifar10'])
+  await measure(`pretrain ${preset}, 3 steps`, async () => {
+    const overrides = { encoder: { width: 4 }, data: { name: 'procedural', procedural: { train: 24, test: 8, size: 16 } }, ...(/advcl/.test(preset) && { pseudoLabels: { weight: 0 } }), ...(/moco/.test(preset) && { groups: 2, queue: { size: 16 } }) };
+    for await (const event of pretrain({ preset, device, out: join(folder, String(runs++)), epochs: 1, batchSize: 8, overrides }))
+      if (event.type === 'warning' && event.message.includes('device')) console.log(`  ${event.message}`);
+  });
+for (const mode of ['slf', 'alf', 'aff'])
+  await measure(`finetune ${mode}`, async () => {
+    const overrides = mode === 'aff' ? { trades: { attack: { steps: 1 } } } : {};
+    (await finetune(network, data, { mode, epochs: 2, batchSize: 16, validation: 0.2, overrides }))[Symbol.dispose]();
+  });
+await measure('predict, images on the device', () => predict(classifier, images, { batchSize: 4 }));
+await measure('predict, images on the CPU', () => predict(classifier, rand(shape), { batchSize: 4 }));
+await measure('evaluate, split on the device', () => evaluate(classifier, test, { attacks: ['clean', 'pgd3'], epsilon: 2 / 255, batchSize: 10 }));
+await measure('evaluate, split on the CPU', () => evaluate(classifier, data.test, { attacks: ['clean', 'pgd3'], epsilon: 2 / 255, batchSize: 10 }));
+const pixels = tensor(new Uint8Array(24 * 3 * 16 * 16), { shape: [24, 3, 16, 16], device });
+await measure('encode', () => job(() => native().encode(network.handle, pixels.handle, '', 8)));
+await measure('save and load', async () => {
+  const path = join(folder, 'encoder.safetensors');
+  await network.save(path);
+  (await Encoder.load(path, { device }))[Symbol.dispose]();
+});
+rmSync(folder, { recursive: true });
+
+// Errors.
+await expectError('images on another device', 'ERR_ARGUMENT_RANGE', () => classifier.forward(rand(shape)));
+await expectError('no memory', 'ERR_OUT_OF_MEMORY', () => zeros([2 ** 42], { device }));
+await expectError('no such device', 'ERR_ARGUMENT_RANGE', () => zeros([1], { device: 'cuda:9' }));
+scope(() => { aten.sum(zeros([64, 64], { device })).item(); });
+await expectError('no memory in a job', 'ERR_OUT_OF_MEMORY', async () => {
+  const held = zeros([Math.floor((cuda.memory(device).free - (8 << 20)) / 4)], { device });
+  try {
+    const large = rand([512, 3, 64, 64], { device });
+    await pgd(classifier, large, integers(512, (i) => i % 10), { steps: 2, epsilon: 0.03 });
+  } finally {
+    held[Symbol.dispose]();
+    cuda.releaseMemory();
+  }
+});
+await measure('afterwards: pgd', async () => (await attacks.pgd(2))[Symbol.dispose]());
+
+for (let other = 0; other < cuda.devices().length; other++)
+  if (other !== index) {
+    const { allocations, kernels, calls, waits } = counts(other);
+    if (allocations + kernels + calls + waits > 0) failed += 1;
+    console.log(`on cuda:${other}, which nothing asks for: ${allocations} allocations, ${kernels} kernels, ${calls} calls, ${waits} waits`);
+  }
+console.log(failed ? `${failed} failed` : 'nothing else was thrown');
+if (failed) process.exitCode = 1;

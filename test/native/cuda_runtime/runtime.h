@@ -1,0 +1,16 @@
+// What the stand-ins for the CUDA runtime (runtime.cpp) and for cuBLAS and cuDNN (libraries.cpp) share.
+#pragma once
+#include <cstdint>
+
+namespace stand_in {
+
+/// Of one device, since the process began; in the file that CUDA_STAND_IN_COUNTS names, as uint64 of each device in this order.
+/// waits: the host for the device. copies: from and to the host and on the device. calls: of cuBLAS and cuDNN.
+enum Count { Kernels, OwnKernels, Calls, Waits, CopiesFrom, CopiesTo, CopiesOn, Fills, Allocations, Frees, Captures, GraphLaunches, Errors, Counts };
+
+/// One more, of the current device.
+void count(Count what);
+/// Where CUDA_STAND_IN_TRACE has the word (launches, calls, waits, copies or errors): a line and the callers to stderr.
+void trace(const char* word, const char* what);
+
+}  // namespace stand_in
