@@ -12,7 +12,7 @@ import { aInfoNCE } from '../objective/aInfoNCE.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { eager, fused, LOSSES, makeRows, queries, TEMPERATURE, type Call, type Loss } from './losses.js';
+import { differentiated, eager, fused, LOSSES, makeRows, queries, TEMPERATURE, type Call, type Loss } from './losses.js';
 import { Memory, type PeakRequest } from './memory.js';
 import { startPeers, type Peers } from './peers.js';
 
@@ -23,6 +23,8 @@ const MULTIPLE = 12;
 const LEAST = 3;
 /** After a call in another process: its threads spin for a while, in milliseconds. */
 const REST = 10;
+/** Products of bfloat16 numbers, where the processor has them. */
+const BF16 = ['bf16', 'bf16x3'] as const;
 /** Above these relative differences to ours, a loss or a gradient is another one. */
 const SAME_VALUE = 1e-3, SAME_GRADIENT = 1e-2;
 
@@ -30,7 +32,7 @@ const SAME_VALUE = 1e-3, SAME_GRADIENT = 1e-2;
 export interface BenchmarkOptions extends JobOptions {
   /** Under a minute: fewer sizes, one number of threads, less time each, no torch.compile. Default false. */
   quick?: boolean;
-  /** Numbers of rows, multiples of 12. Default 768, 1536, 3072, 6144; quick: 768, 3072. */
+  /** Numbers of rows, multiples of 12. Default 768, 1536, 3072, 6144, 12288; quick: 768, 3072. */
   sizes?: readonly number[];
   /** Columns. Default 128. */
   dim?: number;
@@ -68,7 +70,7 @@ export interface Quartiles {
 /** One implementation of one loss, forward and backward, at one size. */
 export interface BenchmarkRow {
   loss: string;
-  /** `a-infonce`, `a-infonce, bf16`, `LibTorch` (the formula composed of its operators), or a peer in Python. */
+  /** `a-infonce`, `a-infonce, bf16`, `a-infonce, bf16x3`, `LibTorch` (the formula composed of its operators), or a peer in Python. */
   by: string;
   /** Rows. */
   n: number;
@@ -97,8 +99,11 @@ export interface BenchmarkReport {
   settings: { sizes: number[]; dim: number; threads: number[]; seconds: number; only: string; peersUpTo: number; temperature: number; seed: number };
   /** The matrix product alone; `gflops` are 1e9 operations (2 n² dim) a second at the median. */
   products: { n: number; threads: number; ms: Quartiles; gflops: number }[];
-  /** Microseconds of a call on four rows of two numbers, one thread: what does not grow with n. `both` is forward, backward and reading the loss. */
-  call: { forward: Quartiles; both: Quartiles };
+  /**
+   * Microseconds of a call on four rows of two numbers, one thread: what does not grow with n. `both` is forward, backward and reading the loss; `sum` is all of that
+   * for the sum of the rows, one operator of LibTorch.
+   */
+  call: { forward: Quartiles; both: Quartiles; sum: Quartiles };
   rows: BenchmarkRow[];
   /** What was not measured, or does not count, and why. */
   absent: { what: string; why: string }[];
@@ -203,7 +208,7 @@ function checked(options: BenchmarkOptions | undefined) {
     return list.map((each, at) => check.integer(`options.${name}[${at}]`, each, range));
   };
   const most = Math.min(2, availableParallelism());
-  const sizes = integers('sizes', quick ? [768, 3072] : [768, 1536, 3072, 6144], { min: 2 * MULTIPLE });
+  const sizes = integers('sizes', quick ? [768, 3072] : [768, 1536, 3072, 6144, 12288], { min: 2 * MULTIPLE });
   const odd = sizes.find((n) => n % MULTIPLE !== 0);
   if (odd !== undefined) throw new ArgumentRangeError('options.sizes', `multiples of ${MULTIPLE}`, String(odd));
   const { python, onProgress } = given;
@@ -219,14 +224,14 @@ function checked(options: BenchmarkOptions | undefined) {
 
 /** What a call costs that has nothing to compute: four rows of two numbers. */
 function callTime(): BenchmarkReport['call'] {
-  const loss = LOSSES[0]!, rows = makeRows(loss, 4, 2), { run } = fused(loss, rows, 'full');
+  const loss = LOSSES[0]!, rows = makeRows(loss, 4, 2), { run } = fused(loss, rows, 'full'), sum = differentiated(rows.leaf, () => aten.sum(rows.leaf));
   const microseconds = (body: () => void) => quartiles(Array.from({ length: 40 }, () => {
     const calls = 25, start = performance.now();
     for (let i = 0; i < calls; ++i) scope(body);
     return (1000 * (performance.now() - start)) / calls;
   }));
-  microseconds(run); // compiled by then
-  return { forward: microseconds(() => void aInfoNCE(rows.leaf, loss.options)), both: microseconds(run) };
+  for (const each of [run, sum.run]) microseconds(each); // compiled by then
+  return { forward: microseconds(() => void aInfoNCE(rows.leaf, loss.options)), both: microseconds(run), sum: microseconds(sum.run) };
 }
 
 /** A product of two matrices of rows, into memory that is there already. */
@@ -269,7 +274,7 @@ async function measure(cell: Cell, product: () => Time, peers: Peers | undefined
     return same;
   };
   here('a-infonce', ours, 'full');
-  if (cell.bf16) enter('a-infonce, bf16', calls.use(fused(loss, rows, 'bf16')), 'bf16');
+  for (const precision of cell.bf16 ? BF16 : []) enter(`a-infonce, ${precision}`, calls.use(fused(loss, rows, precision)), precision);
   if (cell.withPeers) {
     enter('LibTorch', eager(loss, rows), 'eager');
     for (const peer of (await peers?.of(loss)) ?? [])

@@ -76,8 +76,10 @@ export function makeRows({ attackStep, queue, views }: Loss, n: number, dim: num
   return { leaf: randn([n / views, dim], { requiresGrad: true }), fixed: randn([n - n / views, dim]) };
 }
 
+export type Precision = 'full' | 'bf16' | 'bf16x3';
+
 /** Our call. */
-export function fused({ options, hn, labels, queue }: Loss, { leaf, fixed }: Rows, precision: 'full' | 'bf16'): Call {
+export function fused({ options, hn, labels, queue }: Loss, { leaf, fixed }: Rows, precision: Precision): Call {
   const all = { ...options, precision, ...(labels && { labels: classes(leaf.shape[0]! / 2) }) };
   if (queue) {
     const [keys, columns] = parts(leaf, fixed!);
@@ -106,7 +108,8 @@ function classes(batch: number): Tensor {
   return tensor(Int32Array.from({ length: batch }, (_, b) => Math.floor(10 * (((b * 7919) % batch) / batch) ** 2)));
 }
 
-function differentiated(leaf: Tensor, loss: () => Tensor): Call {
+/** Forward, backward and reading the loss. */
+export function differentiated(leaf: Tensor, loss: () => Tensor): Call {
   return {
     leaf,
     run() {

@@ -1,7 +1,7 @@
 /** The extra peak memory of one call, found in processes of their own. */
 import { fileURLToPath } from 'node:url';
 import { Companion } from './companion.js';
-import { lossNamed } from './losses.js';
+import { lossNamed, type Precision } from './losses.js';
 import type { Peers } from './peers.js';
 
 /** Large blocks are mapped when they are taken and unmapped when they are freed, so that the peak of a call does not depend on the calls before it. */
@@ -12,7 +12,7 @@ const PROGRAM = fileURLToPath(new URL('../../dist/benchmark/memory-program.js', 
 /** What the program is asked. */
 export interface PeakRequest {
   loss: string;
-  kind: 'full' | 'bf16' | 'eager';
+  kind: Precision | 'eager';
   n: number;
   dim: number;
   threads: number;

@@ -78,7 +78,7 @@ function numbers({ rows, products, call }: BenchmarkReport): Section {
   return {
     id: 'numbers', title: 'Every number',
     body: html`${dataTable('One matrix product n × n × dim in float32, the unit. Medians, and quartiles in grey.', ['n', 'threads', 'ms', 'GFLOP/s'], products.map(({ n, threads, ms, gflops }) => [n, threads, spread(ms), short(gflops)]), { text: 0 })}
-${dataTable('A call on four rows of two numbers, in microseconds: what does not grow with n.', ['', 'µs'], [['forward', spread(call.forward)], ['forward and backward', spread(call.both)]], { text: 1 })}
+${dataTable('A call on four rows of two numbers, in microseconds: what does not grow with n.', ['', 'µs'], [['forward', spread(call.forward)], ['forward and backward', spread(call.both)], ['the same of a sum, one operator of LibTorch', spread(call.sum)]], { text: 1 })}
 ${dataTable('Loss and gradient. Products: time in units of a product of the same round (of a queue: of its n / 12 anchors with n rows); CPU time: the same of processor time; of ours: time in units of a-infonce; memory: extra peak of one call, the gradient among it.',
     ['loss', 'by', 'n', 'threads', 'ms', 'products', 'CPU time', 'of ours', 'memory (MB)', 'runs'],
     rows.map(({ loss, by, n, threads, ms, products: units, cpuProducts, ofOurs, peakBytes, runs }) =>

@@ -22,7 +22,7 @@ export const bench = define<Options>({
     'pytorch-metric-learning, as far as they are there. Who does not give the same loss and gradient does not count.',
   options: [
     new Option('--quick', 'under a minute: n = 768 and 3072, one number of threads, peers at 768, no torch.compile'),
-    new Option('--sizes <numbers>', 'rows, multiples of 12 with commas between; default: 768,1536,3072,6144').argParser(multiples),
+    new Option('--sizes <numbers>', 'rows, multiples of 12 with commas between; default: 768,1536,3072,6144,12288').argParser(multiples),
     countOption('dim', 'columns; default: 128'),
     new Option('--threads <numbers>', 'numbers of threads, with commas between; default: 1,2').argParser(integers({ min: 1, max: 1024 })),
     new Option('--seconds <s>', 'of our calls, for each loss, size and number of threads; three rounds at least; default: 1').argParser(real({ min: 0 })),
@@ -68,7 +68,7 @@ function lines({ environment, settings, products, call, rows, absent, seconds }:
     `${processor}, ${counted(cores, 'core')}, load ${load.toFixed(1)}; ${instructionSet}, LibTorch ${libtorch}, Node.js ${node}${torch ? `; peers: PyTorch ${torch}, Python ${python}` : ''}`,
     `Forward and backward, rows of ${settings.dim} float32, temperature ${settings.temperature}, seed ${settings.seed}; medians, quartiles after them.`, '',
     ...table([['one matrix product', 'n', 'threads', 'ms', '', 'GFLOP/s'], ...products.map(({ n, threads, ms, gflops }) => ['', String(n), String(threads), short(ms.median), spread(ms), short(gflops)])]), '',
-    `A call on four rows of two numbers: ${short(call.forward.median)} µs forward (${spread(call.forward)}), ${short(call.both.median)} µs with backward (${spread(call.both)}): what does not grow with n.`, '',
+    `A call on four rows of two numbers: ${short(call.forward.median)} µs forward (${spread(call.forward)}), ${short(call.both.median)} µs with backward (${spread(call.both)}): what does not grow with n. A sum, one operator of LibTorch: ${short(call.sum.median)} µs with backward (${spread(call.sum)}).`, '',
     ...table([
       ['loss', 'by', 'n', 'threads', 'ms', '', 'products', '', 'CPU time', 'of ours', 'memory', 'runs'],
       ...rows.map(({ loss, by, n, threads, ms, products: units, cpuProducts, ofOurs, peakBytes, runs }) => [
