@@ -8,8 +8,8 @@
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
 template <typename V> struct BitsOf;
-template <> struct BitsOf<float> { using Type = int32_t; static constexpr int sign = 31; };
-template <> struct BitsOf<double> { using Type = int64_t; static constexpr int sign = 63; };
+template <> struct BitsOf<float> { using Type = int32_t; using Number = float; static constexpr int sign = 31; };
+template <> struct BitsOf<double> { using Type = int64_t; using Number = double; static constexpr int sign = 63; };
 
 /// The neighbour of value (not zero) with the next larger / smaller number.
 template <typename V>
@@ -79,6 +79,7 @@ constexpr uint64_t first_block(uint64_t restart) { return restart << 40; }
 constexpr uint64_t radius_block(uint64_t restart) { return first_block(restart) | uint64_t{1} << 39; }
 
 A_INFONCE_HOST_DEVICE inline double square_root(double value) { return __builtin_sqrt(value); }
+A_INFONCE_HOST_DEVICE inline float square_root(float value) { return __builtin_sqrtf(value); }
 
 /// Bits of absolute values are ordered as the values are, infinity and NaN above all.
 A_INFONCE_HOST_DEVICE inline int64_t bits_of_size(double value) { return __builtin_bit_cast(int64_t, value) & 0x7fffffffffffffff; }
@@ -99,33 +100,63 @@ A_INFONCE_HOST_DEVICE inline Factors factors(double unit, double squared, double
   return {first, rate / first};
 }
 
-/// Integers from 0 to 2^52 - 1 as doubles: as the last bits of 2^52 + n.
+/// Integers from -2^51 to 2^51 - 1 as doubles: as the last bits of 3 * 2^51 + n.
 template <typename V, typename L>
-A_INFONCE_HOST_DEVICE inline V from_integers(L n) { return __builtin_bit_cast(V, n | 0x4330000000000000) - 0x1p52; }
+A_INFONCE_HOST_DEVICE inline V to_doubles(L n) { return __builtin_bit_cast(V, n + 0x4338000000000000) - 0x1.8p52; }
+A_INFONCE_HOST_DEVICE inline double to_number(int64_t n) { return to_doubles<double>(n); }
+A_INFONCE_HOST_DEVICE inline float to_number(int32_t n) { return static_cast<float>(n); }
 
-/// Two standard normals from the two words of a pair (the first in the low half), as random::to_normal makes them, by polynomials in place of the C library's functions:
-/// a few units in the last place of double, and the same bits on every machine. V: double, or as many of them as L has integers.
+/// What normal_pairs takes of a type: the bits of the first word that it drops and keeps, the highest powers of its series, their factorials, and the bits of sqrt(1/2) and of 2.
+template <typename Number> struct NormalOf;
+template <> struct NormalOf<float> {
+  static constexpr int dropped = 1, mantissa = 23, log_power = 9, sine_power = 9, cosine_power = 8;
+  static constexpr double sine_factorial = 362880, cosine_factorial = 40320;
+  static constexpr int32_t kept = 0x7fffffff, root_half = 0x3f3504f3, two = 0x40000000;
+};
+template <> struct NormalOf<double> {
+  static constexpr int dropped = 0, mantissa = 52, log_power = 21, sine_power = 15, cosine_power = 16;
+  static constexpr double sine_factorial = 1307674368000, cosine_factorial = 20922789888000;
+  static constexpr int64_t kept = 0xffffffff, root_half = 0x3fe6a09e667f3bcd, two = 0x4000000000000000;
+};
+
+/// The sine over its argument (odd powers), or the cosine (even ones), up to a power, whose factorial is given.
+template <typename V>
+A_INFONCE_HOST_DEVICE inline V series(int power, double factorial, V square) {
+  using Number = typename BitsOf<V>::Number;
+  V sum = V{} + Number((power / 2 % 2 ? -1 : 1) / factorial);
+  for (int k = power - 2; k >= 0; k -= 2) {
+    factorial /= (k + 1) * (k + 2);
+    sum = sum * square + Number((k / 2 % 2 ? -1 : 1) / factorial);
+  }
+  return sum;
+}
+
+/// Two standard normals from the two words of a pair, as random::to_normal makes them but by polynomials in place of the C library's functions: a few units in the last
+/// place of the type, and the same bits on every machine. V: float with words in int32_t, double with words in int64_t, or vectors of one of them.
 template <typename V, typename L>
-A_INFONCE_HOST_DEVICE inline void normal_pairs(L pair, V& x, V& y) {
+A_INFONCE_HOST_DEVICE inline void normal_pairs(L first, L second, V& x, V& y) {
+  using Number = typename BitsOf<V>::Number;
+  using Of = NormalOf<Number>;
+  constexpr bool narrow = sizeof(Number) == 4;
   constexpr double ln_2 = 0.6931471805599453, turn = 0x1p-32 * 6.283185307179586;
-  // log u of u = 2^n m, m in [sqrt(1/2), sqrt(2)): n log 2 + 2 atanh((m - 1) / (m + 1)).
-  const V u = (from_integers<V>(pair & 0xffffffff) + 0.5) * 0x1p-32;
-  const L bits = __builtin_bit_cast(L, u), shifted = (bits - 0x3fe6a09e667f3bcd + 0x4000000000000000) >> 52, n = shifted - 0x400;
-  const V m = __builtin_bit_cast(V, bits - (n << 52)), s = (m - 1.0) / (m + 1.0), s2 = s * s;
-  V atanh{};
-  for (int k = 21; k >= 1; k -= 2) atanh = atanh * s2 + 1.0 / k;
-  const V radius = square_root(-2.0 * ((from_integers<V>(shifted) - 1024.0) * ln_2 + 2.0 * (atanh * s)));
+  // -2 log u of u = 2^n m, m in [sqrt(1/2), sqrt(2)): -2 n log 2 - 4 atanh((m - 1) / (m + 1)).
+  const V u = (to_number((first >> Of::dropped) & Of::kept) + Number(0.5)) * Number(narrow ? 0x1p-31 : 0x1p-32);
+  const L bits = __builtin_bit_cast(L, u), n = ((bits - Of::root_half + Of::two) >> Of::mantissa) - (Of::two >> Of::mantissa);
+  const V m = __builtin_bit_cast(V, bits - (n << Of::mantissa)), s = (m - Number(1)) / (m + Number(1)), s2 = s * s;
+  V log = V{} + Number(-4.0 / Of::log_power);
+  for (int k = Of::log_power - 2; k >= 1; k -= 2) log = log * s2 + Number(-4.0 / k);
+  const V radius = square_root(to_number(n) * Number(-2 * ln_2) + log * s);
   // The angle from the nearest quarter of the turn.
-  const L word = (pair >> 32) & 0xffffffff, quarter = (word + 0x20000000) >> 30;
-  const V angle = (from_integers<V>(word) - from_integers<V>(quarter) * 0x1p30) * turn, a2 = angle * angle;
-  V sine{}, cosine{};
-  for (int k = 15; k >= 3; k -= 2) sine = (sine + 1.0) * a2 * (-1.0 / (k * (k - 1)));
-  for (int k = 16; k >= 2; k -= 2) cosine = (cosine + 1.0) * a2 * (-1.0 / (k * (k - 1)));
-  sine = (sine + 1.0) * angle, cosine = cosine + 1.0;
+  const L quarter = ((second >> 29) + 1) >> 1;
+  L rest;
+  if constexpr (narrow) rest = (second << 2) >> 2;
+  else rest = second - (quarter << 30);
+  const V angle = to_number(rest) * Number(turn), a2 = angle * angle;
+  const V sine = series<V>(Of::sine_power, Of::sine_factorial, a2) * angle, cosine = series<V>(Of::cosine_power, Of::cosine_factorial, a2);
   const L odd = -(quarter & 1), s_bits = __builtin_bit_cast(L, sine), c_bits = __builtin_bit_cast(L, cosine);
-  const L first = (odd & s_bits) | (~odd & c_bits), second = (odd & c_bits) | (~odd & s_bits);
-  x = radius * __builtin_bit_cast(V, first ^ (((quarter + 1) & 2) << 62));
-  y = radius * __builtin_bit_cast(V, second ^ ((quarter & 2) << 62));
+  const L near = (odd & s_bits) | (~odd & c_bits), far = (odd & c_bits) | (~odd & s_bits);
+  x = radius * __builtin_bit_cast(V, near ^ (((quarter + 1) & 2) << (BitsOf<V>::sign - 1)));
+  y = radius * __builtin_bit_cast(V, far ^ ((quarter & 2) << (BitsOf<V>::sign - 1)));
 }
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA

@@ -111,10 +111,12 @@ __global__ void linf_start_kernel(Scalar* x_adv, const Scalar* x, const int64_t*
   }
 }
 
-__device__ void four_normals(uint64_t seed, uint64_t stream, uint64_t block, double (&normal)[4]) {
+template <typename Scalar>
+__device__ void four_normals(uint64_t seed, uint64_t stream, uint64_t block, Scalar (&normal)[4]) {
+  using Word = typename BitsOf<Scalar>::Type;
   const random::Block words = random::block(seed, stream, block);
 #pragma unroll
-  for (int k = 0; k < 4; k += 2) normal_pairs(static_cast<int64_t>(uint64_t{words.word[k + 1]} << 32 | words.word[k]), normal[k], normal[k + 1]);
+  for (int k = 0; k < 4; k += 2) normal_pairs(static_cast<Word>(words.word[k]), static_cast<Word>(words.word[k + 1]), normal[k], normal[k + 1]);
 }
 
 /// A block a row; the direction is drawn twice rather than kept.
@@ -124,22 +126,24 @@ __global__ void __launch_bounds__(most_row_threads, 1) l2_start_kernel(Scalar* x
   double* const room = shared_memory<double>();
   const auto sample = static_cast<uint64_t>(samples[blockIdx.x]);
   x_adv += blockIdx.x * size, x += blockIdx.x * size;
-  double squared = 0, normal[4];
+  double squared = 0;
+  Scalar normal[4];
   for (int64_t block = threadIdx.x; 4 * block < size; block += blockDim.x) {
     four_normals(seed, sample, first_block + static_cast<uint64_t>(block), normal);
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      if (4 * block + k < size) squared += normal[k] * normal[k];
+      if (4 * block + k < size) squared += static_cast<double>(normal[k]) * static_cast<double>(normal[k]);
   }
   squared = sum(squared, room);
-  const double share = random::to_uniform(random::block(seed, sample, radius_block).word[0]), scale = squared > 0 ? share * radius / square_root(squared) : 0;
+  const double share = random::to_uniform(random::block(seed, sample, radius_block).word[0]);
+  const auto scale = static_cast<Scalar>(squared > 0 ? share * radius / square_root(squared) : 0);
   for (int64_t block = threadIdx.x; 4 * block < size; block += blockDim.x) {
     four_normals(seed, sample, first_block + static_cast<uint64_t>(block), normal);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int64_t i = 4 * block + k;
       if (i >= size) break;
-      const Scalar start = add_toward(x[i], static_cast<Scalar>(normal[k] * scale));
+      const Scalar start = add_toward(x[i], normal[k] * scale);
       x_adv[i] = clamp_start ? clamp(start, Scalar{0}, Scalar{1}) : start;
     }
   }

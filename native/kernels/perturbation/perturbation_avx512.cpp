@@ -5,6 +5,5 @@ namespace a_infonce::kernels::avx512 {
 
 A_INFONCE_DEFINE_STEPS(float)
 A_INFONCE_DEFINE_STEPS(double)
-void normals(const uint32_t* words, double* out) { normals_of(words, out); }
 
 }  // namespace a_infonce::kernels::avx512

@@ -5,6 +5,7 @@
 #include <limits>
 #include "kernels/cpu/vector.h"
 #include "kernels/perturbation/perturbation.h"
+#include "kernels/random.h"
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
@@ -15,16 +16,20 @@ inline Doubles add_down(Doubles a, Doubles b) { return _mm512_maskz_add_round_pd
 inline Doubles add_up(Doubles a, Doubles b) { return _mm512_maskz_add_round_pd(0xff, a, b, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC); }
 #endif
 
-inline Doubles square_root(Doubles v) {
 #if defined(__AVX512F__)
-  return _mm512_maskz_sqrt_pd(0xff, v);
+inline Floats square_root(Floats v) { return _mm512_maskz_sqrt_ps(0xffff, v); }
+inline Doubles square_root(Doubles v) { return _mm512_maskz_sqrt_pd(0xff, v); }
 #elif defined(__AVX2__)
-  return _mm256_sqrt_pd(v);
+inline Floats square_root(Floats v) { return _mm256_sqrt_ps(v); }
+inline Doubles square_root(Doubles v) { return _mm256_sqrt_pd(v); }
 #else
-  for (int i = 0; i < lanes<double>; ++i) v[i] = __builtin_sqrt(v[i]);
-  return v;
+inline Floats square_root(Floats v) { return _mm_sqrt_ps(v); }
+inline Doubles square_root(Doubles v) { return _mm_sqrt_pd(v); }
 #endif
-}
+
+template <typename V, typename L> V to_doubles(L n);
+inline Doubles to_number(Longs n) { return to_doubles<Doubles>(n); }
+inline Floats to_number(Ints n) { return __builtin_convertvector(n, Floats); }
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA
 
@@ -32,8 +37,8 @@ inline Doubles square_root(Doubles v) {
 
 namespace a_infonce::kernels::A_INFONCE_ISA {
 
-template <> struct BitsOf<Floats> { using Type = Ints; static constexpr int sign = 31; };
-template <> struct BitsOf<Doubles> { using Type = Longs; static constexpr int sign = 63; };
+template <> struct BitsOf<Floats> { using Type = Ints; using Number = float; static constexpr int sign = 31; };
+template <> struct BitsOf<Doubles> { using Type = Longs; using Number = double; static constexpr int sign = 63; };
 
 constexpr int block = 16;
 
@@ -153,10 +158,92 @@ inline bool l2_step_loop(Scalar* x_adv, const Scalar* grad, const Scalar* x, int
   return true;
 }
 
-/// Starts: x_adv holds numbers of the cube [-1, 1]^n / what is to be added to x.
+typedef uint32_t Words __attribute__((vector_size(vector_bytes)));
+typedef uint64_t LongWords __attribute__((vector_size(vector_bytes)));
+
+/// The products of the lower halves.
+inline LongWords multiply_low(LongWords a, LongWords b) {
+#if defined(__AVX512F__)
+  return (LongWords)_mm512_maskz_mul_epu32(0xff, (__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (LongWords)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+  return (LongWords)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#endif
+}
+
+/// out[2 j] = even[j], out[2 j + 1] = odd[j]
+template <typename T>
+inline void store_pairs(T* out, Vector<T> even, Vector<T> odd) {
+  Mask<T> low{};
+  for (int j = 0; j < lanes<T>; ++j) low[j] = j / 2 + j % 2 * lanes<T>;
+  store(out, __builtin_shuffle(even, odd, low)), store(out + lanes<T>, __builtin_shuffle(even, odd, low + lanes<T> / 2));
+}
+
+/// The words of a sample from a block on, a batch at a time: those of even and those of odd places.
+struct Stream {
+  static constexpr int batch = 2 * lanes<float>;
+  uint64_t seed, sample;
+  void words(uint64_t block, Words& even, Words& odd) const {
+    // random::philox4x32_10 with a block in every lane; what lies in the upper halves does not matter.
+    constexpr uint64_t lower = 0xffffffff;
+    LongWords c0 = (LongWords)iota<double>() + block, c1 = c0 >> 32, c2 = LongWords{} + sample, c3 = LongWords{} + (sample >> 32);
+    uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u) {
+      const LongWords p0 = multiply_low(c0, LongWords{} + 0xD2511F53u), p1 = multiply_low(c2, LongWords{} + 0xCD9E8D57u);
+      c0 = (p1 >> 32) ^ c1 ^ uint64_t{key0}, c2 = (p0 >> 32) ^ c3 ^ uint64_t{key1}, c1 = p1, c3 = p0;
+    }
+    even = (Words)((c0 & lower) | c2 << 32), odd = (Words)((c1 & lower) | c3 << 32);
+  }
+
+  /// Numbers of the cube [-1, 1]^n.
+  void cube(uint64_t block, float* out) const {
+    Words even, odd;
+    words(block, even, odd);
+    const auto number = [](Words word) { return __builtin_convertvector((Ints)(word >> 8) - 0x800000, Floats) * 0x1p-23f; };
+    store_pairs(out, number(even), number(odd));
+  }
+  void cube(uint64_t block, double* out) const {
+    float narrow[batch];
+    cube(block, narrow);
+    for (int k = 0; k < batch; ++k) out[k] = static_cast<double>(narrow[k]);
+  }
+  void normals(uint64_t block, float* out) const {
+    Words even, odd;
+    Floats x, y;
+    words(block, even, odd);
+    normal_pairs((Ints)even, (Ints)odd, x, y);
+    store_pairs(out, x, y);
+  }
+  void normals(uint64_t block, double* out) const {
+    Words even, odd;
+    float pairs[batch];
+    words(block, even, odd);
+    store_pairs(pairs, (Floats)even, (Floats)odd);
+    for (int half = 0; half < 2; ++half) {
+      const LongWords pair = (LongWords)load(pairs + half * lanes<float>);
+      Doubles x, y;
+      normal_pairs((Longs)(pair & 0xffffffff), (Longs)(pair >> 32), x, y);
+      store_pairs(out + half * lanes<float>, x, y);
+    }
+  }
+};
+
+/// out [n] from make(block, out [batch])
+template <typename Scalar, typename Make>
+inline void fill(Scalar* out, int64_t n, uint64_t first, Make make) {
+  int64_t i = 0;
+  for (; i + Stream::batch <= n; i += Stream::batch) make(first + static_cast<uint64_t>(i) / 4, out + i);
+  if (i == n) return;
+  Scalar last[Stream::batch];
+  make(first + static_cast<uint64_t>(i) / 4, last);
+  for (int k = 0; i + k < n; ++k) out[i + k] = last[k];
+}
+
 template <typename Scalar>
-inline void place_in_cube_loop(Scalar* x_adv, const Scalar* x, int64_t n, Scalar epsilon, bool clamp_start) {
+inline void linf_start_loop(Scalar* x_adv, const Scalar* x, int64_t n, Scalar epsilon, const Stream& stream, uint64_t restart, bool clamp_start) {
   using V = Vector<Scalar>;
+  fill(x_adv, n, first_block(restart), [&](uint64_t block, Scalar* out) { stream.cube(block, out); });
   const V radius = splat(epsilon);
   for_blocks(x_adv, x, x, n, [&](Scalar* a, const Scalar*, const Scalar* center) {
     for (int k = 0; k < block; k += lanes<Scalar>) {
@@ -165,26 +252,19 @@ inline void place_in_cube_loop(Scalar* x_adv, const Scalar* x, int64_t n, Scalar
     }
   });
 }
+
 template <typename Scalar>
-inline void place_loop(Scalar* x_adv, const Scalar* x, int64_t n, bool clamp_start) {
+inline void l2_start_loop(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, const Stream& stream, uint64_t restart, bool clamp_start) {
   using V = Vector<Scalar>;
+  fill(x_adv, n, first_block(restart), [&](uint64_t block, Scalar* out) { stream.normals(block, out); });
+  const double squared = sum_of_squares(x_adv, n), share = random::to_uniform(random::block(stream.seed, stream.sample, radius_block(restart)).word[0]);
+  const V scale = splat(static_cast<Scalar>(squared > 0 ? share * start_radius<Scalar>(epsilon) / square_root(squared) : 0));
   for_blocks(x_adv, x, x, n, [&](Scalar* a, const Scalar*, const Scalar* center) {
     for (int k = 0; k < block; k += lanes<Scalar>) {
-      const V start = add_toward(load(center + k), load(a + k));
+      const V start = add_toward(load(center + k), load(a + k) * scale);
       store(a + k, clamp_start ? clamp(start, V{}, splat(Scalar{1})) : start);
     }
   });
-}
-
-/// Sixteen standard normals from sixteen words.
-inline void normals_of(const uint32_t* words, double* out) {
-  for (int at = 0; at < block; at += 2 * lanes<double>) {
-    Longs pair;
-    __builtin_memcpy(&pair, words + at, sizeof pair);
-    Doubles x, y;
-    normal_pairs(pair, x, y);
-    for (int k = 0; k < lanes<double>; ++k) out[at + 2 * k] = x[k], out[at + 2 * k + 1] = y[k];
-  }
 }
 
 #define A_INFONCE_DEFINE_STEPS(Scalar)                                                                                                   \
@@ -198,9 +278,11 @@ inline void normals_of(const uint32_t* words, double* out) {
                                                  : l2_step_loop<Scalar, StepOrder::ClampThenProject>)(                               \
         x_adv, grad, x, n, epsilon, step_size);                                                                                      \
   }                                                                                                                                  \
-  void place_in_cube(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, bool clamp_start) {                                  \
-    place_in_cube_loop(x_adv, x, n, round_down<Scalar>(epsilon), clamp_start);                                                       \
+  void linf_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) { \
+    linf_start_loop(x_adv, x, n, round_down<Scalar>(epsilon), {seed, sample}, restart, clamp_start);                                \
   }                                                                                                                                  \
-  void place(Scalar* x_adv, const Scalar* x, int64_t n, bool clamp_start) { place_loop(x_adv, x, n, clamp_start); }
+  void l2_start(Scalar* x_adv, const Scalar* x, int64_t n, double epsilon, uint64_t seed, uint64_t sample, uint64_t restart, bool clamp_start) { \
+    l2_start_loop(x_adv, x, n, epsilon, {seed, sample}, restart, clamp_start);                                                       \
+  }
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA
