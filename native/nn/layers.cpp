@@ -75,7 +75,6 @@ BatchNorm::BatchNorm(int64_t channels, std::vector<std::string> branch_names) : 
 namespace {
 
 void check_batch(const at::Tensor& x) {
-  if (auto* const bf16 = Bfloat16::active()) bf16->statistics_moved();
   require_range(x.numel() > x.size(1), "images", "more than one value a channel in train mode", shape_text(x.sizes()) + " before a BatchNorm");
 }
 
@@ -93,6 +92,7 @@ at::Tensor BatchNorm::forward(const at::Tensor& x, size_t index, bool training) 
   }
   const auto y = at::batch_norm(x, branch.weight, branch.bias, branch.running_mean, branch.running_var, true, momentum, eps, true);
   branch.num_batches_tracked.add_(1);
+  Bfloat16::statistics_moved();
   return y;
 }
 
@@ -151,6 +151,7 @@ void StatisticsTape::apply(const Entry* first, const Entry* last) {
   at::_foreach_mul_(running_variances, 1 - BatchNorm::momentum);
   at::_foreach_add_(running_variances, variances, BatchNorm::momentum);
   at::_foreach_add_(counts, 1);
+  Bfloat16::statistics_moved();
 }
 
 void StatisticsTape::replay() const {

@@ -36,7 +36,8 @@ class Bfloat16 {
   /// A convolution's weight, and with `norm` weight and bias of both in one: norm(convolution(x)) by running statistics. In the memory format of the images.
   const at::Tensor& rounded(const at::Tensor& weight, at::MemoryFormat format);
   const Affine& folded(const at::Tensor& weight, const BatchNormBranch& norm, at::MemoryFormat format);
-  void statistics_moved() { folded_.clear(); }
+  /// Whatever moves running statistics says so: what holds them is made anew.
+  static void statistics_moved() { if (active_) active_->folded_.clear(); }
 
  private:
   static thread_local Bfloat16* active_;
