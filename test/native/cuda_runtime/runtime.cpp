@@ -89,6 +89,7 @@ struct State {
   std::recursive_mutex mutex;
   int devices = 1;
   size_t memory = size_t{80} << 30;
+  bool open = false;  // to the host
   std::string traced;
   uint64_t* counts;
   std::vector<size_t> used;
@@ -105,7 +106,7 @@ struct State {
     used.resize(devices);
     const size_t bytes = sizeof(uint64_t) * stand_in::Counts * devices;
     const char* path = getenv("CUDA_STAND_IN_COUNTS");
-    const int file = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644) : -1;
+    const int file = path ? ::open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644) : -1;
     if (file >= 0 && ftruncate(file, bytes) != 0) abort();
     void* shared = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, file, 0);
     if (shared == MAP_FAILED) abort();
@@ -189,10 +190,10 @@ cudaError_t allocate(void** pointer, size_t bytes, const char* what) {
   if (bytes == 0) return cudaSuccess;
   const size_t page = 4096, rounded = (bytes + page - 1) / page * page;
   if (rounded < bytes || rounded > state().memory - state().used[device]) return fail(cudaErrorMemoryAllocation, what);
-  // Twice the same pages: at the address of the device nobody may touch them.
+  // Twice the same pages: at the address of the device nobody may touch them, unless they are open.
   const int file = memfd_create("device memory", MFD_CLOEXEC);
   if (file < 0 || ftruncate(file, rounded) != 0) return fail(cudaErrorMemoryAllocation, what);
-  void* const there = mmap(nullptr, rounded, PROT_NONE, MAP_SHARED, file, 0);
+  void* const there = mmap(nullptr, rounded, state().open ? PROT_READ | PROT_WRITE : PROT_NONE, MAP_SHARED, file, 0);
   void* const here = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   if (there == MAP_FAILED || here == MAP_FAILED) return fail(cudaErrorMemoryAllocation, what);
@@ -285,6 +286,7 @@ cudaError_t start(const void* kernel, const Launch& launch) {
 
 namespace stand_in {
 
+void open_memory() { state().open = true; }
 void count(Count what) { __atomic_add_fetch(&state().counts[device * Counts + what], 1, __ATOMIC_RELAXED); }
 
 void trace(const char* word, const char* what) {

@@ -12,5 +12,7 @@ enum Count { Kernels, OwnKernels, Calls, Waits, CopiesFrom, CopiesTo, CopiesOn, 
 void count(Count what);
 /// Where CUDA_STAND_IN_TRACE has the word (launches, calls, waits, copies or errors): a line and the callers to stderr.
 void trace(const char* word, const char* what);
+/// From now on the host may touch the device's memory.
+void open_memory();
 
 }  // namespace stand_in
