@@ -2,8 +2,8 @@
 //   node scripts/check-cuda.mjs [--emulate | --compile] [name ...]
 // name: the tests (self, similarity, ...) or the .cu files whose paths hold it. Without nvcc nothing is compiled, and that is said.
 //   node scripts/check-cuda.mjs --host <LibTorch with CUDA> [name ...]
-// runs the program built with that LibTorch (npm run build) on a stand-in for the CUDA runtime whose kernels do nothing (test/native/cuda_runtime): errors, devices, waits;
-// values mean nothing. name: scenarios whose names hold it. CUDA_STAND_IN_TRACE=waits says on stderr who waits.
+// runs the program that was built with that LibTorch (npm run build) on a stand-in for the CUDA runtime (test/native/cuda_runtime): errors, devices, waits; then the tests of a
+// GPU, with values that the CPU computes. name: scenarios whose names hold it. CUDA_STAND_IN_TRACE=waits says on stderr who waits.
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -113,18 +113,25 @@ async function compile() {
 async function standIn(libtorch = '') {
   const build = join(root, 'build', 'cuda-runtime');
   await run('cmake', ['-S', join(root, 'test', 'native', 'cuda_runtime'), '-B', build, `-DA_INFONCE_LIBTORCH=${libtorch}`]);
-  await run('cmake', ['--build', build]);
-  return join(build, 'libcuda_runtime_stand_in.so');
+  await run('cmake', ['--build', build, '--parallel', String(Math.max(2, availableParallelism()))]);
+  return ['libcuda_runtime_stand_in.so', 'libcuda_values.so'].map((name) => join(build, name));
 }
 async function host(libtorch) {
-  const library = await standIn(resolve(libtorch)), folder = mkdtempSync(join(tmpdir(), 'a-infonce-host-'));
-  const env = { OMP_NUM_THREADS: '1', PYTORCH_NO_CUDA_MEMORY_CACHING: '1', ...process.env, LD_PRELOAD: library, CUDA_STAND_IN_DEVICES: '2', CUDA_STAND_IN_COUNTS: join(folder, 'counts') };
-  for (const device of ['cuda:0', 'cuda:1']) {
-    const { status, signal } = spawnSync(process.execPath, [join(root, 'test', 'native', 'cuda_runtime', 'host.mjs'), '--device', device, ...names], { env, stdio: 'inherit' });
-    if (status !== 0) fail(`${device}: ${signal ?? `exit code ${status}`}`);
-    rmSync(env.CUDA_STAND_IN_COUNTS, { force: true });
-  }
+  const [library, computed] = await standIn(resolve(libtorch)), folder = mkdtempSync(join(tmpdir(), 'a-infonce-host-'));
+  const node = (what, env, args) => {
+    console.log(`\n${what}`);
+    const { status, signal } = spawnSync(process.execPath, args, { cwd: root, env: { OMP_NUM_THREADS: '1', ...process.env, ...env }, stdio: 'inherit' });
+    if (status !== 0) fail(`${what}: ${signal ?? `exit code ${status}`}`);
+  };
+  const counts = join(folder, 'counts'), environment = { CUDA_STAND_IN_DEVICES: '2', CUDA_STAND_IN_COUNTS: counts };
+  const scenarios = [join(root, 'test', 'native', 'cuda_runtime', 'host.mjs'), ...names];
+  // Memory that is fresh each time holds zeros.
+  node('Without values, on the first device', { ...environment, LD_PRELOAD: library, PYTORCH_NO_CUDA_MEMORY_CACHING: '1' }, scenarios);
+  rmSync(counts);
+  node('With values, on the second device', { ...environment, LD_PRELOAD: `${library} ${computed}`, CUDA_STAND_IN_MEMORY: String(2 ** 30) }, [...scenarios, '--values', '--device', 'cuda:1']);
   rmSync(folder, { recursive: true });
+  // The emulator takes minutes for the largest batches.
+  if (names.length === 0) node('With values, the tests of a GPU', { LD_PRELOAD: `${library} ${computed}` }, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--project', 'gpu', '--testTimeout', '600000', '-t', '^(?!.*(batch 700|batch 130|has the same bits each time|near in products))']);
 }
 
 const report = (error) => fail(error.stdout || error.stderr || error.message);

@@ -1,5 +1,5 @@
 // What the host does for a CUDA device, under the stand-in for the CUDA runtime (runtime.cpp), and how often it waits: scripts/check-cuda.mjs --host runs it.
-// Kernels do nothing here, so the values mean nothing: that nothing is thrown which should not be, that what should be is, and the counts are what is checked.
+// Without --values kernels do nothing and values mean nothing: that nothing is thrown which should not be, that what should be is, and the counts are what is checked.
 import { readFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import {
 import { job } from '../../../dist/runtime/job.js';
 import { native } from '../../../dist/runtime/native.js';
 
-const { values, positionals } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' } }, allowPositionals: true });
+const { values, positionals } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, values: { type: 'boolean', default: false } }, allowPositionals: true });
 const { device } = values;
 const { a_infonce, aten } = ops;
 
@@ -23,7 +23,8 @@ const counts = (of = index) => {
 };
 if (!cuda.isAvailable()) throw new Error(`not built for this: ${native().cuda_info().problem ?? 'LibTorch is not a CUDA build'}`);
 let failed = 0;
-const wanted = (name) => positionals.length === 0 || positionals.some((part) => name.includes(part));
+const long = /^(loss|pretrain|autoAttack|step of \w+, bf16)/;  // with values, and among the tests of a GPU
+const wanted = (name) => (!values.values || !long.test(name)) && (positionals.length === 0 || positionals.some((part) => name.includes(part)));
 const line = (name, cells) => console.log(name.padEnd(58) + cells.map((cell) => String(cell).padStart(12)).join(''));
 
 /** The second of two runs, counted. */
@@ -37,7 +38,7 @@ async function measure(name, run) {
     line(name, COUNTS.map((key) => after[key] - before[key]));
     return after.waits - before.waits;
   } catch (error) {
-    if (error?.code === 'ERR_NON_FINITE') return console.log(`${name.padEnd(58)} not further than: ${error.message}`);  // by values that mean nothing
+    if (error?.code === 'ERR_NON_FINITE' && !values.values) return console.log(`${name.padEnd(58)} not further than: ${error.message}`);  // by values that mean nothing
     failed += 1;
     console.log(`${name.padEnd(58)} ${error?.stack ?? error}`);
   }
@@ -105,6 +106,7 @@ const attacks = {
   'pgd': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03 }),
   'pgd, l2': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.3, norm: 'l2' }),
   'pgd, momentum': (steps) => mim(classifier, images, labels, { steps, epsilon: 0.03 }),
+  ...(values.values && { 'pgd, 2 restarts': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03, restarts: 2 }) }),
   'pgd, until fooled': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03, earlyStop: true }),
   'pgd, contrastive': (steps) => pgd(network, images, null, { objective: { contrastive: rand(shape, { device }) }, steps, epsilon: 0.03 }),
   'pgd of a function': (steps) => pgd((x) => classifier.forward(x), images, labels, { steps, epsilon: 0.03 }),
