@@ -46,11 +46,10 @@ function operatorsOf(namespace: string): Record<string, (...args: unknown[]) => 
 function bind(name: string, overload: string | null): (...args: unknown[]) => unknown {
   const wanted = overload === 'default' ? '' : overload;
   return (...args) => {
-    const keywords = isPlainObject(args.at(-1)) ? (args.pop() as Record<string, unknown>) : null;
+    const keywords = isPlainObject(args.at(-1)) ? (args.pop() as Record<string, unknown>) : {};
     for (let i = 0; i < args.length; ++i) args[i] = lower(args[i], name, i);
-    if (keywords === null) return lift(native().call_operator(name, wanted, args, null));
-    const named: Record<string, unknown> = {};
-    for (const key of Object.keys(keywords)) if (keywords[key] !== undefined) named[key] = lower(keywords[key], name, key);
+    let named: Record<string, unknown> | null = null;
+    for (const key of Object.keys(keywords)) if (keywords[key] !== undefined) (named ??= {})[key] = lower(keywords[key], name, key);
     return lift(native().call_operator(name, wanted, args, named));
   };
 }
