@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 #include "ops/pairs.h"
 
@@ -38,12 +39,17 @@ struct Moments {
       : selection(selection), powers(std::move(powers)), rows(rows), reference(reference_of<T>(bound, this->powers)), sums(count() * rows) {}
   int64_t count() const { return static_cast<int64_t>(powers.size()); }
 
-  /// Adds e^{p s_ij} of the pairs of blocks that ends_of names; attraction as in kernels::LogMoments.
+  /// Adds e^{p s_ij} of the pairs of blocks that ends_of names; attraction as in kernels::LogMoments. more: moments over other pairs, found in the same pass.
   template <typename EndsOf>
-  void add(const Pairs<T>& pairs, const EndsOf& ends_of, T* attraction = nullptr, int64_t attracted = 0) {
-    kernels::LogMoments<T> task{selection, static_cast<int>(count()), {}, reference, sums.data(), attraction, attracted, centres[0]};
-    std::copy(powers.begin(), powers.end(), task.powers);
-    pairs.run(&kernels::SimilarityKernels<T>::log_moments, task, ends_of);
+  void add(const Pairs<T>& pairs, const EndsOf& ends_of, T* attraction = nullptr, int64_t attracted = 0, std::span<Moments> more = {}) {
+    std::vector<kernels::LogMoments<T>> tasks;
+    const auto enter = [&](Moments& moments) {
+      auto& task = tasks.emplace_back(kernels::LogMoments<T>{moments.selection, static_cast<int>(moments.count()), {}, moments.reference, moments.sums.data(), attraction, attracted, moments.centres[0]});
+      std::copy(moments.powers.begin(), moments.powers.end(), task.powers);
+    };
+    enter(*this);
+    std::for_each(more.begin(), more.end(), enter);
+    pairs.run(&kernels::SimilarityKernels<T>::log_moments, linked(tasks), ends_of);
   }
   /// Whether sums of up to n terms hold their precision although exponentials below 2^-125 (2^-1021) counted as that. A sum of 0 is one over no pair.
   bool in_range(int64_t n) const {
@@ -77,24 +83,36 @@ struct Moments {
   }
   /// gradient [rows, padded_d] += that of the loss by the packed rows over `scale`, for the ends that are named; those of the first blocks where it is not bounded.
   template <typename EndsOf>
-  void add_gradient(const Pairs<T>& pairs, CrossFactors factors, const EndsOf& ends_of, int64_t first_blocks, T* gradient) const {
-    const auto fill = [&](auto& task) {
-      task.selection = selection, task.count = static_cast<int>(count()), task.gradient = gradient;
-      task.factor[0] = static_cast<T>(factors.clean), task.factor[1] = static_cast<T>(factors.adversarial);
-      for (int64_t p = 0; p < count(); ++p) task.powers[p] = powers[p], task.own[p] = own[p].data(), task.other[p] = other[p].data();
+  void add_gradient(const Pairs<T>& pairs, CrossFactors factors, const EndsOf& ends_of, int64_t first_blocks, T* gradient, std::span<const Moments> more = {}) const {
+    std::vector<kernels::LogMomentsGradient<T>> tasks;
+    const auto enter = [&](const Moments& moments) {
+      const auto fill = [&](auto& task) {
+        task.selection = moments.selection, task.count = static_cast<int>(moments.count()), task.gradient = gradient;
+        task.factor[0] = static_cast<T>(factors.clean), task.factor[1] = static_cast<T>(factors.adversarial);
+        for (int64_t p = 0; p < moments.count(); ++p) task.powers[p] = moments.powers[p], task.own[p] = moments.own[p].data(), task.other[p] = moments.other[p].data();
+      };
+      if (moments.bounded) {
+        auto& task = tasks.emplace_back();
+        fill(task);
+        task.reference = moments.reference;
+        std::copy_n(moments.centres, 2, task.centres);
+      } else {
+        kernels::RunningLogMomentsGradient<T> task{};
+        fill(task);
+        for (int64_t p = 0; p < moments.count(); ++p) task.log_sums[p] = moments.logs[p].data();
+        pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments_gradient, task, first_blocks);
+      }
     };
-    if (bounded) {
-      kernels::LogMomentsGradient<T> task{};
-      fill(task);
-      task.reference = reference;
-      std::copy_n(centres, 2, task.centres);
-      pairs.run(&kernels::SimilarityKernels<T>::log_moments_gradient, task, ends_of);
-    } else {
-      kernels::RunningLogMomentsGradient<T> task{};
-      fill(task);
-      for (int64_t p = 0; p < count(); ++p) task.log_sums[p] = logs[p].data();
-      pairs.run_rows(&kernels::SimilarityKernels<T>::running_log_moments_gradient, task, first_blocks);
-    }
+    enter(*this);
+    std::for_each(more.begin(), more.end(), enter);
+    if (!tasks.empty()) pairs.run(&kernels::SimilarityKernels<T>::log_moments_gradient, linked(tasks), ends_of);
+  }
+
+ private:
+  template <typename Task>
+  static const Task& linked(std::vector<Task>& tasks) {
+    for (size_t k = 1; k < tasks.size(); ++k) tasks[k - 1].more = &tasks[k];
+    return tasks.front();
   }
 };
 

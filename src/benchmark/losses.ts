@@ -23,8 +23,8 @@ export interface Loss extends Variant {
   views: number;
   /** An attack's step: the other views stay, and only the adversaries get a gradient. */
   attackStep: boolean;
-  /** Positives by class: ten classes, the largest six times the smallest. */
-  labels: boolean;
+  /** Positives by class: so many classes of unequal size, of ten the largest six times the smallest. 0: by image. */
+  labels: number;
   /** n rows are negatives only; the anchors are the {@link queries}. */
   queue: boolean;
   options: AInfoNCEOptions;
@@ -33,8 +33,8 @@ export interface Loss extends Variant {
 
 const VIEWS = { paper: 3, advcl: 4, rocl: 3 }, FORMULAS: Record<Loss['form'], Formula> = { paper, advcl, rocl };
 
-function define(form: Loss['form'], { ip = false, hn = false, labels = false, queue = false, views = VIEWS[form], attackStep = false } = {}): Loss {
-  const variant = [ip && 'IP', hn && 'HN'].filter(Boolean).join('+') || (labels && 'labels') || (attackStep && 'attack step') || (!queue && views !== VIEWS[form] && 'two views');
+function define(form: Loss['form'], { ip = false, hn = false, labels = 0, queue = false, views = VIEWS[form], attackStep = false } = {}): Loss {
+  const variant = [ip && 'IP', hn && 'HN'].filter(Boolean).join('+') || (labels === 2 ? 'labels, two classes' : labels && 'labels') || (attackStep && 'attack step') || (!queue && views !== VIEWS[form] && 'two views');
   const of = queue ? 'queue' : form;
   return {
     name: variant ? `${of}, ${variant}` : of, form, ip, hn, views, attackStep, labels, queue, formula: labels ? supervised : FORMULAS[form],
@@ -49,7 +49,7 @@ export const LOSSES: readonly Loss[] = [
   define('paper', { views: 2 }),
   ...(['paper', 'advcl', 'rocl'] as const).flatMap((form) => [{}, { ip: true }, { hn: true }, { ip: true, hn: true }].map((variant) => define(form, variant))),
   define('advcl', { attackStep: true }),
-  define('paper', { views: 2, labels: true }),
+  ...[10, 2].map((labels) => define('paper', { views: 2, labels })),
   ...[false, true].map((hn) => define('paper', { views: 2, queue: true, hn })),
 ];
 
@@ -80,7 +80,7 @@ export type Precision = 'full' | 'bf16' | 'bf16x3';
 
 /** Our call. */
 export function fused({ options, hn, labels, queue }: Loss, { leaf, fixed }: Rows, precision: Precision): Call {
-  const all = { ...options, precision, ...(labels && { labels: classes(leaf.shape[0]! / 2) }) };
+  const all = { ...options, precision, ...(labels && { labels: classes(leaf.shape[0]! / 2, labels) }) };
   if (queue) {
     const [keys, columns] = parts(leaf, fixed!);
     return differentiated(leaf, () => ops.a_infonce.queue_loss(leaf, keys, columns, { temperature: TEMPERATURE, ...(hn && { beta: BETA, tau_plus: TAU }) }));
@@ -104,8 +104,8 @@ function parts(leaf: Tensor, fixed: Tensor): [Tensor, Tensor] {
 }
 
 /** Of each image, in no order. */
-function classes(batch: number): Tensor {
-  return tensor(Int32Array.from({ length: batch }, (_, b) => Math.floor(10 * (((b * 7919) % batch) / batch) ** 2)));
+function classes(batch: number, count: number): Tensor {
+  return tensor(Int32Array.from({ length: batch }, (_, b) => Math.floor(count * (((b * 7919) % batch) / batch) ** 2)));
 }
 
 /** Forward, backward and reading the loss. */
@@ -139,7 +139,7 @@ function masks(n: number, { form, views, ip, labels }: Loss): Masks {
   const batch = n / views, adversarial = form === 'advcl' ? 0 : 2;
   const ones = aten.ones([batch, batch]), eye = aten.eye(batch);
   if (labels) {
-    const given = aten.repeat(classes(batch), [views]), same = aten.eq(aten.unsqueeze(given, 0), aten.unsqueeze(given, 1)).to({ dtype: 'float32' });
+    const given = aten.repeat(classes(batch, labels), [views]), same = aten.eq(aten.unsqueeze(given, 0), aten.unsqueeze(given, 1)).to({ dtype: 'float32' });
     const others = aten.rsub(aten.eye(n), 1), unused = tensor([0]);
     return { positives: aten.mul(same, others), negatives: aten.rsub(same, 1), others, cross: unused, ends: unused, weights: unused, detached: unused };
   }

@@ -92,49 +92,70 @@ class Problem {
     matrix = {static_cast<int64_t>(sizes.size()), d, padded_d, panels.data(), rows.data(), codes.data(), sizes.data(), scale};
   }
 
-  void log_moments(int32_t selection, std::vector<double> powers, double reference, bool attract) {
-    const int count = static_cast<int>(powers.size());
-    std::vector<double> sums(count * R), expected(n * d);
+  struct Part {
+    int32_t selection;
+    std::vector<double> powers;
+  };
+  /// Of several parts, each is `more` of the one before.
+  void log_moments(const std::vector<Part>& parts, double reference, bool attract) {
+    std::vector<LogMoments<T>> tasks(parts.size());
+    std::vector<std::vector<double>> sums;
+    std::vector<double> expected(n * d);
     std::vector<T> attraction(attract ? block_rows * padded_d : 0);
     const double centre = 0.7;
-    LogMoments<T> task{selection, count, {}, reference, sums.data(), attract ? attraction.data() : nullptr, attract ? 1 : 0, centre};
-    std::copy(powers.begin(), powers.end(), task.powers);
-    run(kernels.log_moments, task);
-    for (int p = 0; p < count; ++p) {
-      std::vector<double> moments(n);
-      for (int64_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < n; ++j)
-          if (selected(i, j, selection)) {
-            const double e = std::exp(powers[p] * (s(i, j) - reference));
-            moments[i] += e;
-            for (int64_t k = 0; attract && k < d; ++k) expected[i * d + k] += (e - centre) * z[j * d + k];
-          }
-      compare("sums", sums.data() + p * R, moments, 1, 1, matrix.blocks);
+    for (size_t k = 0; k < parts.size(); ++k) {
+      const auto& [selection, powers] = parts[k];
+      tasks[k] = {selection, static_cast<int>(powers.size()), {}, reference, sums.emplace_back(powers.size() * R).data(), attract ? attraction.data() : nullptr, attract ? 1 : 0, centre};
+      std::copy(powers.begin(), powers.end(), tasks[k].powers);
+      if (k > 0) tasks[k - 1].more = &tasks[k];
     }
+    run(kernels.log_moments, tasks[0]);
+    for (size_t k = 0; k < parts.size(); ++k)
+      for (size_t p = 0; p < parts[k].powers.size(); ++p) {
+        std::vector<double> moments(n);
+        for (int64_t i = 0; i < n; ++i)
+          for (int64_t j = 0; j < n; ++j)
+            if (selected(i, j, parts[k].selection)) {
+              const double e = std::exp(parts[k].powers[p] * (s(i, j) - reference));
+              moments[i] += e;
+              for (int64_t c = 0; attract && c < d; ++c) expected[i * d + c] += (e - centre) * z[j * d + c];
+            }
+        compare("sums", sums[k].data() + p * R, moments, 1, 1, matrix.blocks);
+      }
     if (attract) compare("attraction", attraction.data(), expected, d, padded_d, 1);
   }
 
   /// `plain`: own = other and no factors, where one matrix of weights does for both ends.
-  void log_moments_gradient(int32_t selection, std::vector<double> powers, bool plain, int64_t moving) {
-    const int count = static_cast<int>(powers.size());
-    std::vector<T> own[2], other[2], gradient(R * padded_d);
-    LogMomentsGradient<T> task{};
-    task.selection = selection, task.count = count, task.reference = 0.5, task.gradient = gradient.data();
-    task.factor[0] = plain ? 1 : T(0.5), task.factor[1] = plain ? 1 : T(1.5);
-    for (int p = 0; p < count; ++p) {
-      own[p] = numbers(0.5, 1.5), other[p] = plain ? own[p] : numbers(0.5, 1.5);
-      task.powers[p] = powers[p], task.own[p] = own[p].data(), task.other[p] = other[p].data(), task.centres[p] = p ? 0 : 0.6;
+  void log_moments_gradient(const std::vector<Part>& parts, bool plain, int64_t moving) {
+    struct Coefficients {
+      std::vector<T> own[2], other[2];
+    };
+    std::vector<Coefficients> coefficients(parts.size());
+    std::vector<LogMomentsGradient<T>> tasks(parts.size());
+    std::vector<T> gradient(R * padded_d);
+    for (size_t k = 0; k < parts.size(); ++k) {
+      auto& task = tasks[k];
+      auto& [own, other] = coefficients[k];
+      task.selection = parts[k].selection, task.count = static_cast<int>(parts[k].powers.size()), task.reference = 0.5, task.gradient = gradient.data();
+      task.factor[0] = plain ? 1 : T(0.5), task.factor[1] = plain ? 1 : T(1.5);
+      for (int p = 0; p < task.count; ++p) {
+        own[p] = numbers(0.5, 1.5), other[p] = plain ? own[p] : numbers(0.5, 1.5);
+        task.powers[p] = parts[k].powers[p], task.own[p] = own[p].data(), task.other[p] = other[p].data(), task.centres[p] = p ? 0 : 0.6;
+      }
+      if (k > 0) tasks[k - 1].more = &task;
     }
-    run(kernels.log_moments_gradient, task, moving);
+    run(kernels.log_moments_gradient, tasks[0], moving);
     std::vector<double> expected(n * d);
     for (int64_t i = 0; i < n; ++i)
-      for (int64_t j = 0; j < n; ++j)
-        if (selected(i, j, selection)) {
-          double w = 0;
-          for (int p = 0; p < count; ++p) w += (own[p][place[i]] + other[p][place[j]]) * (std::exp(powers[p] * (s(i, j) - 0.5)) - task.centres[p]);
-          if ((code(i) ^ code(j)) & 1) w *= task.factor[code(i) & 1];
-          for (int64_t k = 0; k < d; ++k) expected[i * d + k] += w * z[j * d + k];
-        }
+      for (int64_t j = 0; j < n; ++j) {
+        double w = 0;
+        for (size_t k = 0; k < parts.size(); ++k)
+          for (size_t p = 0; p < parts[k].powers.size(); ++p)
+            if (selected(i, j, parts[k].selection))
+              w += (coefficients[k].own[p][place[i]] + coefficients[k].other[p][place[j]]) * (std::exp(parts[k].powers[p] * (s(i, j) - 0.5)) - tasks[k].centres[p]);
+        if ((code(i) ^ code(j)) & 1) w *= tasks[0].factor[code(i) & 1];
+        for (int64_t c = 0; c < d; ++c) expected[i * d + c] += w * z[j * d + c];
+      }
     compare("gradient", gradient.data(), expected, d, padded_d, moving);
   }
 
@@ -233,14 +254,30 @@ class Problem {
     for (int64_t k = 0; k < d; ++k) CHECK(std::abs(sum[k] - (x[k] + 0.3 * y[k])) <= 1e-15, "%s, add", name.c_str());
   }
 
+  /// Rows in the order of three classes of unequal size, clean ones first: tiles of positives, of negatives and of both, and blocks without a positive.
+  void in_classes() {
+    const std::vector<int32_t> before = codes;
+    for (int64_t i = 0; i < n; ++i) {
+      const bool kind = i >= 2 * n / 3;
+      const double part = kind ? (i - 2 * n / 3) / (n - static_cast<double>(2 * n / 3)) : i / (2 * n / 3.0);
+      codes[place[i]] = 2 * static_cast<int32_t>(3 * part * part) + kind;
+    }
+    const Part same{PositiveSameKind, {1}}, cross{PositiveCrossKind, {1}}, either{PositiveSameKind | PositiveCrossKind, {1}};
+    log_moments({either}, 0.5, false), log_moments({{Negatives, {1, 2}}, either}, 0.5, false), log_moments({{Negatives, {0.6, 1.6}}, same, cross}, 0.5, false);
+    log_moments_gradient({either}, true, matrix.blocks), log_moments_gradient({{Negatives, {1}}, either}, true, matrix.blocks);
+    log_moments_gradient({{Negatives, {1, 2}}, same, cross}, false, matrix.blocks), log_moments_gradient({{Negatives | PositiveSameKind, {1}}, cross}, false, 1);
+    codes = before;
+  }
+
   void check() {
     by_rows();
     const int32_t everything = Negatives | PositiveSameKind | PositiveCrossKind;
-    log_moments(Negatives, {1}, 0, true), log_moments(Negatives, {1, 2}, 0.5, false), log_moments(NegativeSameKind, {0.6, 1.6}, 0.5, false);
-    log_moments(NegativeCrossKind | PositiveSameKind, {1}, 0, true), log_moments(everything, {1}, 0, false);
-    log_moments_gradient(Negatives, {1}, true, matrix.blocks), log_moments_gradient(Negatives, {1, 2}, false, matrix.blocks);
-    log_moments_gradient(NegativeCrossKind, {0.6, 1.6}, false, 1), log_moments_gradient(everything, {1}, false, matrix.blocks);
+    log_moments({{Negatives, {1}}}, 0, true), log_moments({{Negatives, {1, 2}}}, 0.5, false), log_moments({{NegativeSameKind, {0.6, 1.6}}}, 0.5, false);
+    log_moments({{NegativeCrossKind | PositiveSameKind, {1}}}, 0, true), log_moments({{everything, {1}}}, 0, false);
+    log_moments_gradient({{Negatives, {1}}}, true, matrix.blocks), log_moments_gradient({{Negatives, {1, 2}}}, false, matrix.blocks);
+    log_moments_gradient({{NegativeCrossKind, {0.6, 1.6}}}, false, 1), log_moments_gradient({{everything, {1}}}, false, matrix.blocks);
     running({1}), running({0.6, 1.6});
+    in_classes();
     hard(1, true, false, false, 1), hard(1, false, true, true, 2), hard(0.6, true, true, false, 2), hard(0.6, false, false, true, 1);
   }
 };

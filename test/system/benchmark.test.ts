@@ -18,7 +18,7 @@ it('measures every form and variant, whose formulas of operators give the same l
   const { rows, products, call, absent, settings, environment } = await benchmark({ ...SMALL, onProgress: (progress) => heard.push(progress) });
   const bf16 = /bf16/.test(runtimeInfo().instructionSet);
   const variants = (form: string) => ['', ', IP', ', HN', ', IP+HN'].map((variant) => form + variant);
-  const losses = ['paper, two views', ...variants('paper'), ...variants('advcl'), ...variants('rocl'), 'advcl, attack step', 'paper, labels', 'queue', 'queue, HN'];
+  const losses = ['paper, two views', ...variants('paper'), ...variants('advcl'), ...variants('rocl'), 'advcl, attack step', 'paper, labels', 'paper, labels, two classes', 'queue', 'queue, HN'];
   expect(rows.map(({ loss, by }) => `${loss}: ${by}`)).toEqual(losses.flatMap((loss) => ['a-infonce', ...(bf16 && !/labels|queue/.test(loss) ? ['a-infonce, bf16', 'a-infonce, bf16x3'] : []), 'LibTorch'].map((by) => `${loss}: ${by}`)));
   expect(absent).toEqual([{ what: 'peers in Python', why: 'not asked for' }]);
   for (const { by, n, ms, products: units, cpuProducts, ofOurs, runs, peakBytes } of rows) {

@@ -15,6 +15,8 @@ constexpr int64_t round_up(int64_t value, int64_t multiple) { return (value + mu
 // Classes of a pair (i, j), j != i: same group (positives of one another) or not, same kind (both clean or both adversarial) or not.
 enum Selection : int32_t { NegativeSameKind = 1, NegativeCrossKind = 2, PositiveSameKind = 4, PositiveCrossKind = 8, Negatives = 3 };
 
+constexpr int most_parts = 3;  // a task and what is `more`
+
 // The blocks of a task whose rows get sums or gradients.
 enum Ends : int32_t { First = 1, Second = 2, BothEnds = 3 };
 
@@ -34,6 +36,7 @@ constexpr int64_t workspace_elements = 5 * block_rows * (block_rows + 2 * lane_m
 
 /// sums[p, i] += sum_{j selected} e^{p (s_ij - reference)} for one or two powers p, and attraction_i += sum_j (e^{s_ij - reference} - centre) z_j where it is asked
 /// for (one power, p = 1). e^{+-p (|s| + |reference|)} must be in the range of T, but for terms too small to matter: exponentials below the range count as its end.
+/// `more`: sums over other pairs, found in the same pass, where there is no attraction.
 template <typename T>
 struct LogMoments {
   int32_t selection;
@@ -44,9 +47,11 @@ struct LogMoments {
   T* attraction;   // [R, padded_d] or null
   int64_t attracted;  // blocks that have an attraction: the first ones
   double centre = 0;
+  const LogMoments* more = nullptr;
 };
 
-/// gradient_i += sum_j f_ij sum_p (own_p(i) + other_p(j)) (e^{p (s_ij - reference)} - centre_p) z_j, f_ij = 1 within a kind, factor[kind of i] across.
+/// gradient_i += sum_j f_ij sum_p (own_p(i) + other_p(j)) (e^{p (s_ij - reference)} - centre_p) z_j, f_ij = 1 within a kind, factor[kind of i] across. `more`: the same of
+/// other pairs, with the same factors and gradient.
 template <typename T>
 struct LogMomentsGradient {
   int32_t selection;
@@ -58,6 +63,7 @@ struct LogMomentsGradient {
   T factor[2];        // clean, adversarial
   T* gradient;        // [R, padded_d]
   double centres[2] = {};
+  const LogMomentsGradient* more = nullptr;
 };
 
 /// For exponents of any size, a block of rows against all columns: log_sums[p, i] = log sum_{j selected} e^{p s_ij}, every row with its running maximum.

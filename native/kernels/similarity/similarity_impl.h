@@ -53,11 +53,31 @@ struct Test {
 template <typename T>
 inline Vector<T> keep(Mask<T> mask, Vector<T> v) { return (Vector<T>)((Mask<T>)v & mask); }
 
-/// Visits the tiles of micro_rows x tile_columns of a task, those of the upper triangle on the diagonal. `visitor.tile(i, rows, j, s, stride, pairs)` gets the
-/// raw products of rows i .. i + rows with columns j .. j + tile_columns. Rows and columns are numbered over the whole matrix; I <= J. `weights`, if any, are what
-/// the visitor fills: those of tiles without a selected pair become 0 here.
+/// What the parts of a task select.
+struct Selections {
+  int count = 0;
+  int32_t of[most_parts];
+  template <typename Task>
+  explicit Selections(const Task& task) {
+    for (const Task* part = &task; part; part = part->more) of[count++] = part->selection;
+  }
+  Selections(Selection selection) : count(1), of{selection} {}
+};
+/// Whether they select a pair of these blocks.
+template <typename T>
+inline bool any(const Matrix<T>& z, const Selections& selections, int64_t I, int64_t J) {
+  const Range rows = range_of(z.codes + I * block_rows, z.sizes[I]), columns = range_of(z.codes + J * block_rows, z.sizes[J]);
+  for (int k = 0; k < selections.count; ++k)
+    if (classify(rows, columns, selections.of[k], false) != Pairs::None) return true;
+  return false;
+}
+
+/// Visits the tiles of micro_rows x tile_columns of a task, those of the upper triangle on the diagonal. `visitor.tile(i, rows, j, s, stride, pairs, part)` gets the
+/// raw products of rows i .. i + rows with columns j .. j + tile_columns, pairs of this part of the task or of `several`. Rows and columns are numbered over the whole
+/// matrix; I <= J. `weights`, if any, are what the visitor fills: those of tiles without a selected pair become 0 here.
+constexpr int several = -1;
 template <typename T, typename Visitor>
-inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, const Weights<T>* weights, Visitor& visitor) {
+inline void visit(const Matrix<T>& z, const Selections& selections, int64_t I, int64_t J, const Weights<T>* weights, Visitor& visitor) {
   const int64_t rows = z.sizes[I], columns = z.sizes[J];
   alignas(64) T scratch[micro_rows * tile_columns];
   constexpr int strips = static_cast<int>(block_rows) / micro_rows;
@@ -67,7 +87,14 @@ inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, c
     const Range range = range_of(z.codes + J * block_rows + j, smaller(tile_columns, columns - j));
     for (int64_t i = 0; i < rows && (I != J || i < j + tile_columns); i += micro_rows) {
       const bool diagonal = I == J && i + micro_rows > j;
-      const Pairs pairs = classify(ranges[i / micro_rows], range, selection, diagonal || columns - j < tile_columns);
+      Pairs pairs = Pairs::None;
+      int part = 0;
+      for (int k = 0; k < selections.count; ++k) {
+        const Pairs here = classify(ranges[i / micro_rows], range, selections.of[k], diagonal || columns - j < tile_columns);
+        if (here == Pairs::None) continue;
+        part = pairs == Pairs::None ? k : several;
+        pairs = part == several || diagonal ? Pairs::Tested : here;
+      }
       if (pairs == Pairs::None) {
         for (int64_t r = 0; weights && r < micro_rows; ++r)
           for (int64_t c = 0; c < tile_columns; c += lanes<T>) weights->put(i + r, j + c, Vector<T>{}), weights->put_second(i + r, j + c, Vector<T>{});
@@ -79,28 +106,31 @@ inline void visit(const Matrix<T>& z, int32_t selection, int64_t I, int64_t J, c
         if (weights) s = weights->first + i * weight_stride + j, stride = weight_stride;
       for (int64_t p = 0; p < tile_columns; p += panel_columns<T>)
         multiply(z, I, i, J, j + p, s + p, stride);
-      visitor.tile(I * block_rows + i, smaller(micro_rows, rows - i), J * block_rows + j, s, stride, diagonal ? Pairs::Tested : pairs);
+      visitor.tile(I * block_rows + i, smaller(micro_rows, rows - i), J * block_rows + j, s, stride, pairs, part);
     }
     visitor.columns(J * block_rows + j);
   }
 }
 
 /// Sums over the pairs of a task for both of its ends: floats over a tile and over its columns, then double.
-template <typename T, int count>
+template <typename T>
 struct Sums {
-  int64_t first;                         // row
-  Vector<T> rows[block_rows][count] = {};
-  Vector<T> columns[tile_columns / lanes<T>][count] = {};
-  double* total[count];
+  int64_t first;  // row
+  int count;
   Ends ends;
+  double* total[2];
+  Vector<T> rows[block_rows][2], columns[tile_columns / lanes<T>][2];
+  void start(const Matrix<T>& z, int count, double* sums, int64_t I, Ends ends) {
+    first = I * block_rows, this->count = count, this->ends = ends, total[0] = sums, total[1] = sums + z.blocks * block_rows;
+    __builtin_memset(rows, 0, sizeof rows), __builtin_memset(columns, 0, sizeof columns);
+  }
   /// After a tile of columns.
   void flush(int64_t j) {
     if (ends & Second)
       for (int64_t v = 0; v < tile_columns / lanes<T>; ++v)
         for (int p = 0; p < count; ++p)
           for (int l = 0; l < lanes<T>; ++l) total[p][j + v * lanes<T> + l] += static_cast<double>(columns[v][p][l]);
-    for (auto& vector : columns)
-      for (Vector<T>& sum : vector) sum = Vector<T>{};
+    __builtin_memset(columns, 0, sizeof columns);
   }
   void finish(int64_t size) {
     if (ends & First)
@@ -111,140 +141,195 @@ struct Sums {
 
 // ---- log moments ------------------------------------------------------------------------------------------------------------------------
 
-template <typename T, int count>
+template <typename T>
 struct Exponentials {  // e_p = e^{p (s - reference)}, from the raw product; never 0, so that a sum of 0 is one over no pair
   static constexpr T least = sizeof(T) == 4 ? T(0x1p-125) : T(0x1p-1021);  // of exp2
   Vector<T> slope[2], offset[2];
   bool square;
-  Exponentials(double scale, const double* powers, double reference) : square(count == 2 && powers[1] == 2 * powers[0]) {
+  Exponentials() = default;
+  Exponentials(double scale, int count, const double* powers, double reference) : square(count == 2 && powers[1] == 2 * powers[0]) {
     for (int p = 0; p < count; ++p) slope[p] = splat(static_cast<T>(powers[p] * scale * log2_e)), offset[p] = splat(static_cast<T>(-powers[p] * reference * log2_e));
   }
-  void operator()(Vector<T> product, Vector<T>* e) const {
+  template <int count>
+  void find(Vector<T> product, Vector<T>* e) const {
     e[0] = exp2(fma(product, slope[0], offset[0]));
     if constexpr (count == 2) e[1] = square ? maximum(e[0] * e[0], splat(least)) : exp2(fma(product, slope[1], offset[1]));
   }
 };
 
-template <typename T, int count, bool attract>
+template <typename T, bool attract>
 struct MomentsVisitor {
+  struct Part {
+    const LogMoments<T>* task;
+    Exponentials<T> exponentials;
+    Sums<T> sums;
+  };
   const Matrix<T>& z;
-  const LogMoments<T>& task;
-  Exponentials<T, count> exponentials;
-  Sums<T, count> sums;
   Weights<T> weights;
-  int64_t J;
-  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
-  template <bool tested>
-  void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
+  int64_t I, J;
+  int count = 0;
+  Part parts[most_parts];
+  MomentsVisitor(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) : z(z), weights(workspace), I(I), J(J) {
+    for (const LogMoments<T>* part = &task; part; part = part->more, ++count) {
+      parts[count].task = part;
+      parts[count].exponentials = {z.scale, part->count, part->powers, part->reference};
+      parts[count].sums.start(z, part->count, part->sums, I, ends);
+    }
+  }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs, int part) {
+    if (part != several) return of(parts[part], i, rows, j, s, stride, pairs);
+    for (int k = 0; k < count; ++k) of(parts[k], i, rows, j, s, stride, pairs);
+  }
+  void of(Part& part, int64_t i, int64_t rows, int64_t j, const T* s, int64_t stride, Pairs pairs) const {
+    const bool tested = pairs == Pairs::Tested;
+    if (attract || part.task->count == 1) tested ? visit<1, true>(part, i, rows, j, s, stride) : visit<1, false>(part, i, rows, j, s, stride);
+    else if constexpr (!attract) tested ? visit<2, true>(part, i, rows, j, s, stride) : visit<2, false>(part, i, rows, j, s, stride);
+  }
+  template <int count, bool tested>
+  void visit(Part& part, int64_t i, int64_t rows, int64_t j, const T* s, int64_t stride) const {
     constexpr int vectors = tile_columns / lanes<T>;
+    const Exponentials<T> exponentials = part.exponentials;
     Vector<T> column[vectors][count] = {};
     for (int64_t r = 0; r < rows; ++r) {
-      const Test<T> test(z, task.selection, i + r);
+      const Test<T> test(z, part.task->selection, i + r);
       Vector<T> total[count] = {};
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) {
         Vector<T> e[count];
-        exponentials(load(s + r * stride + v * lanes<T>), e);
+        exponentials.template find<count>(load(s + r * stride + v * lanes<T>), e);
         for (int p = 0; p < count; ++p) {
           if constexpr (tested) e[p] = keep<T>(test.selected(j + v * lanes<T>), e[p]);
           total[p] += e[p], column[v][p] += e[p];
         }
         if constexpr (attract) {
-          e[0] -= static_cast<T>(task.centre);
+          e[0] -= static_cast<T>(part.task->centre);
           if constexpr (tested) e[0] = keep<T>(test.selected(j + v * lanes<T>), e[0]);
-          weights.put(i + r - sums.first, j + v * lanes<T> - J * block_rows, e[0]);
+          weights.put(i + r - I * block_rows, j + v * lanes<T> - J * block_rows, e[0]);
         }
       }
-      for (int p = 0; p < count; ++p) sums.rows[i + r - sums.first][p] += total[p];
+      for (int p = 0; p < count; ++p) part.sums.rows[i + r - I * block_rows][p] += total[p];
     }
     for (int v = 0; v < vectors; ++v)
-      for (int p = 0; p < count; ++p) sums.columns[v][p] += column[v][p];
+      for (int p = 0; p < count; ++p) part.sums.columns[v][p] += column[v][p];
   }
-  void columns(int64_t j) { sums.flush(j); }
+  void columns(int64_t j) {
+    for (int k = 0; k < count; ++k) parts[k].sums.flush(j);
+  }
 };
-template <typename T, int count, bool attract>
+template <typename T, bool attract>
 void log_moments_of(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
-  MomentsVisitor<T, count, attract> visitor{z, task, {z.scale, task.powers, task.reference}, {I * block_rows, {}, {}, {}, ends}, Weights<T>(workspace), J};
-  for (int p = 0; p < count; ++p) visitor.sums.total[p] = task.sums + p * z.blocks * block_rows;
-  visit(z, task.selection, I, J, attract ? &visitor.weights : nullptr, visitor);
-  visitor.sums.finish(z.sizes[I]);
+  const Selections selections(task);
+  if (!any(z, selections, I, J)) return;
+  MomentsVisitor<T, attract> visitor(z, task, I, J, ends, workspace);
+  visit(z, selections, I, J, attract ? &visitor.weights : nullptr, visitor);
+  for (int k = 0; k < visitor.count; ++k) visitor.parts[k].sums.finish(z.sizes[I]);
   const auto attracted = static_cast<Ends>(ends & ((I < task.attracted ? First : 0) | (J < task.attracted ? Second : 0)));
   if constexpr (attract) visitor.weights.apply(z, I, J, attracted, true, task.attraction);
 }
 template <typename T>
 void log_moments(const Matrix<T>& z, const LogMoments<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
   [[maybe_unused]] const Session session{};
-  (task.attraction ? log_moments_of<T, 1, true> : task.count == 1 ? log_moments_of<T, 1, false> : log_moments_of<T, 2, false>)(z, task, I, J, ends, workspace);
+  (task.attraction ? log_moments_of<T, true> : log_moments_of<T, false>)(z, task, I, J, ends, workspace);
 }
 
-template <typename T, int count>
+template <typename T>
 struct WeightsVisitor {
+  struct Part {
+    const LogMomentsGradient<T>* task;
+    Exponentials<T> exponentials;
+  };
+  static constexpr int vectors = tile_columns / lanes<T>;
   const Matrix<T>& z;
-  const LogMomentsGradient<T>& task;
-  Exponentials<T, count> exponentials;
   Weights<T> weights;
-  bool agree;  // the weights towards both ends
   int64_t I, J;
-  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) {
-    if (pairs == Pairs::Tested || (pairs != Pairs::SameKind && (task.factor[0] != 1 || task.factor[1] != 1))) return visit<true, false>(i, rows, j, s, stride);
-    agree ? visit<false, true>(i, rows, j, s, stride) : visit<false, false>(i, rows, j, s, stride);
+  bool agree = true;  // the weights towards both ends
+  bool factors;       // across kinds
+  int count = 0;
+  Part parts[most_parts];
+  WeightsVisitor(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t I, int64_t J, T* workspace)
+      : z(z), weights(workspace), I(I), J(J), factors(task.factor[0] != 1 || task.factor[1] != 1) {
+    for (const LogMomentsGradient<T>* part = &task; part; part = part->more, ++count) {
+      parts[count].task = part;
+      parts[count].exponentials = {z.scale, part->count, part->powers, part->reference};
+      for (int p = 0; p < part->count; ++p) agree = agree && same_coefficients(part->own[p], part->other[p], I) && same_coefficients(part->own[p], part->other[p], J);
+    }
+    // One matrix of weights does for both ends if the tiles are all of one kind or kinds do not matter.
+    if (!factors) return;
+    const Range rows = range_of(z.codes + I * block_rows, z.sizes[I]), columns = range_of(z.codes + J * block_rows, z.sizes[J]);
+    agree = agree && rows.clean == columns.clean && rows.adversarial == columns.adversarial && rows.clean != rows.adversarial;
   }
-  template <bool tested, bool agree>
-  void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
-    const Vector<T> clean = splat(task.factor[0]), adversarial = splat(task.factor[1]);
+  /// Whether own and other of a block's rows are the same numbers, so that a pair weighs the same at both ends.
+  bool same_coefficients(const T* own, const T* other, int64_t block) const {
+    for (int64_t i = block * block_rows; i < block * block_rows + z.sizes[block]; ++i)
+      if (own[i] != other[i]) return false;
+    return true;
+  }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs, int part) {
+    if (part == several) return of_several(i, rows, j, s, stride);
+    const bool tested = pairs == Pairs::Tested || (pairs != Pairs::SameKind && factors), two = parts[part].task->count == 2;
+    if (tested) two ? visit<2, true, false>(parts[part], i, rows, j, s, stride) : visit<1, true, false>(parts[part], i, rows, j, s, stride);
+    else if (agree) two ? visit<2, false, true>(parts[part], i, rows, j, s, stride) : visit<1, false, true>(parts[part], i, rows, j, s, stride);
+    else two ? visit<2, false, false>(parts[part], i, rows, j, s, stride) : visit<1, false, false>(parts[part], i, rows, j, s, stride);
+  }
+  template <int count, bool tested, bool agree>
+  void visit(const Part& part, int64_t i, int64_t rows, int64_t j, const T* s, int64_t stride) const {
+    const Part copy = part;
+    for (int64_t r = 0; r < rows; ++r)
+      row<count, tested, agree>(copy, i + r, j, s + r * stride, [&](int v, Vector<T> first, Vector<T> second) {
+        weights.put(i + r - I * block_rows, j + v * lanes<T> - J * block_rows, first);
+        if constexpr (!agree) weights.put_second(i + r - I * block_rows, j + v * lanes<T> - J * block_rows, second);
+      });
+  }
+  void of_several(int64_t i, int64_t rows, int64_t j, const T* s, int64_t stride) const {
     for (int64_t r = 0; r < rows; ++r) {
-      const Test<T> test(z, task.selection, i + r);
-      const bool kind = z.codes[i + r] & 1;
-      const Vector<T> mine = kind ? adversarial : clean, theirs = kind ? clean : adversarial;  // factors across kinds
-      Vector<T> own[count], other[count];
-      for (int p = 0; p < count; ++p) own[p] = splat(task.own[p][i + r]), other[p] = splat(task.other[p][i + r]);
-#pragma GCC unroll 4
-      for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
-        const int64_t c = j + v * lanes<T>;
-        Vector<T> e[count], first{}, second{};
-        exponentials(load(s + r * stride + v * lanes<T>), e);
-        for (int p = 0; p < count; ++p) {
-          e[p] -= static_cast<T>(task.centres[p]);
-          first = fma(e[p], own[p] + load(task.other[p] + c), first);
-          if constexpr (!agree) second = fma(e[p], load(task.own[p] + c) + other[p], second);
-        }
-        if constexpr (tested) {
-          const Mask<T> selected = test.selected(c), cross = test.cross(c);
-          first = keep<T>(selected, select(cross, first * mine, first));
-          second = keep<T>(selected, select(cross, second * theirs, second));
-        }
-        weights.put(i + r - I * block_rows, c - J * block_rows, first);
-        if constexpr (!agree) weights.put_second(i + r - I * block_rows, c - J * block_rows, second);
+      Vector<T> first[vectors] = {}, second[vectors] = {};
+      const auto add = [&](int v, Vector<T> to_first, Vector<T> to_second) { first[v] += to_first, second[v] += to_second; };
+      for (int k = 0; k < count; ++k)
+        parts[k].task->count == 2 ? row<2, true, false>(parts[k], i + r, j, s + r * stride, add) : row<1, true, false>(parts[k], i + r, j, s + r * stride, add);
+      for (int v = 0; v < vectors; ++v) {
+        weights.put(i + r - I * block_rows, j + v * lanes<T> - J * block_rows, first[v]);
+        weights.put_second(i + r - I * block_rows, j + v * lanes<T> - J * block_rows, second[v]);
       }
+    }
+  }
+  /// put(v, weights towards row i, weights towards the columns) for every vector of columns from j.
+  template <int count, bool tested, bool agree, typename Put>
+  void row(const Part& part, int64_t i, int64_t j, const T* s, const Put& put) const {
+    const LogMomentsGradient<T>& task = *part.task;
+    const Test<T> test(z, task.selection, i);
+    const bool kind = z.codes[i] & 1;
+    const Vector<T> mine = splat(task.factor[kind]), theirs = splat(task.factor[!kind]);  // factors across kinds
+    Vector<T> own[count], other[count];
+    for (int p = 0; p < count; ++p) own[p] = splat(task.own[p][i]), other[p] = splat(task.other[p][i]);
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      const int64_t c = j + v * lanes<T>;
+      Vector<T> e[count], first{}, second{};
+      part.exponentials.template find<count>(load(s + v * lanes<T>), e);
+      for (int p = 0; p < count; ++p) {
+        e[p] -= static_cast<T>(task.centres[p]);
+        first = fma(e[p], own[p] + load(task.other[p] + c), first);
+        if constexpr (!agree) second = fma(e[p], load(task.own[p] + c) + other[p], second);
+      }
+      if constexpr (tested) {
+        const Mask<T> selected = test.selected(c), cross = test.cross(c);
+        first = keep<T>(selected, select(cross, first * mine, first));
+        second = keep<T>(selected, select(cross, second * theirs, second));
+      }
+      put(v, first, second);
     }
   }
   void columns(int64_t) {}
 };
-/// Whether own and other of these rows are the same numbers, so that a pair weighs the same at both ends.
-template <typename T>
-inline bool same_coefficients(const T* own, const T* other, int64_t first, int64_t size) {
-  for (int64_t i = first; i < first + size; ++i)
-    if (own[i] != other[i]) return false;
-  return true;
-}
-template <typename T, int count>
-void log_moments_gradient_of(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
-  // One matrix of weights does for both ends if the tiles are all of one kind or kinds do not matter.
-  bool agree = ends == BothEnds;
-  for (int p = 0; p < count; ++p)
-    agree = agree && same_coefficients(task.own[p], task.other[p], I * block_rows, z.sizes[I]) && same_coefficients(task.own[p], task.other[p], J * block_rows, z.sizes[J]);
-  if (task.factor[0] != 1 || task.factor[1] != 1) {
-    const Range rows = range_of(z.codes + I * block_rows, z.sizes[I]), columns = range_of(z.codes + J * block_rows, z.sizes[J]);
-    agree = agree && rows.clean == columns.clean && rows.adversarial == columns.adversarial && rows.clean != rows.adversarial;
-  }
-  WeightsVisitor<T, count> visitor{z, task, {z.scale, task.powers, task.reference}, Weights<T>(workspace), agree, I, J};
-  visit(z, task.selection, I, J, &visitor.weights, visitor);
-  visitor.weights.apply(z, I, J, ends, agree, task.gradient);
-}
 template <typename T>
 void log_moments_gradient(const Matrix<T>& z, const LogMomentsGradient<T>& task, int64_t I, int64_t J, Ends ends, T* workspace) {
   [[maybe_unused]] const Session session{};
-  (task.count == 1 ? log_moments_gradient_of<T, 1> : log_moments_gradient_of<T, 2>)(z, task, I, J, ends, workspace);
+  const Selections selections(task);
+  if (!any(z, selections, I, J)) return;
+  WeightsVisitor<T> visitor(z, task, I, J, workspace);
+  visitor.agree = visitor.agree && ends == BothEnds;
+  visit(z, selections, I, J, &visitor.weights, visitor);
+  visitor.weights.apply(z, I, J, ends, visitor.agree, task.gradient);
 }
 
 #ifndef A_INFONCE_BF16_PARTS  // at such temperatures products in bf16 are no use
@@ -375,12 +460,12 @@ template <typename T, bool linear, bool uniform, int count>
 struct HardSums {
   const Matrix<T>& z;
   const HardMoments<T>& task;
-  Exponentials<T, 1> exponentials;
+  Exponentials<T> exponentials;
   Phi<T, linear> phi;
-  Sums<T, count> sums;
+  Sums<T> sums;
   Vector<T> top_rows[block_rows], top_columns[tile_columns / lanes<T>];
   static Vector<T> lowest() { return splat(-static_cast<T>(__builtin_inf())); }
-  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs, int) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
   void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
     constexpr int vectors = tile_columns / lanes<T>;
@@ -394,7 +479,7 @@ struct HardSums {
       for (int v = 0; v < vectors; ++v) {
         const int64_t c = j + v * lanes<T>;
         Vector<T> product = load(s + r * stride + v * lanes<T>), e;
-        exponentials(product, &e);
+        exponentials.template find<1>(product, &e);
         Vector<T> here, there;  // what row i sums, and row j
         if constexpr (uniform) here = there = phi.value(e, task.times_e);
         else {
@@ -426,8 +511,8 @@ struct HardSums {
 };
 template <typename T, bool linear, bool uniform, int count>
 void hard_moments_of(const Matrix<T>& z, const HardMoments<T>& task, int64_t I, int64_t J, Ends ends) {
-  HardSums<T, linear, uniform, count> visitor{z, task, {z.scale, &one, task.exponential.reference}, Phi<T, linear>(task.exponential), {I * block_rows, {}, {}, {}, ends}, {}, {}};
-  for (int k = 0; k < count; ++k) visitor.sums.total[k] = task.sums + k * z.blocks * block_rows;
+  HardSums<T, linear, uniform, count> visitor{z, task, {z.scale, 1, &one, task.exponential.reference}, Phi<T, linear>(task.exponential), {}, {}, {}};
+  visitor.sums.start(z, count, task.sums, I, ends);
   for (auto& v : visitor.top_rows) v = visitor.lowest();
   for (auto& v : visitor.top_columns) v = visitor.lowest();
   visit(z, Negatives, I, J, static_cast<const Weights<T>*>(nullptr), visitor);
@@ -452,11 +537,11 @@ template <typename T, bool linear, bool uniform, int count>
 struct HardWeights {
   const Matrix<T>& z;
   const HardMomentsGradient<T>& task;
-  Exponentials<T, 1> exponentials;
+  Exponentials<T> exponentials;
   Phi<T, linear> phi;
   Weights<T> weights;
   int64_t I, J;
-  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
+  void tile(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride, Pairs pairs, int) { pairs == Pairs::Tested ? visit<true>(i, rows, j, s, stride) : visit<false>(i, rows, j, s, stride); }
   template <bool tested>
   void visit(int64_t i, int64_t rows, int64_t j, T* s, int64_t stride) {
     const T* relative = task.exponential.relative;
@@ -467,7 +552,7 @@ struct HardWeights {
       for (int v = 0; v < static_cast<int>(tile_columns) / lanes<T>; ++v) {
         const int64_t c = j + v * lanes<T>;
         Vector<T> e, here{}, there{};
-        exponentials(load(s + r * stride + v * lanes<T>), &e);
+        exponentials.template find<1>(load(s + r * stride + v * lanes<T>), &e);
         for (int t = 0; t < count; ++t) {
           const auto& term = task.terms[t];
           const Vector<T> mine = phi.derivative(uniform ? e : e * relative[i + r], term.times_e) - static_cast<T>(term.centre);
@@ -492,7 +577,7 @@ void hard_moments_gradient(const Matrix<T>& z, const HardMomentsGradient<T>& tas
   const Weights<T> weights(workspace);
   const auto run = [&](auto linear, auto uniform) {
     const auto of = [&](auto visitor) { visit(z, Negatives, I, J, &weights, visitor); };
-    const Exponentials<T, 1> exponentials(z.scale, &one, task.exponential.reference);
+    const Exponentials<T> exponentials(z.scale, 1, &one, task.exponential.reference);
     const Phi<T, linear.value> phi(task.exponential);
     if (task.count == 1) of(HardWeights<T, linear.value, uniform.value, 1>{z, task, exponentials, phi, weights, I, J});
     else of(HardWeights<T, linear.value, uniform.value, 2>{z, task, exponentials, phi, weights, I, J});
