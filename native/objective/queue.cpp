@@ -20,13 +20,12 @@ using at::Tensor;
 namespace objective {
 namespace {
 
-/// The queue is taken a block at a time, in as many lanes as there are blocks, up to `most_lanes` whatever the number of threads: each has the packed queries, one block of
-/// the queue behind them, and sums of its own, which are added in the order of the lanes.
+/// The queue is taken a block at a time, in as many lanes as there are blocks, up to `most_lanes` whatever the number of threads: each has sums of its own, which are added
+/// in the order of the lanes. Every thread has the packed queries, and one block of the queue behind them.
 template <typename T>
 class Queue final : public HostEvaluation {
   static constexpr int64_t most_lanes = 8;
   struct Lane {
-    ops::Pairs<T> pairs;
     ops::Moments<T> moments;
     std::vector<T> gradient;  // [rows, padded_d]
     std::vector<double> log_sums;  // of its blocks so far, as Moments::sums
@@ -45,11 +44,11 @@ class Queue final : public HostEvaluation {
   std::vector<T> attraction;       // sum_j e^{s_ij} z_j of the queries, where one pass is enough
   std::vector<double> by_positive; // derivatives by <q_i, k_i> / t
 
-  Lane lane() const {
-    Lane result{{{n, kernels::block_rows}, d, scale}, {kernels::Negatives, negatives.powers, packed.rows + kernels::block_rows, scale * bound}, {}, {}};
-    std::copy_n(packed.panels.data.get(), packed.rows * d, result.pairs.panels.data.get());
-    std::copy_n(packed.row_data.data.get(), packed.rows * packed.padded_d, result.pairs.row_data.data.get());
-    std::copy(packed.codes.begin(), packed.codes.end(), result.pairs.codes.begin());
+  ops::Pairs<T> with_room() const {
+    ops::Pairs<T> result({n, kernels::block_rows}, d, scale);
+    std::copy_n(packed.panels.data.get(), packed.rows * d, result.panels.data.get());
+    std::copy_n(packed.row_data.data.get(), packed.rows * packed.padded_d, result.row_data.data.get());
+    std::copy(packed.codes.begin(), packed.codes.end(), result.codes.begin());
     return result;
   }
   static constexpr double bound = 1 + 1e-6;  // of |z|^2
@@ -57,30 +56,29 @@ class Queue final : public HostEvaluation {
   auto ends(bool first, bool second) const {
     return [=, this](int64_t I, int64_t J) { return I < blocks && J == blocks ? (first ? kernels::First : 0) | (second ? kernels::Second : 0) : 0; };
   }
-  /// body(lane, first row of the queue, rows) for every block of the queue; the lanes.
+  /// body(pairs, lane, first row of the queue, rows) for every block of the queue, which lies behind the queries of `pairs`; the lanes.
   template <typename Body>
   std::vector<Lane> for_queue(const Body& body) const {
-    std::vector<std::optional<Lane>> all(lanes);
-    const int64_t count = (size + kernels::block_rows - 1) / kernels::block_rows;
-    ops::for_blocks(lanes, size * d * n, [&](int64_t l) {
-      Lane& lane = all[l].emplace(this->lane());
+    std::vector<Lane> all(lanes, Lane{{kernels::Negatives, negatives.powers, packed.rows + kernels::block_rows, scale * bound}, {}, {}});
+    const int64_t count = (size + kernels::block_rows - 1) / kernels::block_rows, workers = std::min<int64_t>(at::get_num_threads(), lanes);
+    ops::for_blocks(workers, size * d * n, [&](int64_t worker) {
+      ops::Pairs<T> pairs = with_room();
       const ops::Buffer<T> z(kernels::block_rows * d);
-      for (int64_t block = count * l / lanes; block < count * (l + 1) / lanes; ++block) {
-        const int64_t first = block * kernels::block_rows, here = std::min(kernels::block_rows, size - first);
-        lane.pairs.sizes[blocks] = static_cast<int32_t>(here);
-        for (int64_t r = 0; r < kernels::block_rows; ++r) lane.pairs.codes[packed.rows + r] = r < here ? 2 : -1;
-        for (int64_t r = 0; r < here; ++r) {
-          typename Rows<T>::Row row{queue + (first + r) * d, 0, 0};
-          lane.largest_square = std::max(lane.largest_square, columns.measure(row));
-          columns.write(row, z + r * d);
+      for (int64_t l = lanes * worker / workers; l < lanes * (worker + 1) / workers; ++l)
+        for (int64_t block = count * l / lanes; block < count * (l + 1) / lanes; ++block) {
+          const int64_t first = block * kernels::block_rows, here = std::min(kernels::block_rows, size - first);
+          pairs.sizes[blocks] = static_cast<int32_t>(here);
+          for (int64_t r = 0; r < kernels::block_rows; ++r) pairs.codes[packed.rows + r] = r < here ? 2 : -1;
+          for (int64_t r = 0; r < here; ++r) {
+            typename Rows<T>::Row row{queue + (first + r) * d, 0, 0};
+            all[l].largest_square = std::max(all[l].largest_square, columns.measure(row));
+            columns.write(row, z + r * d);
+          }
+          pairs.pack(blocks, z);
+          body(pairs, all[l], first, here);
         }
-        lane.pairs.pack(blocks, z);
-        body(lane, first, here);
-      }
     });
-    std::vector<Lane> result;
-    for (auto& lane : all) result.push_back(std::move(*lane));
-    return result;
+    return all;
   }
 
  public:
@@ -103,9 +101,9 @@ class Queue final : public HostEvaluation {
     finite(queries.pack(packed), 0, "queries"), finite(largest_key, 1, "keys");
     const bool one_pass = wanted[0] && !wanted[2] && negatives.count() == 1;
     const int64_t width = packed.rows * packed.padded_d;
-    auto all = for_queue([&](Lane& lane, int64_t, int64_t) {
+    auto all = for_queue([&](const ops::Pairs<T>& pairs, Lane& lane, int64_t, int64_t) {
       if (one_pass && lane.gradient.empty()) lane.gradient.resize(width);
-      lane.moments.add(lane.pairs, ends(true, false), one_pass ? lane.gradient.data() : nullptr, one_pass ? blocks : 0);
+      lane.moments.add(pairs, ends(true, false), one_pass ? lane.gradient.data() : nullptr, one_pass ? blocks : 0);
     });
     for (const Lane& lane : all) {
       finite(lane.largest_square, 2, "queue");
@@ -143,10 +141,10 @@ class Queue final : public HostEvaluation {
     std::vector<T> sums;
     if (attraction.empty() && (wanted[0] || wanted[2])) {
       const int64_t width = packed.rows * packed.padded_d, behind = kernels::block_rows * packed.padded_d;
-      const auto all = for_queue([&](Lane& lane, int64_t first, int64_t here) {
+      const auto all = for_queue([&](const ops::Pairs<T>& pairs, Lane& lane, int64_t first, int64_t here) {
         lane.gradient.resize(width + behind);
         std::fill(lane.gradient.begin() + width, lane.gradient.end(), T(0));
-        negatives.add_gradient(lane.pairs, {}, ends(wanted[0], wanted[2]), blocks + wanted[2], lane.gradient.data());
+        negatives.add_gradient(pairs, {}, ends(wanted[0], wanted[2]), blocks + wanted[2], lane.gradient.data());
         std::vector<double> g(d);
         for (int64_t r = 0; to_queue && r < here; ++r) {
           typename Rows<T>::Row row{queue + (first + r) * d, 0, 0};
@@ -192,9 +190,9 @@ class Queue final : public HostEvaluation {
       for (int64_t p = 0; p < negatives.count(); ++p)
         for (int64_t at = p * negatives.rows; at < p * negatives.rows + n; ++at) to[at] = kernels::log_add(to[at], from[at]);
     };
-    const auto all = for_queue([&](Lane& lane, int64_t, int64_t) {
+    const auto all = for_queue([&](const ops::Pairs<T>& pairs, Lane& lane, int64_t, int64_t) {
       if (lane.log_sums.empty()) lane.log_sums = negatives.sums;
-      lane.moments.run(lane.pairs, blocks);
+      lane.moments.run(pairs, blocks);
       fold(lane.moments.sums, lane.log_sums);
     });
     for (const Lane& lane : all) fold(lane.log_sums, negatives.sums);

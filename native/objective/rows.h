@@ -36,7 +36,9 @@ struct Rows {
   }
   template <typename U>
   void write(const Row& row, U* z) const {
-    for (int64_t k = 0; k < d; ++k) z[k] = static_cast<U>(row.x[k] * row.inverse);
+    if constexpr (sizeof(U) == sizeof(T)) table.multiply(row.inverse, row.x, d, z);
+    else
+      for (int64_t k = 0; k < d; ++k) z[k] = row.x[k] * row.inverse;
   }
   /// Measures and packs all rows, in the precision of U; the largest |z|^2.
   template <typename U>
@@ -61,12 +63,8 @@ struct Rows {
   void add(double factor, const Row& row, double* g) const { table.add(factor * row.inverse, row.x, d, g); }
   /// to = factor * d loss / d x, from g = d loss / d z: it moves a row's direction alone, |z| being 1 (in form rocl, nearly).
   void back(const Row& row, const double* g, double factor, T* to) const {
-    double along = 0;
-    if (normalize && (released ? row.length > 0 : row.length > least_length)) {
-      for (int64_t k = 0; k < d; ++k) along += g[k] * row.x[k];
-      along *= row.inverse * row.inverse / row.length;
-    }
-    for (int64_t k = 0; k < d; ++k) to[k] = static_cast<T>(factor * (row.inverse * g[k] - along * row.x[k]));
+    const bool turns = normalize && (released ? row.length > 0 : row.length > least_length);
+    table.project(factor * row.inverse, g, turns ? factor * row.inverse * row.inverse / row.length : 0, row.x, d, to);
   }
 };
 

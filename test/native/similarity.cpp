@@ -252,6 +252,12 @@ class Problem {
     CHECK(std::abs(kernels.dot(x.data(), y.data(), d) - product) <= 1e-14 * d, "%s, dot", name.c_str());
     kernels.add(0.3, y.data(), d, sum.data());
     for (int64_t k = 0; k < d; ++k) CHECK(std::abs(sum[k] - (x[k] + 0.3 * y[k])) <= 1e-15, "%s, add", name.c_str());
+    std::vector<T> result(d);
+    kernels.multiply(0.3, x.data(), d, result.data());
+    for (int64_t k = 0; k < d; ++k) CHECK(result[k] == static_cast<T>(0.3 * x[k]), "%s, multiply", name.c_str());
+    const std::vector<double> g(x.begin(), x.end());
+    kernels.project(0.7, g.data(), 0.4, y.data(), d, result.data());
+    for (int64_t k = 0; k < d; ++k) CHECK(std::abs(result[k] - (0.7 * g[k] - 0.4 * product * y[k])) <= tolerance, "%s, project", name.c_str());
   }
 
   /// Rows in the order of three classes of unequal size, clean ones first: tiles of positives, of negatives and of both, and blocks without a positive.

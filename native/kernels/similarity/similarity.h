@@ -140,6 +140,10 @@ struct SimilarityKernels {
   double (*dot)(const T* x, const T* y, int64_t d);
   /// y += a x in double.
   void (*add)(double a, const T* x, int64_t d, double* y);
+  /// y = a x, rounded once.
+  void (*multiply)(double a, const T* x, int64_t d, T* y);
+  /// y = a g - b <g, x> x, rounded once.
+  void (*project)(double a, const double* g, double b, const T* x, int64_t d, T* y);
 };
 
 /// The kernels of the instruction set in use.

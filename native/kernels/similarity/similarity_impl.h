@@ -594,8 +594,14 @@ inline Doubles load_doubles(const float* p) {
   typedef float Aligned __attribute__((vector_size(vector_bytes / 2)));
   return __builtin_convertvector(static_cast<Aligned>(*reinterpret_cast<const Half*>(p)), Doubles);
 }
-template <typename T>
-double dot(const T* x, const T* y, int64_t d) {
+inline void store_doubles(double* p, Doubles x) { store(p, x); }
+inline void store_doubles(float* p, Doubles x) {
+  typedef float Half __attribute__((vector_size(vector_bytes / 2), aligned(4), may_alias));
+  typedef float Aligned __attribute__((vector_size(vector_bytes / 2)));
+  *reinterpret_cast<Half*>(p) = __builtin_convertvector(x, Aligned);
+}
+template <typename T, typename U>
+double product(const T* x, const U* y, int64_t d) {
   constexpr int width = lanes<double>;
   Doubles total[4] = {};
   int64_t k = 0;
@@ -607,22 +613,37 @@ double dot(const T* x, const T* y, int64_t d) {
   return result;
 }
 template <typename T>
+double dot(const T* x, const T* y, int64_t d) { return product(x, y, d); }
+template <typename T>
 void add(double a, const T* x, int64_t d, double* y) {
   int64_t k = 0;
   for (; k + lanes<double> <= d; k += lanes<double>) store(y + k, fma(splat(a), load_doubles(x + k), load(y + k)));
   for (; k < d; ++k) y[k] += a * x[k];
 }
+template <typename T>
+void multiply_row(double a, const T* x, int64_t d, T* y) {
+  int64_t k = 0;
+  for (; k + lanes<double> <= d; k += lanes<double>) store_doubles(y + k, splat(a) * load_doubles(x + k));
+  for (; k < d; ++k) y[k] = static_cast<T>(a * x[k]);
+}
+template <typename T>
+void project(double a, const double* g, double b, const T* x, int64_t d, T* y) {
+  const double along = b == 0 ? 0 : b * product(g, x, d);
+  int64_t k = 0;
+  for (; k + lanes<double> <= d; k += lanes<double>) store_doubles(y + k, splat(a) * load(g + k) - splat(along) * load_doubles(x + k));
+  for (; k < d; ++k) y[k] = static_cast<T>(a * g[k] - along * x[k]);
+}
 
 #ifndef A_INFONCE_BF16_PARTS
 extern const SimilarityKernels<float> similarity_float;
 const SimilarityKernels<float> similarity_float{panel_width, row_width, pack<float>, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>,
-                                                running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>};
+                                                running_log_moments<float>, running_log_moments_gradient<float>, dot<float>, add<float>, multiply_row<float>, project<float>};
 extern const SimilarityKernels<double> similarity_double;
 const SimilarityKernels<double> similarity_double{panel_width, row_width, pack<double>, log_moments<double>, log_moments_gradient<double>, hard_moments<double>, hard_moments_gradient<double>,
-                                                  running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>};
+                                                  running_log_moments<double>, running_log_moments_gradient<double>, dot<double>, add<double>, multiply_row<double>, project<double>};
 #else
 extern const SimilarityKernels<float> similarity_float;
-const SimilarityKernels<float> similarity_float{panel_width, row_width, pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>};
+const SimilarityKernels<float> similarity_float{panel_width, row_width, pack, log_moments<float>, log_moments_gradient<float>, hard_moments<float>, hard_moments_gradient<float>, nullptr, nullptr, dot<float>, add<float>, multiply_row<float>, project<float>};
 #endif
 
 }  // namespace a_infonce::kernels::A_INFONCE_ISA
