@@ -210,11 +210,11 @@ class Supervised final : public HostEvaluation {
       std::vector<double> g(d);
       for_rows(group, [&](int64_t kind, int64_t i) {
         const auto& row = rows.rows[i];
-        const double across = factor * options.weight * ends[kind];
-        const T* from = given + row.place * pairs.padded_d;
-        for (int64_t k = 0; k < d; ++k) g[k] = factor * z[kind * d + k] + across * z[(1 - kind) * d + k] + scale * from[k];
-        for (int64_t k = 0; wide && k < d; ++k) g[k] += scale * given_exactly[row.place * pairs.padded_d + k];
+        const double across = options.weight * ends[kind];
+        for (int64_t k = 0; k < d; ++k) g[k] = factor * (z[kind * d + k] + across * z[(1 - kind) * d + k]);
         rows.add(-factor, row, g.data());
+        kernels::similarity<T>().add(scale, given + row.place * pairs.padded_d, d, g.data());
+        if (wide) kernels::similarity<double>().add(scale, given_exactly + row.place * pairs.padded_d, d, g.data());
         rows.back(row, g.data(), by_loss, out + i * d);
       });
     });
