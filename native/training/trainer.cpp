@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 #include "../error.h"
+#include "../objective/deferred.h"
 
 namespace a_infonce::training {
 namespace {
@@ -82,11 +83,13 @@ Report Trainer::step(double lr, const Method& method, const std::vector<at::Tens
   Values values(1);
   std::optional<nn::Bfloat16> bf16;
   if (bf16_) bf16.emplace();
+  objective::DeferredChecks checks;
   const at::Tensor loss = method(*network_, values);
-  if (loss.is_cpu()) require_finite(loss.item<double>(), "loss");  // a device would be waited for
+  if (loss.is_cpu()) checks.settle(), require_finite(loss.item<double>(), "loss");  // a device would be waited for
   loss.backward();
   values[0] = {"loss", loss.detach()};
   values.emplace_back("gradientNorm", optimizer_.gradient_norm());
+  checks.settle();
   Report report = read(values);
   require_finite(report.front().second, "loss"), require_finite(report.back().second, "gradient");
   optimizer_.step(lr);

@@ -1,17 +1,20 @@
-// The objective on a CUDA device: the kernels of rooms rows, terms and similarity one after the other, and nothing that waits for the host but one read at the end.
+// The objective on a CUDA device: the kernels of rooms rows, terms and similarity one after the other, and nothing that waits for the device but one read at the end (DeferredChecks).
 #include "objective/backend.h"
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include "kernels/similarity/similarity_cuda.h"
 #include "kernels/terms/terms_cuda.h"
 #include "objective/algebra.h"
+#include "objective/deferred.h"
 #include "objective/terms.h"
 #include "ops/cuda/device.h"
 #include "ops/similarity.h"
@@ -66,21 +69,26 @@ class Rows {
     (table.*kernel)({products, blocks, d, packed.const_data_ptr(), z.codes, static_cast<const cuda::Strip*>(strips.const_data_ptr()), scale}, task, visits,
                     {stream, workspace.mutable_data_ptr(), flag, value});
   }
-  /// Waits for the device; not while a graph is captured. Throws where rows or options are not as they must be: `names` of the first and of the second rows.
-  Numbers settled(const Options& options, at::ScalarType dtype, const char* const (&names)[2]) const {
-    Numbers seen{};
-    if (ops::stream_captures(first)) return seen;
-    const Tensor here = numbers.cpu();
-    std::memcpy(&seen, here.const_data_ptr(), sizeof seen);
-    const double largest_square = (1 + 1e-6) * seen.largest_square;
-    if (!std::isfinite(largest_square)) {
+  /// Throws where rows, options or the loss are not as they must be: now, or as the thread's DeferredChecks say. `names` of the first and of the second rows. Nobody looks
+  /// while somebody else captures a graph.
+  void check(const Options& options, const std::array<const char*, 2>& names) const {
+    const bool later = DeferredChecks::active();
+    if (!later && ops::stream_captures(first)) return;
+    const auto require_finite = [names, first = later ? Tensor() : first, second = later ? Tensor() : second] {
+      if (!first.defined()) throw Error(ErrorKind::NonFinite, std::string(names[0]) + ": expected finite rows, got one whose square is NaN or infinite");
       ops::require_finite_rows(first, names[0]);
       if (second.defined()) ops::require_finite_rows(second, names[1]);
-    }
-    check_precision(largest_square, dtype, options);
-    if (options.form == Form::AdvCL && !z.normalize) check_lengths(seen.largest_error, names[0]);
-    check_sums(!seen.wrong_sums);
-    return seen;
+    };
+    DeferredChecks::add(numbers, [=, dtype = first.scalar_type(), normalize = z.normalize](const Tensor& here) {
+      Numbers seen;
+      std::memcpy(&seen, here.const_data_ptr(), sizeof seen);
+      const double largest_square = (1 + 1e-6) * seen.largest_square;
+      if (!std::isfinite(largest_square)) require_finite();
+      check_precision(largest_square, dtype, options);
+      if (options.form == Form::AdvCL && !normalize) check_lengths(seen.largest_error, names[0]);
+      check_sums(!seen.wrong_sums);
+      require_finite_loss(!seen.infinite_loss);
+    });
   }
   void release() { packed.reset(); }
 
@@ -182,7 +190,7 @@ class DeviceImages : public Evaluation {
   /// After the terms.
   void finish(Stream stream) {
     cuda::find_loss(losses.const_data_ptr<double>(), losses.size(0), rows->known(), stream);
-    require_finite_loss(!rows->settled(options, features.moving.scalar_type(), {alone ? "adversaries" : "features", "clean"}).infinite_loss);
+    rows->check(options, {alone ? "adversaries" : "features", "clean"});
     losses.reset(), scratch.reset();
   }
   Tensor no_gradient() const { return at::zeros({moving * kernels::block_rows, cuda::padded_dimensions(d)}, rows->numbers_of_kernels()); }
@@ -375,7 +383,7 @@ Tensor clean_sums_of(const Tensor& clean, const Options& options) {
     moments.settle(n, stream);
     result = at::empty({moments.count(), n}, rows.of(at::kDouble));
     cuda::log_sums(moments.sums.template const_data_ptr<double>(), rows.rows, static_cast<int>(moments.count()), moments.powers.data(), places, rows.known(), result.template mutable_data_ptr<double>(), stream);
-    rows.settled(options, clean.scalar_type(), {"clean", "clean"});
+    rows.check(options, {"clean", "clean"});
   });
   return result;
 }
