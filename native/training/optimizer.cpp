@@ -37,7 +37,9 @@ void Optimizer::step(double lr) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& weight = parameters_[i].second;
     if (!weight.grad().defined()) continue;
-    weights.push_back(weight), momenta.push_back(momentum_[i].second), gradients.push_back(weight.grad());
+    const at::Tensor& momentum = momentum_[i].second;
+    if (momentum.device() != weight.device()) momentum.set_data(momentum.to(weight.device()));  // the model was moved
+    weights.push_back(weight), momenta.push_back(momentum), gradients.push_back(weight.grad());
   }
   if (weights.empty()) return;
   const bool inside = options_.lars && options_.lars->rate_in_momentum;
