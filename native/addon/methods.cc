@@ -34,14 +34,14 @@ objective::Options objective_options(const Options& step, objective::Form releas
   return options;
 }
 
-attack::PgdOptions attack_options(const Inputs& inputs, const Options& step) {
+attack::PgdOptions attack_options(Inputs& inputs, const Options& step) {
   attack::PgdOptions options = pgd_options(Options(step.value("attack"), "attack"));
   options.seed = static_cast<uint64_t>(step.integer("seed"));
   options.samples = inputs["samples"];
   return options;
 }
 
-Step rocl(const Inputs& inputs, const Options& given) {
+Step rocl(Inputs& inputs, const Options& given) {
   const training::RoclOptions options{
       .objective = objective_options(given, objective::Form::RoCL, 3, 2), .attack = attack_options(inputs, given),
       .regularizer_weight = given.number("regularizerWeight"), .shared_forward = given.boolean("sharedForward", false), .groups = given.integer("groups")};
@@ -50,7 +50,7 @@ Step rocl(const Inputs& inputs, const Options& given) {
   }, .state = {}};
 }
 
-Step advcl(const Inputs& inputs, const Options& given) {
+Step advcl(Inputs& inputs, const Options& given) {
   training::AdvclOptions options{
       .objective = objective_options(given, objective::Form::AdvCL, 4, 0), .adaptive = {}, .attack = attack_options(inputs, given),
       .label_weight = given.number("labelWeight"), .high_frequency_radius = given.number("highFrequencyRadius")};
@@ -66,7 +66,7 @@ Step advcl(const Inputs& inputs, const Options& given) {
   }, .state = {}};
 }
 
-Step linear(const Inputs& inputs, const Options& given) {
+Step linear(Inputs& inputs, const Options& given) {
   std::optional<attack::PgdOptions> attack;
   if (given.has("attack")) attack = attack_options(inputs, given);
   return {.loss = [images = inputs["images"], labels = inputs["labels"], attack](nn::Network& network, training::Values& values, const training::Check& check) {
@@ -74,14 +74,14 @@ Step linear(const Inputs& inputs, const Options& given) {
   }, .state = {}};
 }
 
-Step trades(const Inputs& inputs, const Options& given) {
+Step trades(Inputs& inputs, const Options& given) {
   const training::TradesOptions options{.beta = given.number("beta"), .start_noise = given.number("startNoise"), .attack = attack_options(inputs, given)};
   return {.loss = [images = inputs["images"], labels = inputs["labels"], options](nn::Network& network, training::Values& values, const training::Check& check) {
     return training::trades_loss(network, images, labels, options, values, check);
   }, .state = {}};
 }
 
-Step acl(const Inputs& inputs, const Options& given) {
+Step acl(Inputs& inputs, const Options& given) {
   training::AclOptions options{
       .objective = objective_options(given, objective::Form::Paper, 2), .attack = attack_options(inputs, given),
       .adversarial_weight = given.number("adversarialWeight"), .invariance = {}};
@@ -96,7 +96,7 @@ Step acl(const Inputs& inputs, const Options& given) {
 }
 
 /// SimCLR; with the input `labels` (int64 [B]) supervised contrastive learning.
-Step simclr(const Inputs& inputs, const Options& given) {
+Step simclr(Inputs& inputs, const Options& given) {
   objective::Options options = objective_options(given, objective::Form::Paper, 2);
   options.labels = inputs.find("labels");
   const double scale = given.number("scale");
@@ -105,7 +105,7 @@ Step simclr(const Inputs& inputs, const Options& given) {
   }, .state = {}};
 }
 
-Step moco(const Inputs& inputs, const Options& given) {
+Step moco(Inputs& inputs, const Options& given) {
   const training::MocoOptions options{
       .objective = objective_options(given, objective::Form::Paper, 2), .momentum = given.number("momentum"), .groups = given.integer("groups"),
       .seed = static_cast<uint64_t>(given.integer("seed")), .pointer = given.integer("pointer")};
@@ -118,12 +118,12 @@ Step moco(const Inputs& inputs, const Options& given) {
   }, .state = std::move(state)};
 }
 
-const std::map<std::string, Step (*)(const Inputs& inputs, const Options& options)> methods = {
+const std::map<std::string, Step (*)(Inputs& inputs, const Options& options)> methods = {
     {"acl", acl}, {"advcl", advcl}, {"linear", linear}, {"moco", moco}, {"rocl", rocl}, {"simclr", simclr}, {"trades", trades}};
 
 }  // namespace
 
-Step read_step(const std::string& method, const Inputs& inputs, const Options& options) {
+Step read_step(const std::string& method, Inputs& inputs, const Options& options) {
   const auto found = methods.find(method);
   require_range(found != methods.end(), "method", "a method of training", "'" + method + "'");
   return found->second(inputs, options);

@@ -11,19 +11,21 @@ struct Step {
   std::vector<at::Tensor> state;  // tensors of the method's own that the loss changes in place (a queue, say); a step that fails puts them back
 };
 
-/// The tensors that a step takes, by name, moved to where its network is.
+/// The tensors that a step takes, by name.
 class Inputs {
  public:
-  Inputs(const Napi::Value& value, c10::Device device) : given_(value, "inputs"), device_(device) {}
-  at::Tensor operator[](const char* name) const { return tensor_arg(given_.value(name), name).to(device_); }
-  std::optional<at::Tensor> find(const char* name) const { return given_.has(name) ? std::optional((*this)[name]) : std::nullopt; }
+  explicit Inputs(const Napi::Value& value) : given_(value, "inputs") {}
+  at::Tensor operator[](const char* name) { return taken_.emplace_back(tensor_arg(given_.value(name), name).detach()); }
+  std::optional<at::Tensor> find(const char* name) { return given_.has(name) ? std::optional((*this)[name]) : std::nullopt; }
+  /// Those that were read: tensors of the step's own, for the job to bring to where its network is.
+  const std::vector<at::Tensor>& taken() const { return taken_; }
 
  private:
   Options given_;
-  c10::Device device_;
+  std::vector<at::Tensor> taken_;
 };
 
 /// Reads the step of a method (on the JS thread). Throws ArgumentRange on one that there is not.
-Step read_step(const std::string& method, const Inputs& inputs, const Options& options);
+Step read_step(const std::string& method, Inputs& inputs, const Options& options);
 
 }  // namespace a_infonce::addon

@@ -97,8 +97,12 @@ Napi::Value training_step(const Napi::CallbackInfo& info) {
   const Options options(info[3], "options");
   const double lr = options.number("learningRate");
   const auto trainer = trainer_arg(info[0]);
-  const Step step = read_step(string_arg(info[1], "method"), Inputs(info[2], *trainer->network().device()), options);
-  return start_exclusive(info.Env(), trainer, [lr, step](Trainer& trainer, const training::Check& check) {
+  Inputs inputs(info[2]);
+  const Step step = read_step(string_arg(info[1], "method"), inputs, options);
+  return start_exclusive(info.Env(), trainer, [lr, step, inputs = inputs.taken()](Trainer& trainer, const training::Check& check) {
+    const auto device = *trainer.network().device();
+    for (const at::Tensor& input : inputs)
+      if (input.device() != device) input.set_data(input.to(device));
     return trainer.step(lr, [&](nn::Network& network, training::Values& values) { return step.loss(network, values, check); }, step.state);
   });
 }
@@ -109,8 +113,7 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   const int64_t batch_size = integer_arg(info[3], "batchSize");
   return start_job(info.Env(), info[4], [=, model = model_arg(info[0], "encoder")](JobContext& job) -> Completion {
     int64_t batches = 0;
-    const at::Tensor there = pixels.to(model->device().value_or(pixels.device()));
-    at::Tensor features = training::encode(*model, there, branch, batch_size, [&] {
+    at::Tensor features = training::encode(*model, pixels, branch, batch_size, [&] {
       job.check();
       job.progress({{"done", batches++ * batch_size}, {"total", pixels.size(0)}});
     });
@@ -138,7 +141,7 @@ Napi::Value estimate_statistics(const Napi::CallbackInfo& info) {
   const std::string branch = string_arg(info[2], "branch");
   const int64_t batch_size = integer_arg(info[3], "batchSize");
   return start_job(info.Env(), info.Env().Undefined(), [=, network = network_arg(info[0], "encoder")](JobContext& job) -> Completion {
-    training::estimate_statistics(*network, pixels.to(*network->device()), branch, batch_size, [&] { job.check(); });
+    training::estimate_statistics(*network, pixels, branch, batch_size, [&] { job.check(); });
     return [](Napi::Env env) { return env.Undefined(); };
   });
 }

@@ -36,10 +36,11 @@ at::Tensor embed(nn::Model& model, const at::Tensor& images, int64_t batch_size)
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   const at::NoGradGuard no_grad;
   const nn::ModeGuard eval(model, false);
+  const c10::Device device = model.device().value_or(images.device());
   std::vector<at::Tensor> embeddings;
   for (int64_t start = 0; start < images.size(0); start += batch_size) {
     check_cancelled();
-    const at::Tensor batch = images.slice(0, start, start + batch_size);
+    const at::Tensor batch = images.slice(0, start, start + batch_size).to(device);
     embeddings.push_back(nn::embedding(model, batch));
     const auto sizes = embeddings.back().sizes();
     require_range(sizes.size() == 2 && sizes[0] == batch.size(0), "model's output", "[N, D] for N = " + std::to_string(batch.size(0)), shape_text(sizes));

@@ -25,7 +25,7 @@ void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) 
   require_range(lowest >= 0 && highest < limit, name, "values from 0 to " + std::to_string(limit - 1), std::to_string(lowest) + " to " + std::to_string(highest));
 }
 
-/// `take(features)` for every batch of the pixels, in the mode that the model is in.
+/// `take(features)` for every batch of the pixels, which are brought to the model, in the mode that it is in.
 void for_batches(nn::Model& model, const at::Tensor& pixels, const std::string& branch, int64_t batch_size, const Check& check,
                  const std::function<void(at::Tensor)>& take) {
   auto* network = dynamic_cast<nn::Network*>(&model);
@@ -34,9 +34,10 @@ void for_batches(nn::Model& model, const at::Tensor& pixels, const std::string& 
                 dtype_name(pixels.scalar_type()) + (" of " + text(pixels.sizes())));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   const at::NoGradGuard no_grad;
+  const c10::Device device = model.device().value_or(pixels.device());
   for (int64_t start = 0; start < pixels.size(0); start += batch_size) {
     check();
-    const at::Tensor images = pixels.slice(0, start, start + batch_size).to(at::kFloat).div_(255);
+    const at::Tensor images = pixels.slice(0, start, start + batch_size).to(device).to(at::kFloat).div_(255);
     take(network ? network->features(images, branch) : model.forward(images));
   }
 }

@@ -150,8 +150,11 @@ function generated(data: Split, type: CorruptionName, severity: Severity, seed: 
   return {
     length: data.length,
     labels: (start, end) => data.labels(start, end),
-    images: (start, end) => scope(async () =>
-      toFloat(await corruptBytes('data', ops.aten.slice(data.pixels, 0, start, end), { type, severity, seed, first: start }, signal))),
+    images: (start, end) => scope(async () => {
+      const pixels = ops.aten.slice(data.pixels, 0, start, end);
+      const corrupted = await corruptBytes('data', pixels.to({ device: 'cpu' }), { type, severity, seed, first: start }, signal);
+      return toFloat(corrupted.to({ device: pixels.device }));
+    }),
   };
 }
 
