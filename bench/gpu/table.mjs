@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 const folder = process.argv[2];
 const read = (name) => (existsSync(join(folder, name)) ? JSON.parse(readFileSync(join(folder, name), 'utf8')) : undefined);
-const found = { machine: readFileSync(join(folder, 'machine.txt'), 'utf8').trim(), loss: read('loss.json') ?? [], steps: ['rocl', 'advcl'].flatMap((method) => [read(`step-${method}.json`), read(`step-${method}-compiled.json`)].flatMap((list) => list ?? [])), attack: read('attack.json') ?? [], views: read('views.json') };
+const found = { machine: readFileSync(join(folder, 'machine.txt'), 'utf8').trim(), loss: read('loss.json') ?? [], steps: ['rocl', 'advcl'].flatMap((method) => [read(`step-${method}.json`), read(`step-${method}-compiled.json`)].flatMap((list) => list ?? [])), attack: read('attack.json') ?? [], graph: read('graph.json') ?? [], views: read('views.json') };
 writeFileSync(join(folder, 'all.json'), JSON.stringify(found, null, 1));
 const line = (...cells) => console.log(cells.map((cell, at) => (at === 0 ? String(cell).padEnd(34) : String(cell).padStart(13))).join(' '));
 const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : '-');
@@ -23,5 +23,6 @@ for (const row of found.steps.filter(({ name }, at) => name.startsWith('ours') &
   line(`  ${row.method}, batch ${row.batch}, ${row.name.slice(6)}`, fixed(row.ms, 1), '', '', `${fixed(peer(false) / row.ms)} x`, `${fixed(peer(true) / row.ms)} x`);
 }
 for (const { norm, shape, eager, fused, copy } of found.attack) line(`  PGD step ${norm} [${shape}]`, fixed(fused, 4), `copy ${fixed(copy, 4)}`, '', `${fixed(eager / fused, 1)} x`);
+for (const { batch, eager, graph } of found.graph) line(`  PGD by a graph, ResNet-18, batch ${batch}`, fixed(graph, 3), '', '', `${fixed(eager / graph)} x`);
 for (const [pipeline, rates] of Object.entries(found.views?.imagesPerSecond ?? {}))
   line(`  views, ${pipeline}`, `${Math.round(rates['a-infonce'])}/s`, '', '', `${fixed(rates['a-infonce'] / rates['torchvision v2, a batch at once'], 1)} x`);

@@ -53,9 +53,6 @@ Napi::Value start_model_job(const Napi::Value& value, const Napi::Value& progres
   });
 }
 
-/// Where a model computes on images: where its tensors are, else where they are. Results go back to where the images came from.
-c10::Device place_of(const nn::Model& model, const at::Tensor& images) { return model.device().value_or(images.device()); }
-
 attack::StepCallback reporter(JobContext& context) {
   return [&context](int64_t done, int64_t total) {
     context.check();
@@ -71,21 +68,20 @@ Napi::Value pgd(const Napi::CallbackInfo& info, const at::Tensor& images, const 
   options.restarts = given.integer("restarts");
   options.momentum = given.number("momentum");
   options.early_stop = given.boolean("earlyStop", false);
+  options.graph = given.boolean("graph", false);
   options.train_mode = given.boolean("trainMode", false);
   options.seed = static_cast<uint64_t>(given.integer("seed"));
   options.batch_size = given.integer("batchSize");
   if (const auto samples = given.tensor("samples")) options.samples = *samples;
   if (const auto positives = given.tensor("positives"))
     return start_model_job(info[0], info[3], [=, temperature = given.number("temperature")](JobContext& context, nn::Model& model) mutable {
-      const auto place = place_of(model, images);
-      if (options.samples.defined()) options.samples = options.samples.to(place);
-      return complete_with(attack::pgd_contrastive(model, images.to(place), positives->to(place), temperature, options, reporter(context)).to(images.device()));
+      if (options.samples.defined()) options.samples = options.samples.to(images.device());
+      return complete_with(attack::pgd_contrastive(model, images, positives->to(images.device()), temperature, options, reporter(context)));
     });
   const bool targeted = given.boolean("targeted", false);
   return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) mutable {
-    const auto place = place_of(model, images);
-    if (options.samples.defined()) options.samples = options.samples.to(place);
-    return complete_with(attack::pgd(model, images.to(place), labels.to(place), targeted, options, reporter(context)).to(images.device()));
+    if (options.samples.defined()) options.samples = options.samples.to(images.device());
+    return complete_with(attack::pgd(model, images, labels.to(images.device()), targeted, options, reporter(context)));
   });
 }
 
@@ -158,9 +154,8 @@ Napi::Value attack_images(const Napi::CallbackInfo& info) {
   if (name == "pgd") return pgd(info, images, given);
   return start_model_job(info[0], info[3], [=, attack = make_attack(name, given), labels = given.tensor("labels").value(), samples = given.tensor("samples"),
                                             batch_size = given.integer("batchSize")](JobContext& context, nn::Model& model) {
-    const auto place = place_of(model, images);
-    const at::Tensor numbers = samples ? samples->to(place) : at::Tensor();
-    return complete_with(attack::run(*attack, model, images.to(place), labels.to(place), numbers, batch_size, reporter(context)).to(images.device()));
+    const at::Tensor numbers = samples ? samples->to(images.device()) : at::Tensor();
+    return complete_with(attack::run(*attack, model, images, labels.to(images.device()), numbers, batch_size, reporter(context)));
   });
 }
 
@@ -168,8 +163,8 @@ Napi::Value predict(const Napi::CallbackInfo& info) {
   const auto images = tensor_arg(info[1], "images");
   const int64_t batch_size = integer_arg(info[2], "batchSize");
   return start_model_job(info[0], info[3], [=](JobContext& context, nn::Model& model) {
-    const auto found = attack::predict(model, images.to(place_of(model, images)), batch_size, reporter(context));
-    return complete_with({{"predicted", found.predicted.to(images.device())}, {"logits", found.logits.to(images.device())}});
+    const auto found = attack::predict(model, images, batch_size, reporter(context));
+    return complete_with({{"predicted", found.predicted}, {"logits", found.logits}});
   });
 }
 

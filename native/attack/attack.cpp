@@ -128,6 +128,8 @@ at::Tensor Batch::uniform(uint64_t seed, int64_t restart, int64_t step, int64_t 
   return ops::uniform(samples, count, images.scalar_type(), random::subseed(random::subseed(seed, static_cast<uint64_t>(restart)), static_cast<uint64_t>(step)));
 }
 
+c10::Device device_of(const nn::Model& model, const at::Tensor& images) { return model.device().value_or(images.device()); }
+
 at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
                const StepCallback& step) {
   require_images(images);
@@ -138,6 +140,7 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
   require_samples(numbers, images);
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
+  const c10::Device device = device_of(model, images);
   const at::Tensor x = images.detach().contiguous();
   at::Tensor adversaries = at::empty_like(x);
   const int64_t total = batches * attack.steps();
@@ -149,8 +152,8 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
       require_classes(highest, found);
       return found;
     };
-    const Batch batch(logits, x.slice(0, begin, end), labels.slice(0, begin, end),
-                      numbers.slice(0, begin, end));
+    const auto there = [&](const at::Tensor& all) { return all.slice(0, begin, end).to(device); };
+    const Batch batch(logits, there(x), there(labels), there(numbers));
     adversaries.slice(0, begin, end).copy_(attack.run(batch, [&] {
       ++done;
       if (step) step(done, total);
@@ -165,15 +168,16 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
   require_unit_range(images);
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
+  const c10::Device device = device_of(model, images);
   const int64_t n = images.size(0);
   Predictions result{at::empty({n}, images.options().dtype(at::kLong)), at::empty({0, 0}, images.options())};
   std::vector<at::Tensor> parts;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
-    const at::Tensor logits = logits_of(model, images.slice(0, begin, end));
+    const at::Tensor logits = logits_of(model, images.slice(0, begin, end).to(device));
     if (const int64_t row = first_non_finite(logits); row >= 0)
       throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
     result.predicted.slice(0, begin, end).copy_(logits.argmax(1));
-    parts.push_back(logits);
+    parts.push_back(logits.to(images.device()));
     if (step) step(end, n);
   });
   if (!parts.empty()) result.logits = at::cat(parts);

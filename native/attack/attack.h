@@ -68,7 +68,10 @@ class Attack {
   virtual at::Tensor run(const Batch& batch, const std::function<void()>& step) const = 0;
 };
 
-/// The attack on all images (float32 or float64 [N, ...]), labels and samples beside them, `batch_size` at once (0: all), the model in eval mode; the mode is restored afterwards, also
+/// Where the model computes on images, a batch at a time: where its tensors are, else where they are.
+c10::Device device_of(const nn::Model& model, const at::Tensor& images);
+
+/// The attack on all images (float32 or float64 [N, ...]), labels and samples beside them, wherever the model is, `batch_size` at once (0: all), the model in eval mode; the mode is restored afterwards, also
 /// on exceptions. samples: int64 [N], undefined for 0 to N-1. ArgumentRange unless the images are in [0, 1] and the labels are classes of the model.
 at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
                const StepCallback& step = {});
@@ -78,7 +81,7 @@ struct Predictions {
   at::Tensor logits;     // [N, classes]; [0, 0] for no images
 };
 
-/// The logits that the model in eval mode gives images in [0, 1], and the classes they are for; NonFinite naming the sample when logits are NaN or infinite.
+/// The logits that the model in eval mode, wherever it is, gives images in [0, 1], beside these, and the classes they are for; NonFinite naming the sample when logits are NaN or infinite.
 Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step = {});
 
 // --- shared with pgd ---------------------------------------------------------------------------------------------------------------------

@@ -4,14 +4,19 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <vector>
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
+#include "objective/deferred.h"
+#include "ops/backend.h"
 #include "ops/image_checks.h"
 #include "ops/perturbation.h"
 
@@ -28,8 +33,12 @@ void check(const at::Tensor& images, const PgdOptions& options) {
   require_range(options.restarts >= 1, "restarts", "an integer of at least 1", std::to_string(options.restarts));
   require_range(options.batch_size >= 0, "batch_size", "an integer of at least 0", std::to_string(options.batch_size));
   if (options.samples.defined()) require_samples(options.samples, images);
-  if (options.start.defined())
-    ops::require_like("start", options.start, images);
+  if (options.start.defined()) ops::require_like("start", options.start, images);
+  if (!options.graph) return;
+  const c10::Device device = options.device.value_or(images.device());
+  require_range(ops::backend(device.type()) != nullptr, "options.graph", "false on " + device.str() + " (graphs are of CUDA devices)", "true");
+  require_range(!options.early_stop, "options.graph", "false with earlyStop, which waits for every step", "true");
+  require_range(!options.train_mode, "options.graph", "false with trainMode", "true");
 }
 
 /// Samples that are attacked together.
@@ -44,21 +53,106 @@ struct Part {
   std::string name(int64_t row) const { return "sample " + std::to_string(rows.numbers[row].item<int64_t>()); }
 };
 
+Outcome outcome_of(const Objective& objective, const Part& part, const at::Tensor& x_adv) {
+  Outcome outcome = objective(x_adv, part.rows);
+  const at::Tensor& loss = outcome.loss;
+  require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == part.size()), "objective",
+                "a loss of shape [" + std::to_string(part.size()) + "] or a scalar", typed_shape(loss));
+  return outcome;
+}
+
+/// Steps from a start. With a graph its tensors are those of all batches of its size.
+class Climb {
+ public:
+  Climb(const Objective& objective, const PgdOptions& options) : objective_(objective), options_(options) {}
+
+  /// At a start, which is the climb's from now on.
+  void begin(const Part& part, const at::Tensor& start) {
+    if (!graph_ || part.size() != part_.size()) {
+      graph_.reset(), recorded_.clear(), direction_.reset(), bad_.reset();
+      part_ = part, x_adv_ = start;
+      if (options_.graph) part_.images = part.images.clone();  // the batches to come are copied there
+      return;
+    }
+    part_.images.copy_(part.images), part_.rows.numbers.copy_(part.rows.numbers), x_adv_.copy_(start);
+    part_.rows.first = part.rows.first;
+    for (const at::Tensor& each : {direction_, bad_})
+      if (each.defined()) each.zero_();
+  }
+  /// False, and no step, where all are fooled and that is enough.
+  bool step() {
+    const auto [grad, fooled] = gradient();
+    if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) return false;
+    if (options_.momentum != 0) accumulate(grad);
+    const at::Tensor& direction = options_.momentum == 0 ? grad : direction_;
+    if (options_.norm == Norm::Linf) ops::pgd_step_linf_(x_adv_, direction, part_.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad_);
+    else ops::pgd_step_l2_(x_adv_, direction, part_.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad_);
+    return true;
+  }
+  /// `done` steps of this batch were taken. Recorded are steps after the first ones, in which libraries set up what they need and TorchScript compiles.
+  void step_by_graph(int64_t done, objective::DeferredChecks& checks) {
+    if (done < (graph_ ? 1 : first_steps)) {
+      step();
+      return;
+    }
+    if (!graph_) {
+      const size_t before = checks.size();
+      graph_ = ops::backend_of(x_adv_, "images")->record(x_adv_, [this] { step(); });
+      recorded_ = checks.take(before);
+    }
+    graph_->replay();
+    checks.add_copies(recorded_);
+  }
+  void require_finite() const {
+    if (!bad_.defined() || !bad_.any().item<bool>()) return;
+    throw Error(ErrorKind::NonFinite, "the gradient of " + part_.name(bad_.nonzero()[0][0].item<int64_t>()) + " is NaN or infinite");
+  }
+  const at::Tensor& x_adv() const { return x_adv_; }
+
+ private:
+  static constexpr int64_t first_steps = 3;  // as torch.cuda.make_graphed_callables takes
+
+  /// Gradient of the summed loss, and who is fooled. The graph of autograd is gone when it returns.
+  std::pair<at::Tensor, at::Tensor> gradient() const {
+    const at::AutoGradMode grad_mode(true);
+    const at::Tensor leaf = x_adv_.detach().requires_grad_(true);
+    const Outcome outcome = outcome_of(objective_, part_, leaf);
+    return {input_gradient(outcome.loss, leaf), outcome.fooled};
+  }
+  /// direction <- momentum * direction + grad / |grad|_1, of each sample; |grad|_1 = 0 adds nothing.
+  void accumulate(const at::Tensor& grad) {
+    const at::Tensor length = grad.flatten(1).abs().sum(1);
+    const at::Tensor unit = grad / per_sample(at::where(length.eq(0), at::ones_like(length), length), grad);
+    if (direction_.defined()) direction_.mul_(options_.momentum).add_(unit);
+    else direction_ = unit;
+  }
+
+  const Objective& objective_;
+  const PgdOptions& options_;
+  Part part_;
+  at::Tensor x_adv_, direction_, bad_;
+  std::vector<objective::DeferredChecks::Found> recorded_;
+  std::unique_ptr<ops::Graph> graph_;
+};
+
 /// One batch: the loop over restarts and steps.
 class Ascent {
  public:
-  Ascent(const Objective& objective, const PgdOptions& options, Part whole) : objective_(objective), options_(options), whole_(std::move(whole)) {}
+  Ascent(const Objective& objective, const PgdOptions& options, Climb& climb, Part whole) : objective_(objective), options_(options), climb_(climb), whole_(std::move(whole)) {}
 
   at::Tensor run(const std::function<void(int64_t)>& stepped) {
-    if (options_.restarts == 1) return climb(whole_, start(whole_, 0), stepped);
+    if (options_.restarts == 1) return climb(whole_, 0, stepped);
     for (int64_t restart = 0; restart < options_.restarts; ++restart) {
-      const at::Tensor standing = rows_of(fooled_.defined() && !options_.train_mode ? fooled_.logical_not() : at::ones_like(whole_.samples, at::kBool));
+      const bool leave = fooled_.defined() && !options_.train_mode;
+      const at::Tensor left = leave ? fooled_.logical_not() : at::ones_like(whole_.samples, at::kBool);
+      const at::Tensor standing = rows_of(left);
       if (standing.numel() == 0) {
         stepped((options_.restarts - restart) * options_.steps);
         break;
       }
-      const Part part = standing.numel() == whole_.size() ? whole_ : whole_.select(standing);
-      keep_worst(part, standing, climb(part, start(part, restart), stepped));
+      const bool all = options_.graph || standing.numel() == whole_.size();
+      const Part part = all ? whole_ : whole_.select(standing);
+      keep_worst(part, all ? at::arange(whole_.size(), standing.options()) : standing, climb(part, restart, stepped));
     }
     return best_;
   }
@@ -72,57 +166,31 @@ class Ascent {
                                        : ops::pgd_start_l2(part.images, part.samples, options_.epsilon, seed, restart, options_.clamp_start);
   }
 
-  at::Tensor climb(const Part& part, at::Tensor x_adv, const std::function<void(int64_t)>& stepped) const {
-    at::Tensor direction, bad;
+  at::Tensor climb(const Part& part, int64_t restart, const std::function<void(int64_t)>& stepped) {
+    const bool waits = !ops::backend_of(part.images, "images");  // a device would be waited for at every step
+    climb_.begin(part, start(part, restart));
     for (int64_t step = 0; step < options_.steps; ++step) {
-      const auto [grad, fooled] = gradient(part, x_adv);
-      if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) {
+      checks_.enter("step " + std::to_string(step + 1) + " of the attack");
+      if (options_.graph) climb_.step_by_graph(step, checks_);
+      else if (!climb_.step()) {
         stepped(options_.steps - step);
         break;
       }
-      direction = options_.momentum == 0 ? grad : accumulated(direction, grad);
-      if (options_.norm == Norm::Linf) ops::pgd_step_linf_(x_adv, direction, part.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad);
-      else ops::pgd_step_l2_(x_adv, direction, part.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad);
-      if (x_adv.is_cpu()) require_finite(part, bad);
+      if (waits) climb_.require_finite();
       stepped(1);
     }
-    require_finite(part, bad);  // a device would be waited for at every step
-    return x_adv;
-  }
-
-  /// momentum * direction + grad / |grad|_1, of each sample; |grad|_1 = 0 adds nothing.
-  at::Tensor accumulated(const at::Tensor& direction, const at::Tensor& grad) const {
-    const at::Tensor length = grad.flatten(1).abs().sum(1);
-    const at::Tensor unit = grad / per_sample(at::where(length.eq(0), at::ones_like(length), length), grad);
-    return direction.defined() ? direction * options_.momentum + unit : unit;
-  }
-
-  static void require_finite(const Part& part, const at::Tensor& bad) {
-    if (!bad.defined() || !bad.any().item<bool>()) return;
-    throw Error(ErrorKind::NonFinite, "the gradient of " + part.name(bad.nonzero()[0][0].item<int64_t>()) + " is NaN or infinite");
-  }
-
-  /// Gradient of the summed loss, and who is fooled. The graph is gone when it returns.
-  std::pair<at::Tensor, at::Tensor> gradient(const Part& part, const at::Tensor& x_adv) const {
-    const at::AutoGradMode grad_mode(true);
-    const at::Tensor leaf = x_adv.detach().requires_grad_(true);
-    const Outcome outcome = outcome_of(part, leaf);
-    return {input_gradient(outcome.loss, leaf), outcome.fooled};
-  }
-
-  Outcome outcome_of(const Part& part, const at::Tensor& x_adv) const {
-    Outcome outcome = objective_(x_adv, part.rows);
-    const at::Tensor& loss = outcome.loss;
-    require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == part.size()), "objective",
-                  "a loss of shape [" + std::to_string(part.size()) + "] or a scalar", typed_shape(loss));
-    return outcome;
+    checks_.settle();
+    climb_.require_finite();
+    return options_.graph ? climb_.x_adv().clone() : climb_.x_adv();
   }
 
   /// `standing`: the rows of the batch that the part holds.
   void keep_worst(const Part& part, const at::Tensor& standing, at::Tensor x_adv) {
     const at::NoGradGuard no_grad;
-    const Outcome outcome = outcome_of(part, x_adv);
+    checks_.enter("the end of the attack");
+    const Outcome outcome = outcome_of(objective_, part, x_adv);
     const at::Tensor loss = outcome.loss.detach().expand({part.size()}).contiguous();
+    checks_.settle();
     if (const int64_t row = first_non_finite(loss); row >= 0) throw Error(ErrorKind::NonFinite, "the loss of " + part.name(row) + " is NaN or infinite");
     if (!best_.defined()) {
       best_ = std::move(x_adv), loss_ = loss, fooled_ = outcome.fooled;
@@ -138,8 +206,10 @@ class Ascent {
 
   const Objective& objective_;
   const PgdOptions& options_;
+  Climb& climb_;
   const Part whole_;
   at::Tensor best_, loss_, fooled_;
+  objective::DeferredChecks checks_;
 };
 
 }  // namespace
@@ -147,6 +217,7 @@ class Ascent {
 at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step) {
   check(images, options);
   const at::NoGradGuard no_grad;
+  const c10::Device device = options.device.value_or(images.device());
   const at::Tensor x = images.detach().contiguous();
   const int64_t n = x.size(0), batch = options.batch_size == 0 ? n : options.batch_size;
   const at::Tensor samples = options.samples.defined() ? options.samples : at::arange(n, x.options().dtype(at::kLong));
@@ -157,11 +228,17 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
     if (step) step(done, total);
   };
   at::Tensor adversaries = at::empty_like(x);
-  for_batches(n, batch, [&](int64_t begin, int64_t end) {
-    const at::Tensor start = options.start.defined() ? options.start.detach().slice(0, begin, end).contiguous() : at::Tensor();
-    adversaries.slice(0, begin, end).copy_(
-        Ascent(objective, options, {x.slice(0, begin, end), samples.slice(0, begin, end), start, {at::arange(begin, end, samples.options()), begin}}).run(stepped));
-  });
+  const auto run = [&] {
+    Climb climb(objective, options);
+    for_batches(n, batch, [&](int64_t begin, int64_t end) {
+      const auto there = [&](const at::Tensor& all) { return all.slice(0, begin, end).to(device); };
+      const at::Tensor start = options.start.defined() ? there(options.start.detach()).contiguous() : at::Tensor();
+      const Part part{there(x), there(samples), start, {at::arange(begin, end, at::dtype(at::kLong).device(device)), begin}};
+      adversaries.slice(0, begin, end).copy_(Ascent(objective, options, climb, part).run(stepped));
+    });
+  };
+  if (!options.graph) run();
+  else ops::backend(device.type())->on_own_stream(at::empty({0}, at::device(device)), run);
   return adversaries;
 }
 
@@ -191,19 +268,29 @@ Objective contrastive(nn::Model& model, at::Tensor positives, double temperature
   return [&model, embed, options, positives = std::move(positives), known = at::Tensor(), known_first = int64_t{0}](const at::Tensor& x_adv, int64_t first) mutable -> Outcome {
     if (model.training() || !known.defined() || known_first != first || known.size(0) != x_adv.size(0)) {
       const at::NoGradGuard no_grad;
-      known = embed(positives.slice(0, first, first + x_adv.size(0)).detach());
+      const at::Tensor embedded = embed(positives.slice(0, first, first + x_adv.size(0)).detach().to(x_adv.device()));
+      if (known.defined() && known.sizes() == embedded.sizes()) known.copy_(embedded);  // where a graph of the steps reads it
+      else known = embedded;
       known_first = first;
     }
     return a_infonce(at::cat({embed(x_adv), known}), options);
   };
 }
 
+namespace {
+PgdOptions where_it_is(const nn::Model& model, PgdOptions options, const at::Tensor& images) {
+  options.device = device_of(model, images);
+  return options;
+}
+}  // namespace
+
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step) {
   require_labels(labels, images);
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
-  return pgd(cross_entropy(model, labels, targeted), images, options, step);
+  const PgdOptions there = where_it_is(model, options, images);
+  return pgd(cross_entropy(model, labels.to(*there.device), targeted), images, there, step);
 }
 
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
@@ -211,7 +298,7 @@ at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at:
   ops::require_like("positives", positives, images);
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
-  return pgd(contrastive(model, positives, temperature), images, options, step);
+  return pgd(contrastive(model, positives, temperature), images, where_it_is(model, options, images), step);
 }
 
 }  // namespace a_infonce::attack

@@ -1,5 +1,6 @@
 // Projected gradient descent (Madry et al., ICLR 2018) on the images of a batch: one loop for every norm, objective and model.
 #pragma once
+#include <optional>
 #include "attack.h"
 
 namespace a_infonce::attack {
@@ -20,6 +21,10 @@ struct PgdOptions {
   at::Tensor samples;            // int64 [N], the samples' numbers; undefined: 0 to N-1
   at::Tensor start;              // where to start from (TRADES: x + 0.001 N(0, 1)) in place of a random start; undefined: none
   int64_t batch_size = 0;        // images a forward pass; 0: all at once
+  std::optional<c10::Device> device;  // where the objective takes images: a batch at a time is brought there. None: where the images are
+  // Steps as a graph of the device, which is recorded once for batches of one size: the host queues a step at once. No sample leaves then. The objective is called for the first
+  // steps and while the graph is recorded; what it reads of a batch it finds by the numbers of its rows, or has copied to the same tensors by the end of a batch's first step.
+  bool graph = false;
 };
 
 /// What an objective says of a batch of n adversaries.
@@ -40,21 +45,22 @@ struct Rows {
 /// x_adv [n, ...]: the adversaries of these rows. Runs with grad mode on.
 using Objective = std::function<Outcome(const at::Tensor& x_adv, const Rows& rows)>;
 
-/// Adversaries [N, ...] of `images` (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
+/// Adversaries [N, ...] of `images`, where these are (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
 /// clamp_start off: the bare start) and within epsilon of the images, exactly in floating point. Over restarts the first fooling adversary of a
 /// sample is kept, and the sample leaves (but in train mode); else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite
-/// gradient: on the CPU at once, on a device, where a step waits for nothing, once the steps are queued.
+/// gradient: on the CPU at once, on a device, where a step waits for nothing, once the steps are queued; so are the losses of an objective checked there
+/// (objective::DeferredChecks).
 at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step = {});
 
 /// Cross-entropy of the model's logits and `labels` (int64 [N]); targeted: minus the cross-entropy, `labels` being the targets.
 Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted = false);
 
 /// RoCL's attack loss: the two-view NT-Xent, form `rocl`, of a batch's embeddings and those of its positives, the same images seen otherwise
-/// [N, ...]. The embedding is the model's output, for an encoder with a projector its projection. A scalar for the batch: no success, and the
-/// batch size matters. In eval mode the positives are embedded once a batch.
+/// [N, ...], which are brought to the adversaries a batch at a time. The embedding is the model's output, for an encoder with a projector its projection. A scalar for the batch:
+/// no success, and the batch size matters. In eval mode the positives are embedded once a batch.
 Objective contrastive(nn::Model& model, at::Tensor positives, double temperature = 0.5);
 
-/// `pgd` on a model in eval mode (train mode if options.train_mode), with the mode restored afterwards, also on exceptions.
+/// `pgd` on a model in eval mode (train mode if options.train_mode), with the mode restored afterwards, also on exceptions; where the model is, wherever the images are.
 /// ArgumentRange unless the images are in [0, 1] and, for the first, the labels are classes of the model.
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step = {});

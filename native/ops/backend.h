@@ -6,6 +6,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 #include "kernels/augment/augment.h"
@@ -32,6 +34,12 @@ struct DeviceInfo {
   int64_t memory;    // bytes
 };
 
+/// Work on a device that was recorded, to be queued on the current stream as a whole: with the tensors that it was recorded with, as they are then.
+struct Graph {
+  virtual ~Graph() = default;
+  virtual void replay() = 0;
+};
+
 /// Takes tensors that an operator has checked, all on one device of its kind, contiguous where it says so. Work is queued on the device's current stream, and nothing waits
 /// for it.
 struct Backend {
@@ -41,6 +49,11 @@ struct Backend {
   virtual std::string architectures() const { return {}; }
   /// Whether work on the device of x is recorded for a graph, not done: nothing can be read from the device then.
   virtual bool capturing(const at::Tensor& x) const = 0;
+  /// Records what `work` does on the device of x, of which nothing happens yet; on a stream of its own (below). The work was done before, so that libraries are set up. Throws
+  /// Operator where it cannot be recorded: it waits for the device, say.
+  virtual std::unique_ptr<Graph> record(const at::Tensor& x, const std::function<void()>& work) const = 0;
+  /// Does the work on another stream of x's device than the default one, after what is queued on the current stream, and before what will be.
+  virtual void on_own_stream(const at::Tensor& x, const std::function<void()>& work) const = 0;
   /// Throws Operator there, naming the operator, which takes numbers of the host along: they would be gone when the graph runs.
   void require_no_capture(const at::Tensor& x, const char* name) const;
 

@@ -38,6 +38,12 @@ export interface PgdOptions extends JobOptions {
   /** Images a forward pass. Default 256. */
   batchSize?: number;
   /**
+   * On a GPU: record a step as a CUDA graph, so that the processor queues one thing a step instead of each kernel, for batches that are too small to keep the card busy. The first
+   * three steps of a size of batch are done without, then the first of each batch; fooled samples stay in the batch over restarts, and memory is taken twice. Not with a function
+   * as model, `earlyStop` or `trainMode`. Default false.
+   */
+  graph?: boolean;
+  /**
    * What the attack raises: `'cross-entropy'` at the labels (default), or RoCL's contrastive loss, which takes no labels: the two-view NT-Xent
    * ({@link aInfoNCE} in form `rocl`) between a batch of adversaries and `contrastive`, other views of the same images `[N, C, H, W]`. Embeddings are the
    * model's output, of an {@link Encoder} with a projector its projection. Images of a batch are one another's negatives, so `batchSize` matters.
@@ -48,11 +54,11 @@ export interface PgdOptions extends JobOptions {
 }
 
 /** {@link PgdOptions} with every value decided. */
-export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress' | 'objective'>>;
+export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress' | 'objective' | 'graph'>>;
 
 const KNOWN = [
   'norm', 'epsilon', 'stepSize', 'steps', 'restarts', 'randomStart', 'clampStart', 'clampThenProject', 'momentum', 'earlyStop', 'targeted', 'trainMode', 'seed',
-  'batchSize', 'objective', 'signal', 'onProgress',
+  'batchSize', 'graph', 'objective', 'signal', 'onProgress',
 ] as const satisfies readonly (keyof PgdOptions)[];
 
 /** Errors name values of `at`. @internal */
@@ -65,6 +71,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined, at = 'options
   const steps = check.integer(`${at}.steps`, given.steps ?? 20, { min: 0, max: 1e6 });
   if (stepSize === 0 && steps > 0 && epsilon > 0) // it would report the accuracy at the start as robust
     throw new ArgumentRangeError(`${at}.stepSize`, 'a number above 0 (a step of 0 attacks nothing)', '0');
+  check.boolean(`${at}.graph`, given.graph ?? false);
   check.function(`${at}.onProgress`, given.onProgress);
   return {
     norm, epsilon, stepSize, steps,
@@ -90,7 +97,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined, at = 'options
  * @param labels int64 `[N]`; null with a contrastive objective.
  * @returns `[N, C, H, W]` of the dtype of `images`.
  * @throws {@link ArgumentRangeError}, {@link ArgumentTypeError} naming the argument; {@link NonFiniteError} naming the first sample whose
- * gradient is NaN or infinite; the signal's reason when aborted; whatever a function model throws.
+ * gradient is NaN or infinite; {@link OperatorError} where `graph` is asked for and a step cannot be recorded: the model waits for the card, say; the signal's reason when aborted; whatever a function model throws.
  * @example
  * ```ts
  * using model = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 });
@@ -105,10 +112,11 @@ export async function pgd(model: AttackModel, images: Tensor, labels: Tensor | n
 
 /** `samples`: int64 [N], the numbers of the samples in the whole set, for their random starts. @internal */
 export async function runPgd(
-  model: AttackModel, images: Tensor, labels: Tensor | null, options: ResolvedPgdOptions, { signal, onProgress, objective }: PgdOptions = {}, samples?: Tensor,
+  model: AttackModel, images: Tensor, labels: Tensor | null, options: ResolvedPgdOptions, { signal, onProgress, objective, graph = false }: PgdOptions = {}, samples?: Tensor,
 ): Promise<Tensor> {
   checkImages('images', images);
-  return runAttack(model, images, { attack: 'pgd', ...options, ...goalOf(objective, images, labels, options), samples: samples?.handle }, { signal, onProgress });
+  if (graph && typeof model === 'function') throw new ArgumentRangeError('options.graph', 'false with a function as model, which is called at every step', 'true');
+  return runAttack(model, images, { attack: 'pgd', ...options, graph, ...goalOf(objective, images, labels, options), samples: samples?.handle }, { signal, onProgress });
 }
 
 /** Bool, of the shape of `images`: where the cross-entropy has a gradient that is not zero (at the image, moved a little into the box). @internal */

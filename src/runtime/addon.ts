@@ -112,7 +112,7 @@ export type NativeAttack = NativeAttackInputs & (
     /** Either `labels`, or `positives` and `temperature` for the contrastive objective. */
     attack: 'pgd';
     norm: string; epsilon: number; stepSize: number; steps: number; restarts: number; randomStart: boolean; clampStart: boolean; clampThenProject: boolean;
-    momentum: number; earlyStop: boolean; targeted: boolean; trainMode: boolean; seed: number;
+    momentum: number; earlyStop: boolean; targeted: boolean; trainMode: boolean; seed: number; graph: boolean;
     positives?: TensorHandle | undefined; temperature?: number | undefined;
   }
   | { attack: 'apgd'; norm: string; epsilon: number; loss: string; steps: number; restarts: number; targets: number; rho: number; seed: number }

@@ -1,5 +1,5 @@
 import {
-  autoAttack, carliniWagner, Classifier, cuda, Encoder, evaluate, fab, finetune, loadTorchScript, manualSeed, memory, OutOfMemoryError, pgd, predict, pretrain, proceduralDataset, rand, readSafetensors,
+  autoAttack, carliniWagner, Classifier, cuda, Encoder, evaluate, evaluateCorruptions, fab, finetune, loadTorchScript, manualSeed, memory, Optimizer, OutOfMemoryError, pgd, predict, pretrain, proceduralDataset, rand, readSafetensors,
   scope, square, zeros, type PretrainEvent, type PretrainOptions,
 } from 'a-infonce';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -101,6 +101,30 @@ describe('attacks', () => {
     expect((await carliniWagner(classifier, images, labels, { steps: 3, searchSteps: 2 })).shape).toEqual(images.shape);
   });
 
+  it.runIf(onDevice)('steps by a graph are those without, over batches and restarts', async () => {
+    using classifier = model().to(device);
+    const images = rand([10, 3, 16, 16]), labels = integers(10, (i) => i % 5);
+    for (const options of [{ epsilon: 0.03 }, { norm: 'l2', epsilon: 0.4, momentum: 0.9 }, { epsilon: 0.03, restarts: 2 }] as const)
+      for (const given of [images, there(images)]) {
+        const run = (graph: boolean) => pgd(classifier, given, labels, { ...options, steps: 7, batchSize: 4, seed: 4, graph });
+        expect(apart(await run(true), await run(false)), JSON.stringify(options)).toBeLessThan(1e-6);
+      }
+    using encoder = small().to(device);
+    const contrastive = (graph: boolean) => pgd(encoder, images, null, { objective: { contrastive: images }, steps: 6, batchSize: 5, epsilon: 0.03, seed: 4, graph });
+    expect(apart(await contrastive(true), await contrastive(false))).toBeLessThan(1e-6);
+  });
+
+  it.runIf(onDevice)('images on the CPU take the memory of a batch there', async () => {
+    using classifier = model().to(device);
+    const images = rand([512, 3, 64, 64]), bytes = 4 * 512 * 3 * 64 * 64;
+    await predict(classifier, aten.slice(images, 0, 0, 8), { batchSize: 8 });
+    cuda.releaseMemory();
+    cuda.resetPeakMemory(device);
+    const before = cuda.memory(device).allocated;
+    await predict(classifier, images, { batchSize: 8 });
+    expect(cuda.memory(device).peak - before).toBeLessThan(bytes);
+  });
+
   it('a function is attacked where its images are', async () => {
     using classifier = model().to(device);
     const images = there(rand([4, 3, 16, 16]));
@@ -177,6 +201,35 @@ describe('training', () => {
       overrides: (mode === 'aff' ? { trades: { attack: { steps: 1 } } } : {}) as never,
     });
     expect([classifier.device, seen.length, seen.every(Number.isFinite)]).toEqual([encoder.device, 2, true]);
+  });
+});
+
+it('corruptions of a split on a device count as on the CPU', async () => {
+  using classifier = Classifier.create({ encoder: small(), classes: 10, seed: 2 }).eval(), data = proceduralDataset({ train: 1, test: 20, size: 32 });
+  const options = { types: ['fog', 'jpeg-compression'], severities: [3], batchSize: 8 } as const;
+  const expected = await evaluateCorruptions(classifier, data.test, options);
+  classifier.to(device);
+  using resident = data.test.to(device);
+  const found = await evaluateCorruptions(classifier, resident, options);
+  found.scores.forEach(({ correct }, i) => expect(Math.abs(correct - expected.scores[i]!.correct)).toBeLessThanOrEqual(1));
+});
+
+it('an optimizer follows its model to a device', () => {
+  using moved = small(4), stayed = small(4);
+  scope(() => {
+    const x = rand([4, 3, 16, 16]), before = aten.sum(aten.square(moved.parameters()[0]!)).item();
+    const train = (model: Encoder, places: readonly string[]) => {
+      const optimizer = new Optimizer(Object.fromEntries(model.parameters().map((each, i) => [String(i), each])), { momentum: 0.9 });
+      for (const place of places) {
+        optimizer.zeroGrad();
+        aten.sum(model.to(place).forward(x.to({ device: place }), { output: 'projection' })).backward();
+        optimizer.step(1e-3);
+      }
+      return model.to('cpu').parameters()[0]!;
+    };
+    const [one, other] = [train(moved, ['cpu', device, 'cpu']), train(stayed, ['cpu', 'cpu', 'cpu'])];
+    expect(aten.sum(aten.square(one)).item()).not.toBe(before);
+    expect(apart(one, other)).toBeLessThan(1e-3 * aten.max(aten.abs(other)).item());
   });
 });
 

@@ -7,6 +7,7 @@
 #include "kernels/perturbation/perturbation_cuda.h"
 #include "kernels/square/square_cuda.h"
 #include "ops/cuda/device.h"
+#include "ops/cuda/graph.h"
 #ifndef A_INFONCE_EMULATED
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -46,6 +47,8 @@ struct DeviceBackend final : Backend {
   std::string architectures() const override { return A_INFONCE_CUDA_ARCHITECTURES; }
 #endif
   bool capturing(const Tensor& x) const override { return stream_captures(x); }
+  std::unique_ptr<Graph> record(const Tensor& x, const std::function<void()>& work) const override { return record_graph(x, work); }
+  void on_own_stream(const Tensor& x, const std::function<void()>& work) const override { work_on_own_stream(x, work); }
 
   void linf_step(const Tensor& x_adv, const Tensor& grad, const Tensor& x, double epsilon, double step_size, kernels::StepOrder order, const Tensor& bad) const override {
     A_INFONCE_FLOATING(x, "linf_step", kernels::cuda::linf_step(A_INFONCE_OUT(x_adv), A_INFONCE_IN(grad), A_INFONCE_IN(x), x.size(0), x.numel() / x.size(0), epsilon, step_size, order,

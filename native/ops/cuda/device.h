@@ -14,7 +14,8 @@ namespace a_infonce::ops {
 
 #ifdef A_INFONCE_EMULATED
 constexpr c10::DeviceType device_type = c10::kCPU;
-inline bool stream_captures(const at::Tensor&) { return false; }
+inline bool emulated_capture = false;
+inline bool stream_captures(const at::Tensor&) { return emulated_capture; }
 #else
 constexpr c10::DeviceType device_type = c10::kCUDA;
 /// Whether the current stream of x's device is captured.

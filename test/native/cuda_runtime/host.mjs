@@ -24,6 +24,7 @@ const counts = (of = index) => {
 if (!cuda.isAvailable()) throw new Error(`not built for this: ${native().cuda_info().problem ?? 'LibTorch is not a CUDA build'}`);
 let failed = 0;
 const long = /^(loss|pretrain|autoAttack|step of \w+, bf16)/;  // with values, and among the tests of a GPU
+const graphs = !values.values && process.env.PYTORCH_NO_CUDA_MEMORY_CACHING === undefined;  // which want LibTorch's allocator; what values compute is not recorded
 const wanted = (name) => (!values.values || !long.test(name)) && (positionals.length === 0 || positionals.some((part) => name.includes(part)));
 const line = (name, cells) => console.log(name.padEnd(58) + cells.map((cell) => String(cell).padStart(12)).join(''));
 
@@ -53,6 +54,13 @@ async function expectError(name, code, run) {
     if (error.code !== code) failed += 1;
     console.log(`${name.padEnd(58)} ${error.code === code ? '' : `expected ${code}: `}${error.code ?? error.stack}: ${error.message}`);
   }
+}
+
+/** Of one of four steps more; `none`: there are to be none. */
+function waitsOf(step, few, more, none) {
+  if (few === undefined || more === undefined) return;
+  if (none && more !== few) failed += 1;
+  console.log(`  waits of a${step === 'step' ? '' : 'n'} ${step}: ${(more - few) / 4}${none && more !== few ? ', and there should be none' : ''}`);
 }
 
 line('', COUNTS);
@@ -109,6 +117,11 @@ const attacks = {
   ...(values.values && { 'pgd, 2 restarts': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03, restarts: 2 }) }),
   'pgd, until fooled': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03, earlyStop: true }),
   'pgd, contrastive': (steps) => pgd(network, images, null, { objective: { contrastive: rand(shape, { device }) }, steps, epsilon: 0.03 }),
+  ...(graphs && {
+    'pgd, by a graph': (steps) => pgd(classifier, images, labels, { steps, epsilon: 0.03, graph: true }),
+    'pgd, batches by a graph': (steps) => pgd(classifier, rand(shape), labels, { steps, epsilon: 0.3, norm: 'l2', batchSize: 8, graph: true }),
+    'pgd, contrastive, by a graph': (steps) => pgd(network, images, null, { objective: { contrastive: rand(shape, { device }) }, steps, epsilon: 0.03, graph: true }),
+  }),
   'pgd of a function': (steps) => pgd((x) => classifier.forward(x), images, labels, { steps, epsilon: 0.03 }),
   'fgsm': () => fgsm(classifier, images, labels, { epsilon: 0.03 }),
   'apgd, cross-entropy': (steps) => apgd(classifier, images, labels, { steps, epsilon: 0.03 }),
@@ -120,7 +133,7 @@ const attacks = {
 };
 for (const [name, run] of Object.entries(attacks)) {
   const [few, more] = [await measure(`${name}, 4 steps`, async () => (await run(4))[Symbol.dispose]()), await measure(`${name}, 8 steps`, async () => (await run(8))[Symbol.dispose]())];
-  if (few !== undefined && more !== undefined) console.log(`  waits a step: ${(more - few) / 4}`);
+  waitsOf('step', few, more, name.startsWith('pgd') && !name.includes('until'));
 }
 await measure('autoAttack', async () => void await autoAttack(classifier, images, labels, { epsilon: 0.01 }));
 
@@ -151,7 +164,7 @@ for (const precision of ['full', 'bf16'])
     const few = await step(3);
     if (method in { simclr: 1, supcon: 1, moco: 1 }) continue;
     const more = await step(7);
-    if (few !== undefined && more !== undefined) console.log(`  waits an attack step: ${(more - few) / 4}`);
+    waitsOf('attack step', few, more, true);
   }
 
 // Whole programs.

@@ -3,6 +3,7 @@
 #include "emulator.h"
 #include "nn/layers.h"
 #include "ops/norm.h"
+#include "ops/cuda/device.h"
 
 extern "C" [[gnu::visibility("default")]] void* napi_register_module_v1(void*, void* exports) { return exports; }
 
@@ -31,6 +32,10 @@ static std::vector<at::Tensor> replayed(const at::Tensor& images) {
 TORCH_LIBRARY(a_infonce_emulated, m) {
   m.def("set_capability(int capability) -> ()", [](int64_t capability) { a_infonce::emulator::device.capability = static_cast<int>(capability); });
   m.def("set_backward(bool backward) -> ()", [](bool backward) { a_infonce::emulator::order = backward ? a_infonce::emulator::Order::Backward : a_infonce::emulator::Order::Forward; });
+  m.def("set_capturing(bool capturing) -> ()", [](bool capturing) { a_infonce::ops::emulated_capture = capturing; });
+  m.def("fail_launch(Tensor x, bool out_of_memory) -> ()", [](const at::Tensor& x, bool out_of_memory) {
+    a_infonce::ops::on_device_of(x, [&](a_infonce::kernels::cuda::Stream) { throw a_infonce::kernels::cuda::Error("launch of a test", out_of_memory); });
+  });
   m.def("launches() -> int", [] { return a_infonce::emulator::launches; });
   m.def("norm(Tensor x, Tensor weight, Tensor bias) -> Tensor", [](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
     a_infonce::ops::BatchMoments moments;
