@@ -133,6 +133,16 @@ describe('attacks', () => {
     ball(adversarial, images, 0.03);
   });
 
+  it('a loss that is not finite is an error once the steps are queued, which says where', async () => {
+    const images = there(rand([8, 3, 4, 4]));
+    let calls = -1; // the first embeds the positives
+    const spoilt = (x: typeof images) => scope(() => aten.mul(aten.flatten(x, 1), ++calls < 2 ? 1 : NaN));
+    await expect(pgd(spoilt, images, null, { objective: { contrastive: there(rand([8, 3, 4, 4])) }, steps: 4 })).rejects.toMatchObject({
+      name: 'NonFiniteError', message: expect.stringMatching(onDevice ? /^features: .* \(step 2 of the attack\)$/ : /^features: /),
+    });
+    expect(calls).toBe(onDevice ? 4 : 2);
+  });
+
   it('AutoAttack and evaluations count as on the CPU', async () => {
     using classifier = model(), data = proceduralDataset({ train: 1, test: 24, size: 16 });
     const settings = { attacks: ['clean', 'pgd3'] as const, epsilon: 2 / 255, batchSize: 10 };
