@@ -140,7 +140,7 @@ class Queue final : public HostEvaluation {
     T *to_queries = make(0, n), *to_keys = make(1, n), *to_queue = make(2, size);
     std::vector<T> sums;
     if (attraction.empty() && (wanted[0] || wanted[2])) {
-      const int64_t width = packed.rows * packed.padded_d, behind = kernels::block_rows * packed.padded_d;
+      const int64_t width = packed.rows * packed.padded_d, behind = wanted[2] ? kernels::block_rows * packed.padded_d : 0;
       const auto all = for_queue([&](const ops::Pairs<T>& pairs, Lane& lane, int64_t first, int64_t here) {
         lane.gradient.resize(width + behind);
         std::fill(lane.gradient.begin() + width, lane.gradient.end(), T(0));
