@@ -10,6 +10,20 @@ struct Session {};
 inline int64_t panel_width(int64_t d) { return d; }
 inline int64_t row_width(int64_t d) { return round_up(d, lane_multiple); }
 
+/// to(k, j) = z(j, k), four columns of a panel: z's first `rows` rows, `d` apart, then zeros.
+template <typename T>
+inline void turn(const T* z, int64_t rows, int64_t d, int64_t dimensions, T* to, int64_t width) {
+  int64_t k = 0;
+  if constexpr (sizeof(T) == 4)
+    for (; rows >= 4 && k + 4 <= dimensions; k += 4) {
+      __m128 x[4];
+      for (int j = 0; j < 4; ++j) x[j] = _mm_loadu_ps(z + j * d + k);
+      _MM_TRANSPOSE4_PS(x[0], x[1], x[2], x[3]);
+      for (int j = 0; j < 4; ++j) _mm_storeu_ps(to + (k + j) * width, x[j]);
+    }
+  for (; k < dimensions; ++k)
+    for (int j = 0; j < 4; ++j) to[k * width + j] = j < rows ? z[j * d + k] : T(0);
+}
 template <typename T>
 void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {
   constexpr int width = panel_columns<T>;
@@ -21,8 +35,7 @@ void pack(const T* z, int64_t size, int64_t d, T* panels, T* rows) {
       continue;
     }
     for (int64_t k0 = 0; k0 < d; k0 += 16)  // by cache lines of z
-      for (int j = 0; j < width; ++j)
-        for (int64_t k = k0; k < smaller(d, k0 + 16); ++k) panel[k * width + j] = j0 + j < size ? z[(j0 + j) * d + k] : T(0);
+      for (int64_t j = 0; j < width; j += 4) turn(z + (j0 + j) * d + k0, size - j0 - j, d, smaller(16, d - k0), panel + k0 * width + j, width);
   }
   for (int64_t j = 0; j < block_rows; ++j) {
     const int64_t known = j < size ? d : 0;
