@@ -294,14 +294,18 @@ void trace(const char* word, const char* what) {
   void* frames[64];
   const int depth = backtrace(frames, 64);
   std::string text = std::string("[") + word + ", device " + std::to_string(device) + "] " + what + "\n";
+  const Lock lock(state().mutex);
+  static std::unordered_map<void*, std::string> known;  // a search through all symbols of a library
   Dl_info self{}, info{};
-  dladdr(reinterpret_cast<void*>(&trace), &self);
   for (int i = 0; i < depth; ++i) {
-    if (!dladdr(frames[i], &info) || info.dli_fbase == self.dli_fbase) continue;
-    const char* const file = info.dli_fname ? strrchr(info.dli_fname, '/') : nullptr;
-    char* const name = info.dli_sname ? abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, nullptr) : nullptr;
-    text += "    " + std::string(file ? file + 1 : "?") + ": " + std::string(name ? name : info.dli_sname ? info.dli_sname : "?").substr(0, 160) + "\n";
-    free(name);
+    const auto [entry, added] = known.try_emplace(frames[i]);
+    if (added && dladdr(reinterpret_cast<void*>(&trace), &self) && dladdr(frames[i], &info) && info.dli_fbase != self.dli_fbase) {
+      const char* const file = info.dli_fname ? strrchr(info.dli_fname, '/') : nullptr;
+      char* const name = info.dli_sname ? abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, nullptr) : nullptr;
+      entry->second = "    " + std::string(file ? file + 1 : "?") + ": " + std::string(name ? name : info.dli_sname ? info.dli_sname : "?").substr(0, 160) + "\n";
+      free(name);
+    }
+    text += entry->second;
   }
   fputs(text.c_str(), stderr);
 }
