@@ -141,7 +141,8 @@ function kernels({ instructionSet, instructionSets, threads, cpu }: NonNullable<
 
 function gpu({ info, cuda }: Probe): Finding {
   const query = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 });
-  const cards = query.status === 0 ? query.stdout.trim().split('\n').map((line) => line.replace(/, ([\d.]+)$/, ', driver $1')) : [];
+  const cards = query.status === 0 ? query.stdout.trim().split('\n').map((line) => line.replace(/, ([\d.]+)$/, ', driver $1'))
+    : (cuda?.cards ?? []).map(({ name, memory }) => `${name}, ${Math.round(memory / 2 ** 20)} MiB`);
   if (cards.length === 0) return { subject: 'GPU', state: 'note', text: 'none; the processor does the work' };
   if (info !== undefined && cuda?.version === undefined)
     return { subject: 'GPU', state: 'note', text: `${cards.join('\n')}\nnot used: this LibTorch is built for the processor only`, fix: GPU_GUIDE };
