@@ -23,6 +23,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -44,6 +45,7 @@ struct Capture {
   unsigned long long id;
   cudaStream_t origin;
   cudaStreamCaptureMode mode;
+  std::thread::id thread;
   cudaGraph_t graph = new CUgraph_st;
   bool broken = false;
 };
@@ -135,20 +137,23 @@ cudaError_t fail(cudaError_t error, const char* what) {
 CUstream_st* real(cudaStream_t stream) { return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread ? nullptr : stream; }
 Capture* capture_of(cudaStream_t stream) { return real(stream) ? stream->capture.get() : nullptr; }
 
-/// For calls that a capture does not allow (cudaStreamCaptureMode in the manual).
+/// The capture that keeps this thread from what a capture does not allow (cudaStreamCaptureMode in the manual): one of its own, or a global one of another thread's.
+Capture* forbidding() {
+  if (capture_mode == cudaStreamCaptureModeRelaxed) return nullptr;
+  for (const auto& capture : state().captures) {
+    const bool everywhere = capture->mode == cudaStreamCaptureModeGlobal && capture_mode == cudaStreamCaptureModeGlobal;
+    if (capture->mode != cudaStreamCaptureModeRelaxed && (everywhere || capture->thread == std::this_thread::get_id())) return capture.get();
+  }
+  return nullptr;
+}
+
+/// For calls that a capture does not allow.
 cudaError_t allowed(const char* what, cudaStream_t stream = cudaStreamPerThread) {
   const Lock lock(state().mutex);
-  if (Capture* const capture = capture_of(stream)) {
-    capture->broken = true;
-    return fail(cudaErrorStreamCaptureUnsupported, what);
-  }
-  if (capture_mode != cudaStreamCaptureModeRelaxed)
-    for (const auto& capture : state().captures)
-      if (capture->mode != cudaStreamCaptureModeRelaxed) {
-        capture->broken = true;
-        return fail(cudaErrorStreamCaptureUnsupported, what);
-      }
-  return cudaSuccess;
+  Capture* const capture = capture_of(stream) ? capture_of(stream) : forbidding();
+  if (!capture) return cudaSuccess;
+  capture->broken = true;
+  return fail(cudaErrorStreamCaptureUnsupported, what);
 }
 
 /// Does it, or records it. Work on the legacy stream during a capture is refused, though the runtime lets it pass for streams that do not block: the graph would lack it.
@@ -161,8 +166,8 @@ cudaError_t queue(cudaStream_t stream, const char* what, std::function<void()> w
     capture->graph->nodes.emplace_back(new CUgraphNode_st{std::move(work)});
     return cudaSuccess;
   }
-  if (!of && !state().captures.empty() && capture_mode != cudaStreamCaptureModeRelaxed) {
-    for (const auto& capture : state().captures) capture->broken = true;
+  if (Capture* const capture = of ? nullptr : forbidding()) {
+    capture->broken = true;
     return fail(cudaErrorStreamCaptureImplicit, what);
   }
   work();
@@ -537,7 +542,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   const Lock lock(state().mutex);
   if (!real(stream)) return fail(cudaErrorStreamCaptureUnsupported, "cudaStreamBeginCapture");
   if (stream->capture) return fail(cudaErrorIllegalState, "cudaStreamBeginCapture");
-  stream->capture.reset(new Capture{++state().captured, stream, mode});
+  stream->capture.reset(new Capture{++state().captured, stream, mode, std::this_thread::get_id()});
   state().captures.push_back(stream->capture);
   stand_in::count(stand_in::Captures);
   return cudaSuccess;
