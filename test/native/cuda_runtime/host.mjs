@@ -4,10 +4,12 @@ import { readFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import {
   aInfoNCE, analyze, apgd, augmentSync, autoAttack, carliniWagner, Classifier, cluster, cuda, Encoder, evaluate, fab, finetune, FixedViews, fgsm, highFrequency, mim, ops, pgd, PIPELINES, predict, pretrain,
   proceduralDataset, rand, randn, scope, square, tensor, zeros,
 } from '../../../dist/index.js';
+import { diagnose } from '../../../dist/runtime/doctor.js';
 import { job } from '../../../dist/runtime/job.js';
 import { native } from '../../../dist/runtime/native.js';
 
@@ -193,6 +195,15 @@ await measure('save and load', async () => {
   (await Encoder.load(path, { device }))[Symbol.dispose]();
 });
 rmSync(folder, { recursive: true });
+await measure('a worker', () => new Promise((resolve, reject) => {
+  const program = `import { aInfoNCE, randn } from '${new URL('../../../dist/index.js', import.meta.url)}'; aInfoNCE(randn([30, 16], { device: '${device}', requiresGrad: true }), { views: 3 }).backward();`;
+  new Worker(new URL(`data:text/javascript,${encodeURIComponent(program)}`)).on('error', reject).on('exit', resolve);
+}));
+if (!values.values)  // the programs that it starts would load LibTorch
+  await measure('doctor', async () => {
+    const { findings } = await diagnose();
+    for (const subject of ['GPU', 'CUDA']) if (findings.find((finding) => finding.subject === subject)?.state !== 'ok') throw new Error(`doctor does not find ${subject}`);
+  });
 
 // Errors.
 await expectError('images on another device', 'ERR_ARGUMENT_RANGE', () => classifier.forward(rand(shape)));
@@ -200,9 +211,8 @@ await expectError('no memory', 'ERR_OUT_OF_MEMORY', () => zeros([2 ** 42], { dev
 await expectError('no such device', 'ERR_ARGUMENT_RANGE', () => zeros([1], { device: 'cuda:9' }));
 scope(() => { aten.sum(zeros([64, 64], { device })).item(); });
 await expectError('no memory in a job', 'ERR_OUT_OF_MEMORY', async () => {
-  const held = zeros([Math.floor((cuda.memory(device).free - (8 << 20)) / 4)], { device });
+  const large = rand([512, 3, 64, 64], { device }), held = zeros([Math.floor((cuda.memory(device).free - (8 << 20)) / 4)], { device });
   try {
-    const large = rand([512, 3, 64, 64], { device });
     await pgd(classifier, large, integers(512, (i) => i % 10), { steps: 2, epsilon: 0.03 });
   } finally {
     held[Symbol.dispose]();
