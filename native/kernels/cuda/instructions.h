@@ -53,13 +53,13 @@ __device__ __forceinline__ float exp2_approximate(float x) {
 #ifdef A_INFONCE_EMULATED
 /// The lanes' accumulators c [16, 8] += a [16, depth] b [depth, 8].
 template <typename Lanes>
-__attribute__((no_sanitize_address, no_sanitize_undefined)) void add_product(const float* a, const float* b, int depth, Lanes lanes) {
-  double sums[16][8];
+__attribute__((no_sanitize_address, no_sanitize_undefined)) void add_product(const float* a, const float* b, int depth, int element_bytes, Lanes lanes) {
+  float sums[16][8];
   for (int l = 0; l < 32; ++l)
     for (int r = 0; r < 4; ++r) sums[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2] = lanes[l]->c[r];
-  emulator::multiply_add(a, b, &sums[0][0], 16, 8, depth);
+  emulator::multiply_add(a, b, &sums[0][0], 16, 8, depth, element_bytes);
   for (int l = 0; l < 32; ++l)
-    for (int r = 0; r < 4; ++r) lanes[l]->c[r] = static_cast<float>(sums[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2]);
+    for (int r = 0; r < 4; ++r) lanes[l]->c[r] = sums[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2];
 }
 #endif
 
@@ -82,7 +82,7 @@ __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], 
         B[k + 8 * half][group] = bf16_low(lanes[l]->b[half]), B[k + 8 * half + 1][group] = bf16_high(lanes[l]->b[half]);
       }
     }
-    add_product(&A[0][0], &B[0][0], 16, lanes);
+    add_product(&A[0][0], &B[0][0], 16, sizeof(uint16_t), lanes);
   });
 #else
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -106,7 +106,7 @@ __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], 
         B[k + 4 * half][group] = value(lanes[l]->b[half]);
       }
     }
-    add_product(&A[0][0], &B[0][0], 8, lanes);
+    add_product(&A[0][0], &B[0][0], 8, sizeof(float), lanes);
   });
 #else
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"

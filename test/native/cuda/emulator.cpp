@@ -309,12 +309,54 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
   meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
-void multiply_add(const float* a, const float* b, double* c, int m, int n, int k) {
-  for (int i = 0; i < m; ++i)
-    for (int l = 0; l < k; ++l) {
-      const double x = a[i * k + l];
-      for (int j = 0; j < n; ++j) c[i * n + j] += x * b[l * n + j];
+namespace {
+constexpr int lanes = 8;
+using Floats [[gnu::vector_size(4 * lanes)]] = float;
+using Integers [[gnu::vector_size(4 * lanes)]] = int;
+using Doubles [[gnu::vector_size(8 * lanes)]] = double;
+using Longs [[gnu::vector_size(8 * lanes)]] = int64_t;
+
+/// Of numbers' exponents; zero has none.
+[[gnu::always_inline]] inline void powers_of(Integers& powers, const Floats& x) {
+  const Integers exponent = (Integers)x >> 23 & 255;
+  powers = x == 0 ? Integers{} - (1 << 20) : (exponent > 0 ? exponent : 1) - 127;
+}
+[[gnu::always_inline]] inline void add_truncated(Doubles& sums, const Doubles& x) { sums += __builtin_convertvector(__builtin_convertvector(x, Integers), Doubles); }
+}  // namespace
+
+[[gnu::target_clones("avx512f", "avx2", "default")]] void multiply_add(const float* a, const float* b, float* c, int m, int n, int k, int element_bytes) {
+  constexpr int most_depth = 16;
+  const bool hopper = device.capability >= 90;
+  const int at_once = (hopper ? 32 : 16) / element_bytes, kept_bits = hopper ? 25 : 24;
+  for (int column = 0; column < n; column += lanes) {
+    Floats factors[most_depth];
+    Integers factor_powers[most_depth];
+    for (int l = 0; l < k; ++l) std::memcpy(&factors[l], b + l * n + column, sizeof factors[l]), powers_of(factor_powers[l], factors[l]);
+    for (int i = 0; i < m; ++i) {
+      Floats sum;
+      std::memcpy(&sum, c + i * n + column, sizeof sum);
+      for (int first = 0; first < k; first += at_once) {
+        Doubles addends[most_depth + 1] = {__builtin_convertvector(sum, Doubles)}, plain = addends[0], sums = {};
+        Integers largest, power;
+        powers_of(largest, sum);
+        for (int l = 0; l < at_once; ++l) {
+          const float factor = a[i * k + first + l];
+          powers_of(power, Floats{} + factor);
+          power += factor_powers[first + l], largest = power > largest ? power : largest;
+          plain += addends[l + 1] = static_cast<double>(factor) * __builtin_convertvector(factors[first + l], Doubles);
+        }
+        const Longs unit = __builtin_convertvector((largest > -300 ? largest : -300) - kept_bits, Longs), to_units = (1023 - unit) << 52, from_units = (1023 + unit) << 52;
+        for (int l = 0; l <= at_once; ++l) add_truncated(sums, addends[l] * (Doubles)to_units);
+        sums *= (Doubles)from_units;
+        const Floats nearest = __builtin_convertvector(sums, Floats);
+        const Doubles back = __builtin_convertvector(nearest, Doubles);
+        const Longs beyond = (back < 0 ? -back : back) > (sums < 0 ? -sums : sums), finite = plain - plain == 0;
+        const Integers narrowed = (Integers)nearest + __builtin_convertvector(beyond, Integers);
+        sum = __builtin_convertvector(finite, Integers) ? (Floats)narrowed : __builtin_convertvector(plain, Floats);
+      }
+      std::memcpy(c + i * n + column, &sum, sizeof sum);
     }
+  }
 }
 
 void require_shared(const char* what, const void* memory, size_t bytes, size_t alignment) {

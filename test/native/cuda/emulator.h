@@ -84,8 +84,10 @@ void warp_collective(const char* name, unsigned mask, Operands& mine, const Run&
 /// run(Operands* const lanes[128]) once for four warps, the first of them a multiple of four.
 template <typename Operands, typename Run>
 void warpgroup_collective(const char* name, Operands& mine, const Run& run) { collective(name, true, ~0u, mine, run); }
-/// c [m, n] += a [m, k] b [k, n]: quick, as no sanitizer watches it.
-void multiply_add(const float* a, const float* b, double* c, int m, int n, int k);
+/// c [m, n] += a [m, k] b [k, n] with the rounding of tensor cores, which take 16 bytes of each factor at once, 32 from Hopper on. Of these products, which are exact, and of the sum
+/// so far the bits below 2^-24 (2^-25) of the largest addend's power of two are dropped, and of the result those that a float does not hold; a product's power of two is that of its
+/// factors. Khattak and Mikaitis, "Accurate Models of NVIDIA Tensor Cores" (arXiv 2512.07004), after Fasi et al. (PeerJ Computer Science 7:e330).
+void multiply_add(const float* a, const float* b, float* c, int m, int n, int k, int element_bytes);
 /// cp.async: `valid` bytes of `bytes` from global to shared memory, the rest zeros. They land when they are waited for, not before.
 void copy_async(void* to, const void* from, int bytes, int valid);
 void commit_copies();

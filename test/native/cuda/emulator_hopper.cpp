@@ -212,24 +212,19 @@ void multiply(float* c, int columns, const uint32_t* a, uint64_t descriptor, boo
         require(std::all_of(product.c[t], product.c[t] + count, is_garbage), "wgmma: sums have been written to before the end of their product");
     }
     const auto value = [](uint32_t bits) { return __uint_as_float(bits << 16); };
-    std::vector<float> b(16 * columns);  // [columns, 16]
-    for (int k = 0; k < 16; ++k)
-      for (int n = 0; n < columns; ++n) b[n * 16 + k] = value(product.b[k * columns + n]);
+    std::vector<float> b(16 * columns), total(64 * columns);
+    std::transform(product.b.begin(), product.b.end(), b.begin(), value);
     float x[64][16];
     for (int t = 0; t < 128; ++t)
       for (int r = 0; r < 4; ++r)
         for (int half = 0; half < 2; ++half)
           x[t / 32 * 16 + t % 32 / 4 + r % 2 * 8][t % 4 * 2 + r / 2 * 8 + half] = value(product.a_values[t][r] >> 16 * half & 0xffff);
+    const auto at = [&](int t, int i) -> float& { return total[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * columns + i / 4 * 8 + t % 4 * 2 + i % 2]; };
     for (int t = 0; t < 128; ++t)
-      for (int i = 0; i < count; ++i) {
-        const float* const row = x[t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8];
-        const float* const column = &b[(i / 4 * 8 + t % 4 * 2 + i % 2) * 16];
-        float& sum = sums->values[t * count + i];
-        double total = add ? sum : 0;
-        for (int k = 0; k < 16; ++k) total += static_cast<double>(row[k]) * column[k];
-        sum = static_cast<float>(total);
-        product.c[t][i] = __uint_as_float(garbage);
-      }
+      for (int i = 0; i < count; ++i) at(t, i) = add ? sums->values[t * count + i] : 0;
+    multiply_add(&x[0][0], b.data(), total.data(), 64, columns, 16, sizeof(uint16_t));
+    for (int t = 0; t < 128; ++t)
+      for (int i = 0; i < count; ++i) sums->values[t * count + i] = at(t, i), product.c[t][i] = __uint_as_float(garbage);
     group.products.push_back(std::move(product));
   });
 }
