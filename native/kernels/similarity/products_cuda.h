@@ -1,5 +1,8 @@
 // How the kernels of similarity_cuda_impl.h multiply: a warp's 16 rows with a tile's 64 columns, in the registers that mma.sync leaves its results in. With
 // group = lane / 4 and pair = lane % 4, s[n][r] is of row group + 8 (r / 2) and column 8 n + 2 pair + r % 2.
+//
+// Tensor cores round their sums towards zero: every similarity of rows of 512 dimensions would be 1e-5 too small, more than float32 may lose. Where factors are split, the
+// products of a step are therefore added up from zeros and the steps in registers (Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores").
 #pragma once
 #include "kernels/cuda/instructions.h"
 #include "kernels/similarity/similarity_cuda.h"
@@ -27,6 +30,11 @@ __device__ __forceinline__ void load_columns(uint32_t (&b)[4], const char* chunk
 /// Two B fragments of the second product, of columns k .. k + 15 (its depth) and the 16 dimensions of pieces c and c + 1.
 __device__ __forceinline__ void load_dimensions(uint32_t (&b)[4], const char* chunk, int k, int c) { load_matrices<true>(b, chunk + piece_at(k + lane() % 16, c + lane() / 16)); }
 
+__device__ __forceinline__ void add_to(float (&c)[4], const float (&x)[4]) {
+#pragma unroll
+  for (int r = 0; r < 4; ++r) c[r] += x[r];
+}
+
 /// Sums of `parts` numbers of bfloat16 each; products of two lesser parts are left out.
 template <int parts_, int warps_>
 struct Bf16Parts {
@@ -35,7 +43,7 @@ struct Bf16Parts {
 
   /// s += the products over a chunk's dimensions of rows r .. r + 15 of `rows`; the lesser parts are row_part and column_part bytes further on.
   static __device__ __forceinline__ void multiply(float (&s)[tile_groups][4], const char* rows, int row_part, int r, const char* columns, int column_part) {
-#pragma unroll
+#pragma unroll (parts == 1 ? 4 : 2)
     for (int k = 0; k < 4; ++k) {
       uint32_t a[parts][4];
 #pragma unroll
@@ -45,13 +53,16 @@ struct Bf16Parts {
         uint32_t b[parts][4];
 #pragma unroll
         for (int part = 0; part < parts; ++part) load_columns(b[part], columns + part * column_part, 8 * n, 2 * k);
+        float step[2][4] = {};
+        float (&left)[4] = parts == 1 ? s[n] : step[0], (&right)[4] = parts == 1 ? s[n + 1] : step[1];
 #pragma unroll
         for (int first = parts - 1; first >= 0; --first)
 #pragma unroll
           for (int second = parts - 1 - first; second >= 0; --second) {
-            mma_bf16(s[n], a[first], b[second][0], b[second][1]);
-            mma_bf16(s[n + 1], a[first], b[second][2], b[second][3]);
+            mma_bf16(left, a[first], b[second][0], b[second][1]);
+            mma_bf16(right, a[first], b[second][2], b[second][3]);
           }
+        if constexpr (parts > 1) add_to(s[n], left), add_to(s[n + 1], right);
       }
     }
   }
@@ -91,8 +102,7 @@ struct Bf16Parts {
             mma_bf16(sums[1], weights.a[first][k], b[second][2], b[second][3]);
           }
       }
-#pragma unroll
-      for (int r = 0; r < 4; ++r) g[m][r] += sums[0][r], g[m + 1][r] += sums[1][r];
+      add_to(g[m], sums[0]), add_to(g[m + 1], sums[1]);
     }
   }
   static __device__ void pack(const float (&x)[8], uint4 (&pieces)[parts]) {
@@ -127,7 +137,7 @@ struct Tf32Parts {
   }
 
   static __device__ __forceinline__ void multiply(float (&s)[tile_groups][4], const char* rows, int, int r, const char* columns, int) {
-#pragma unroll
+#pragma unroll 2
     for (int k = 0; k < 4; ++k) {
       uint32_t a[4], a_high[4], a_low[4];
       load_rows(a, rows, r, 2 * k);
@@ -137,8 +147,10 @@ struct Tf32Parts {
         uint32_t b[4], high[4], low[4];
         load_columns(b, columns, 8 * n, 2 * k);
         split(b, high, low);
-        add(s[n], a_high, a_low, high[0], high[1], low[0], low[1]);
-        add(s[n + 1], a_high, a_low, high[2], high[3], low[2], low[3]);
+        float step[2][4] = {};
+        add(step[0], a_high, a_low, high[0], high[1], low[0], low[1]);
+        add(step[1], a_high, a_low, high[2], high[3], low[2], low[3]);
+        add_to(s[n], step[0]), add_to(s[n + 1], step[1]);
       }
     }
   }
@@ -166,8 +178,7 @@ struct Tf32Parts {
           split(*reinterpret_cast<const float*>(columns + piece_at(8 * n + 2 * pair + r, 2 * m + group / 4) + group % 4 * 4), high[r], low[r]);
         add(sums, weights.high[n], weights.low[n], high[0], high[1], low[0], low[1]);
       }
-#pragma unroll
-      for (int r = 0; r < 4; ++r) g[m][r] += sums[r];
+      add_to(g[m], sums);
     }
   }
   static __device__ void pack(const float (&x)[4], uint4 (&pieces)[1]) {

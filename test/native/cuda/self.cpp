@@ -1,4 +1,6 @@
 // The emulator itself: what it must do, and what it must not let pass.
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <numeric>
@@ -98,6 +100,28 @@ void products(const float* a, const float* b, float* c) {  // [16, 16] x [16, 8]
   }
 }
 
+/// What tensor cores keep of c + a_0 b_0 + ... + a_k b_k, by the compute capability 8 and 9; b is 1 unless it is given.
+void rounds() {
+  struct Case { float c; std::vector<float> a; float b, expected[2]; };
+  const float unit = 0x1p-24f;
+  const Case cases[] = {
+      {1, {unit}, 1, {1, 1}}, {-1, {-unit}, 1, {-1, -1}}, {-1, {unit / 2}, 1, {-1, -1 + unit}},                        // towards zero, where the addend was kept
+      {1, std::vector<float>(8, unit), 1, {1 + 8 * unit, 1 + 8 * unit}}, {1, std::vector<float>(8, unit / 2), 1, {1, 1 + 4 * unit}}, {1, std::vector<float>(8, unit / 4), 1, {1, 1}},
+      {0, {1.5f * 0x1p10f, 0x1p-14f, 0x1p-14f}, 1.5f, {2304, 2304}}, {0, {0x1p10f, -0x1p10f, 0x1p-15f}, 1, {0, 0x1p-15f}},
+      {1, {0, 0, 0, 0, 0, 0, 0, 1, unit, unit}, 1, {2, 2}}, {-1, {0, 0, 0, 0, 0, 0, 0, 1, unit, unit}, 1, {2 * unit, 2 * unit}}, {0, {INFINITY}, 1, {INFINITY, INFINITY}},
+  };
+  for (const Case& each : cases)
+    for (const int capability : {80, 90}) {
+      float a[16] = {}, b[16 * 8], c[8];
+      std::copy(each.a.begin(), each.a.end(), a), std::fill(std::begin(b), std::end(b), each.b), std::fill(std::begin(c), std::end(c), each.c);
+      emulator::device.capability = capability;
+      emulator::multiply_add(a, b, c, 1, 8, 16, sizeof(uint16_t));
+      const float expected = each.expected[capability / 90];
+      for (const float found : c) CHECK(found == expected, "compute capability %d, case %ld: %.9g for %.9g", capability, long(&each - cases), found, expected);
+    }
+  emulator::device.capability = 80;
+}
+
 void works() {
   std::vector<int> x(3 * 128), sums(3), out(96);
   std::iota(x.begin(), x.end(), 1);
@@ -147,5 +171,6 @@ void catches() {
 
 int main() {
   for (const auto order : {emulator::Order::Forward, emulator::Order::Backward}) emulator::order = order, works(), catches();
+  rounds();
   std::puts("passed");
 }
