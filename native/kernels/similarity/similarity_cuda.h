@@ -140,6 +140,9 @@ struct DeviceHardMomentsGradient {
   T* gradient;  // [R, padded_dimensions(d)]
 };
 
+/// Whether products have running_log_moments and its gradient: exponents that need them are beyond the accuracy of bfloat16.
+constexpr bool has_running(Products products) { return products == Products::Float32 || products == Products::Float64; }
+
 /// One way of multiplying.
 template <typename T>
 struct DeviceSimilarity {

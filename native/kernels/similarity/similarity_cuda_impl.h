@@ -739,7 +739,11 @@ struct Portable {
     call.run("hard_moments_gradient", true, hard_moments_gradient_kernel<P, whole>, hard_moments_gradient_kernel<Q, false>, 0, call.blocks(), task, call.gradient);
     call.join(Joining::Sums, call.gradient, task.gradient, 1, call.width, call.blocks());
   }
-  static constexpr DeviceSimilarity<T> table{pack, log_moments, log_moments_gradient, running_log_moments, running_log_moments_gradient, hard_moments, hard_moments_gradient};
+  static constexpr DeviceSimilarity<T> table = [] {
+    DeviceSimilarity<T> table{pack, log_moments, log_moments_gradient, nullptr, nullptr, hard_moments, hard_moments_gradient};
+    if constexpr (has_running(products)) table.running_log_moments = running_log_moments, table.running_log_moments_gradient = running_log_moments_gradient;
+    return table;
+  }();
 };
 
 }  // namespace a_infonce::kernels::cuda

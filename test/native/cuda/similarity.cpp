@@ -370,7 +370,8 @@ void check(Products products, int capability = 80) {
     p.log_moments(Negatives, {1}), p.log_moments(Negatives, {1, 2});
     p.log_moments_gradient(Negatives, {1}, 1, 1, true), p.log_moments_gradient(Negatives, {1, 2}, 0.5, 1.5, false);
     p.range();
-    if (!hopper) p.running(Negatives, {1}), p.hard(1, true, 1);
+    if (!hopper && has_running(products)) p.running(Negatives, {1});
+    if (!hopper) p.hard(1, true, 1);
   };
   const auto selections = [](auto& p) {
     for (int32_t selection = 1; selection < 16; ++selection) p.log_moments(selection, {1}), p.log_moments_gradient(selection, {1}, 0.5, 1.5, true);
@@ -395,7 +396,8 @@ void check(Products products, int capability = 80) {
     problem({400}, 64, Codes::Views, some_shared, moments);
     problem({70}, 33, Codes::Labels, everything, [=](auto& p) {
       selections(p);
-      for (const int32_t selection : {1, 6, 12}) p.running(selection, {1, 1.7});
+      for (const int32_t selection : {1, 6, 12})
+        if (has_running(products)) p.running(selection, {1, 1.7});
       for (const double exponent : {0.7, 1.0, 2.0})
         for (const bool uniform : {false, true}) p.hard(exponent, uniform, 2);
     });
