@@ -41,7 +41,7 @@ struct Device {
 
 #ifdef A_INFONCE_EMULATED
 
-inline Device device() { return {emulator::device.capability, emulator::device.multiprocessors, emulator::device.shared_bytes}; }
+inline Device device() { return {emulator::device.capability, emulator::device.multiprocessors, emulator::device.shared_bytes()}; }
 
 template <typename T>
 T* shared_memory() { return static_cast<T*>(emulator::shared_memory()); }
@@ -49,7 +49,7 @@ T* shared_memory() { return static_cast<T*>(emulator::shared_memory()); }
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream, const Arguments&... arguments) {
   try {
-    emulator::run(name, grid, block, shared_bytes, [&] { kernel(arguments...); });
+    emulator::run(name, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, [&] { kernel(arguments...); });
   } catch (const emulator::Failure& failure) {
     throw Error(failure.what());
   }

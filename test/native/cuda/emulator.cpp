@@ -45,6 +45,7 @@ namespace a_infonce::emulator {
 Device device;
 Order order = Order::Forward;
 int64_t launches = 0;
+std::set<const void*> kernels;
 
 namespace {
 
@@ -213,18 +214,18 @@ void* shared_memory() { return e.shared; }
 size_t shared_bytes() { return e.bytes; }
 uint64_t block() { return e.block; }
 
-void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
   const std::lock_guard<std::mutex> lock(one_launch);
-  ++launches;
+  ++launches, kernels.insert(kernel);
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
-  const auto refuse = [&](const std::string& why) { throw Failure(std::string("kernel ") + kernel + ": " + why); };
+  const auto refuse = [&](const std::string& why) { throw Failure(std::string("kernel ") + name + ": " + why); };
   if (threads == 0 || threads > most_threads || threads % 32) refuse(std::to_string(threads) + " threads in a block");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) refuse("no such grid of blocks");
-  if (shared_bytes > device.shared_bytes) refuse(std::to_string(shared_bytes) + " bytes of shared memory");
+  if (shared_bytes > device.shared_bytes()) refuse(std::to_string(shared_bytes) + " bytes of shared memory");
   const auto freed = [](char* p) { std::free(p); };
   const std::unique_ptr<char, decltype(freed)> shared(shared_bytes ? static_cast<char*>(memalign(1024, shared_bytes)) : nullptr, freed);
   blockDim = block, gridDim = grid;
-  e.kernel = kernel, e.body = &body, e.shared = shared.get(), e.bytes = shared_bytes, e.threads = static_cast<int>(threads), e.failed = false;
+  e.kernel = name, e.body = &body, e.shared = shared.get(), e.bytes = shared_bytes, e.threads = static_cast<int>(threads), e.failed = false;
   for (unsigned z = 0; z < grid.z; ++z)
     for (unsigned y = 0; y < grid.y; ++y)
       for (unsigned x = 0; x < grid.x; ++x) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <set>
 #include <stdexcept>
 #include <type_traits>
 
@@ -45,7 +46,7 @@ namespace a_infonce::emulator {
 /// What the kernels are told of the device; tests set it.
 struct Device {
   int capability = 80, multiprocessors = 4;
-  size_t shared_bytes = 227 * 1024;
+  size_t shared_bytes() const { return (capability >= 90 ? 227 : 163) * 1024; }  // of a block
 };
 extern Device device;
 
@@ -53,13 +54,14 @@ extern Device device;
 enum class Order { Forward, Backward };
 extern Order order;
 extern int64_t launches;  // so far
+extern std::set<const void*> kernels;  // that have been launched
 
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 /// One launch. Failure: a deadlock, a collective that its threads do not agree on, what a device refuses, or whatever a thread throws.
-void run(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
 // For the kernels' instructions, on a thread of a block:
 int thread();  // in the block

@@ -1,4 +1,5 @@
 // What Node asks of an addon, and the operators that tests ask.
+#include <dlfcn.h>
 #include <torch/library.h>
 #include "emulator.h"
 #include "nn/layers.h"
@@ -37,6 +38,13 @@ TORCH_LIBRARY(a_infonce_emulated, m) {
     a_infonce::ops::on_device_of(x, [&](a_infonce::kernels::cuda::Stream) { throw a_infonce::kernels::cuda::Error("launch of a test", out_of_memory); });
   });
   m.def("launches() -> int", [] { return a_infonce::emulator::launches; });
+  m.def("kernels() -> int[]", [] {  // that have been launched: where they are in this library
+    Dl_info library{};
+    dladdr(reinterpret_cast<const void*>(&napi_register_module_v1), &library);
+    std::vector<int64_t> at;
+    for (const void* const kernel : a_infonce::emulator::kernels) at.push_back(static_cast<const char*>(kernel) - static_cast<const char*>(library.dli_fbase));
+    return at;
+  });
   m.def("norm(Tensor x, Tensor weight, Tensor bias) -> Tensor", [](const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
     a_infonce::ops::BatchMoments moments;
     return a_infonce::ops::norm(x, weight, bias, {}, /*relu=*/true, 1e-5, moments);
