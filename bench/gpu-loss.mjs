@@ -1,12 +1,12 @@
 // The loss on a GPU, forward and backward, against the eager formula and torch.compile of it: milliseconds, memory beside the rows, and TFLOP/s as if all of 6 n^2 d were done.
 //   npm run build && node bench/gpu-loss.mjs --python <python with torch> [--device cuda] [--sizes 2048,...] [--dim 128] [--seconds 1] [--peers-up-to 32768] [--no-compile] [--json <file>]
-// Fails where a loss is not the eager formula's.
+// Fails where a loss is not the eager formula's, or of bfloat16 and not that of full precision, or its gradient is not (the limits that `precision` promises).
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { aInfoNCE, cuda, manualSeed, randn, runtimeInfo, scope } from '../dist/index.js';
+import { aInfoNCE, cuda, manualSeed, ops, randn, runtimeInfo, scope } from '../dist/index.js';
 import { Companion } from '../dist/benchmark/companion.js';
 
 const defaults = { python: 'python3', device: 'cuda', sizes: '2048,4096,8192,16384,32768,65536,1048576', dim: '128', seconds: '1', 'peers-up-to': '32768', json: '' };
@@ -15,8 +15,8 @@ const { values } = parseArgs({
 });
 const { device } = values, onDevice = device !== 'cpu', dim = Number(values.dim), seconds = Number(values.seconds), most = Number(values['peers-up-to']);
 const losses = { 'two views': { views: 2 }, 'IP+HN': { views: 4, form: 'advcl', normalize: true, inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.1 } } };
-const PRECISIONS = ['bf16', 'bf16x3', 'full'], LONGEST = 15_000;  // milliseconds of a call
-const TOLERANCE = { bf16: 1e-3, bf16x3: 1e-4, full: 1e-5 };
+const PRECISIONS = ['full', 'bf16x3', 'bf16'], LONGEST = 15_000;  // milliseconds of a call
+const TOLERANCE = { bf16: 1e-3, bf16x3: 1e-4, full: 1e-5 }, GRADIENT = { bf16: 1.5e-3, bf16x3: 1e-5 };
 
 manualSeed(1);
 const folder = mkdtempSync(join(tmpdir(), 'gpu-loss-')), results = [];
@@ -71,7 +71,8 @@ try {
           }
       await peers.ask({ ask: 'forget' });
     }
-    for (const [name, options] of Object.entries(losses))
+    for (const [name, options] of Object.entries(losses)) {
+      let full;
       for (const precision of PRECISIONS) {
         const key = `${name} ${precision}`, expected = last[key] && last[key].ms * (n / last[key].n) ** 2;
         if (expected > LONGEST) {
@@ -80,13 +81,23 @@ try {
         }
         const call = () => ours(rows, { ...options, precision });
         if (onDevice) cuda.resetPeakMemory(device);
-        const before = onDevice ? cuda.memory(device).allocated : 0, { value } = call();
+        const before = onDevice ? cuda.memory(device).allocated : 0, { value } = call(), gradient = rows.grad;
         const bytes = onDevice ? cuda.memory(device).peak - before : NaN, timed = await measured(async () => call().ms);
+        if (full) {
+          const length = (x) => scope(() => ops.aten.norm(x).item()), apart = length(ops.aten.sub(gradient, full.gradient)) / length(full.gradient);
+          if (!(apart <= GRADIENT[precision]) || !(Math.abs(value - full.value) <= TOLERANCE[precision] * Math.abs(full.value))) {
+            console.log(`${String(n).padStart(8)}  ${name} ${precision}: not that of full precision, ${value} for ${full.value}, the gradient off by ${apart.toExponential(1)}`);
+            wrong++;
+          }
+          gradient.dispose();
+        } else if (precision === 'full') full = { value, gradient };
         const difference = name === 'two views' && eager !== undefined ? Math.abs(value - eager) / Math.abs(eager) : undefined;
         if (difference > TOLERANCE[precision]) wrong++;
         tell(n, name, 'ours', precision, timed, bytes, difference);
         last[key] = { n, ms: timed.ms };
       }
+      full?.gradient.dispose();
+    }
     rows.dispose();
     if (onDevice) cuda.releaseMemory();
     if (values.json) writeFileSync(values.json, JSON.stringify(results));
@@ -95,4 +106,4 @@ try {
   peers[Symbol.dispose]();
   rmSync(folder, { recursive: true });
 }
-if (wrong > 0) throw new Error(`${wrong} losses are not the eager formula's`);
+if (wrong > 0) throw new Error(`${wrong} losses are not the eager formula's, or those of full precision`);
