@@ -10,6 +10,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
+import { boundsOf, kernelsOf, refusals } from './ptxas.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values: { emulate: emulates, compile: compiles, host: libtorch }, positionals: names } = parseArgs({
@@ -60,20 +61,6 @@ function flags(file) {
   return ['-std=c++20', '-O3', '-DNDEBUG', '-DA_INFONCE_SM90A', '-lineinfo', '-I', 'native', ...targets, ...(uncontracted.includes(basename(dirname(file))) ? ['--fmad=false'] : [])];
 }
 
-/** What ptxas says of each kernel: registers and bytes that they spill, by architecture. */
-function kernels(log) {
-  const result = new Map();
-  let kernel, architecture;
-  for (const line of log.split('\n')) {
-    const entry = /Compiling entry function '(\S+)' for '(\S+)'/.exec(line), spill = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line), registers = /Used (\d+) registers/.exec(line);
-    if (entry) {
-      if (!result.has(entry[1])) result.set(entry[1], []);
-      result.get(entry[1]).push((kernel = { architecture: (architecture = entry[2]), registers: 0, spilled: 0 }));
-    } else if (spill && kernel) kernel.spilled += Number(spill[1]) + Number(spill[2]);
-    else if (registers && kernel) kernel.registers = Number(registers[1]);
-  }
-  return result;
-}
 /** Names as they are written, without namespaces and parameters. */
 const readable = (symbols) => {
   try {
@@ -91,21 +78,22 @@ async function compile() {
   await standIn();
   const files = readdirSync(join(root, 'native', 'kernels'), { recursive: true }).map((file) => join('native', 'kernels', file)).filter((file) => file.endsWith('.cu') && wanted(file)).sort();
   await each(files, async (file) => {
-    const output = join(tmpdir(), `a-infonce-check-${process.pid}-${basename(file)}.o`);
-    const args = [...flags(file), '-Xptxas', '-v', '-Xcompiler', '-Wall', '-c', file, '-o', output];
+    const folder = mkdtempSync(join(tmpdir(), 'a-infonce-check-'));
+    const args = [...flags(file), '-Xptxas', '-v', '-Xcompiler', '-Wall', '--keep', '--keep-dir', folder, '-c', file, '-o', join(folder, 'output.o')];
     const { stderr, stdout } = await run('nvcc', args).catch((error) => (fail(`${file}: ${error.stderr || error.message}`), { stderr: '', stdout: '' }));
-    const found = kernels(stdout + stderr), shown = readable([...found.keys()]);
-    const lines = [...found.values()].map((uses, index) => {
-      const spills = uses.filter((use) => use.spilled > 0);
-      if (spills.length > 0) failed = true;
-      return `  ${shown[index]}: ${uses.map((use) => `${use.architecture} ${use.registers}`).join(', ')}${spills.map((use) => `; SPILLS ${use.spilled} bytes on ${use.architecture}`).join('')}`;
+    const found = kernelsOf(stdout + stderr), shown = readable([...found.keys()]);
+    const bounds = new Map(readdirSync(folder).filter((name) => name.endsWith('.ptx')).flatMap((name) => [...boundsOf(readFileSync(join(folder, name), 'utf8'))]));
+    const lines = [...found].map(([symbol, uses], index) => {
+      const why = uses.flatMap((use) => refusals(use, bounds.get(symbol)).map((each) => `; NOT SO: ${each} on ${use.architecture}`));
+      if (why.length > 0) failed = true;
+      return `  ${shown[index]}: ${uses.map((use) => `${use.architecture} ${use.registers}`).join(', ')}${why.join('')}`;
     });
     const warnings = (stdout + stderr).split('\n').filter((line) => /\bwarning\b/i.test(line));
     // Products of a warpgroup that run one by one, or registers that are not handed over: C7504 to C7519, which ptxas calls information.
     const losses = (stdout + stderr).split('\n').filter((line) => /Potential Performance Loss|\(C75\d\d\)/.test(line));
     if (losses.length > 0) failed = true;
     console.log([`${relative(root, join(root, file))}: registers of ${found.size} kernels`, ...lines, ...warnings, ...losses].join('\n'));
-    await run('rm', ['-f', output]);
+    rmSync(folder, { recursive: true });
   });
 }
 
