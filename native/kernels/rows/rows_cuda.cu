@@ -37,7 +37,7 @@ __global__ void visits_kernel(int32_t blocks, int32_t moving, int32_t* offsets, 
 }
 
 template <typename T>
-__global__ void __launch_bounds__(threads) measure_kernel(const ViewRows<T> z, Numbers* numbers) {  // a warp a row
+__global__ void __launch_bounds__(threads, 1) measure_kernel(const ViewRows<T> z, Numbers* numbers) {  // a warp a row
   double square = 0, error = 0;  // the largest
   for (int64_t place = static_cast<int64_t>(blockIdx.x) * warps + warp(); place < z.rows; place += static_cast<int64_t>(gridDim.x) * warps) {
     const T* const x = row_at(z, place);
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(threads) measure_kernel(const ViewRows<T> z, N
 }
 
 template <typename T>
-__global__ void __launch_bounds__(threads) within_kernel(const ViewRows<T> z, double scale, double* similarity, double* partials) {  // a warp an image
+__global__ void __launch_bounds__(threads, 1) within_kernel(const ViewRows<T> z, double scale, double* similarity, double* partials) {  // a warp an image
   const int64_t image = static_cast<int64_t>(blockIdx.x) * warps + warp(), views = z.places.views;
   double sum = 0;
   if (image < z.places.batch)
@@ -86,7 +86,7 @@ struct SumsBy {
 };
 /// A block takes 32 dimensions of a part of the rows; its warps take rows in turn.
 template <typename T, int count>
-__global__ void __launch_bounds__(threads) sum_rows_kernel(const ViewRows<T> z, const SumsBy<T> by, double* out) {
+__global__ void __launch_bounds__(threads, 1) sum_rows_kernel(const ViewRows<T> z, const SumsBy<T> by, double* out) {
   const int64_t own = static_cast<int64_t>(blockIdx.y) * 32 + lane(), k = own < z.d ? own : 0, first = z.rows * blockIdx.x / gridDim.x, last = z.rows * (blockIdx.x + 1) / gridDim.x;
   double sums[2][count] = {};
 #pragma unroll 4
@@ -141,7 +141,7 @@ __global__ void first_kernel(const ViewRows<T> z, double scale, double* similari
 }
 
 template <typename T>
-__global__ void __launch_bounds__(threads) finish_kernel(const ViewRows<T> z, const RowGradient<T> task) {  // a warp a row
+__global__ void __launch_bounds__(threads, 1) finish_kernel(const ViewRows<T> z, const RowGradient<T> task) {  // a warp a row
   const int64_t views = z.places.views, at = static_cast<int64_t>(blockIdx.x) * warps + warp();
   if (at >= z.first_count) return;
   double* const factors = shared_memory<double>() + warp() * views;  // of the rows of the image

@@ -68,7 +68,7 @@ __global__ void log_sums_kernel(const double* sums, int64_t rows, const Powers p
 
 /// few: an image's numbers are the thread's own.
 template <typename T, bool few>
-__global__ void __launch_bounds__(threads) log_moment_terms_kernel(const LogMomentTerms<T> task, double* scratch, double* losses, const Numbers* numbers) {
+__global__ void __launch_bounds__(threads, 1) log_moment_terms_kernel(const LogMomentTerms<T> task, double* scratch, double* losses, const Numbers* numbers) {
   const int64_t views = task.places.views, cells = views * views;
   const bool bounded = !task.logs[0] || !numbers->out_of_range;
   const double reference = numbers->reference;
@@ -144,7 +144,7 @@ __global__ void hard_weights_kernel(const HardTerms<T> task, const Numbers* numb
   task.q[at] = q, task.weight[at] = static_cast<T>(q);
 }
 template <typename T, bool few>
-__global__ void __launch_bounds__(threads) hard_terms_kernel(const HardTerms<T> task, double* scratch, double* losses) {
+__global__ void __launch_bounds__(threads, 1) hard_terms_kernel(const HardTerms<T> task, double* scratch, double* losses) {
   const int64_t views = task.places.views, cells = views * views;
   double local[few ? 4 * few_views : 1];
   double* const memory = few ? local : scratch + thread_index() * scratch_of(views);
