@@ -638,7 +638,7 @@ describe('memory', () => {
       run(2);
       const { rss } = process.memoryUsage();
       run(8);
-      expect(process.memoryUsage().rss - rss).toBeLessThan(70e6); // bytes; the packed rows of 16 losses are 134 MB
+      expect(process.memoryUsage().rss - rss).toBeLessThan(100e6); // bytes; the packed rows of 16 losses are 134 MB
     });
     scope(() => {
       const features = randn([8, 4], { requiresGrad: true });
