@@ -35,7 +35,7 @@ std::vector<int32_t> classes_of(const Tensor& labels) {
 /// log_denominator - s and in the gradient.
 template <typename T>
 class Supervised final : public HostEvaluation {
-  static constexpr double enough = 1.0 / 16;  // of the divergence of softmax and target, for T's precision
+  static constexpr double enough = 1.0 / 16;  // of the distance of softmax and target, for T's precision
   const Options options;
   const int64_t n, d;
   const double scale;
@@ -141,10 +141,10 @@ class Supervised final : public HostEvaluation {
   }
 
  private:
-  /// The loss and its derivatives by the sums. Returns the least divergence of an anchor's softmax from its target.
+  /// The loss and its derivatives by the sums. Returns the least distance of an anchor's softmax from its target.
   template <typename U>
   double evaluate(std::span<ops::Moments<U>> positives) {
-    std::vector<double> losses(classes()), divergences(classes(), INFINITY);
+    std::vector<double> losses(classes()), distances(classes(), INFINITY);
     for_classes([&](int64_t group, const double* by_kind) {
       const int64_t count = positives_of(group);
       if (count == 0) return;
@@ -155,17 +155,17 @@ class Supervised final : public HostEvaluation {
         rows.add(1, row, z.data());
         for (int64_t k = 0; k < d; ++k) others[k] = by_kind[kind * d + k] - z[k];
         const auto dot = kernels::similarity<double>().dot;
-        const auto [value, divergence] = term(row.place, count, size(1 - kind, group), dot(z.data(), others.data(), d), dot(z.data(), by_kind + (1 - kind) * d, d), positives);
-        losses[group] += value, divergences[group] = std::min(divergences[group], divergence);
+        const auto [value, distance] = term(row.place, count, size(1 - kind, group), dot(z.data(), others.data(), d), dot(z.data(), by_kind + (1 - kind) * d, d), positives);
+        losses[group] += value, distances[group] = std::min(distances[group], distance);
       });
     });
     loss = 0;
     for (const double part : losses) loss += part / static_cast<double>(used);
-    return *std::min_element(divergences.begin(), divergences.end());
+    return *std::min_element(distances.begin(), distances.end());
   }
   struct Term {
-    double value;       // mean of l(i, j) over the positives of a row
-    double divergence;  // of its softmax from its target
+    double value;     // mean of l(i, j) over the positives of a row
+    double distance;  // a lower bound, to a factor, of the total variation between its softmax and its target
   };
   /// For a row with `count` positives, `crosses` of them across kinds; within and across: sums of <z_i, z_j> over both sorts. Its derivatives by the sums are set.
   template <typename U>
@@ -191,7 +191,9 @@ class Supervised final : public HostEvaluation {
     // Targets are shares of the term's weights: 1 / total, and weight / total across kinds.
     const double value = total * log_denominator - crossing * log_weight - scale * (within + options.weight * across);
     const double log_target = -std::log(total) + (crossing > 0 ? crossing * std::log(options.weight) / total : 0);
-    return {value / static_cast<double>(count), total > 0 ? value / total + log_share + log_target : INFINITY};
+    // What the softmax gives to negatives; or Kullback and Leibler's divergence over the largest logarithm of a ratio, since one far positive alone makes that large.
+    const double share = std::exp(rest.value - log_denominator), divergence = total > 0 ? value / total + log_share + log_target : INFINITY;
+    return {value / static_cast<double>(count), std::max(share, divergence / (1 + 2 * bound))};
   }
 
  public:

@@ -64,6 +64,7 @@ export const cuda = {
   /**
    * Whether LibTorch's convolutions and products of float32 on a card may take TF32: 10 bits of mantissa instead of 23, sooner. By default they may not, so that a card
    * computes the processor's numbers to rounding; PyTorch lets its convolutions. Our own kernels do not ask.
+   * Of the process: workers, and jobs that are under way, follow it at once.
    * @throws ArgumentTypeError when something else than a boolean is assigned
    */
   get allowTF32(): boolean {

@@ -113,7 +113,7 @@ export class RunFolder {
   async describe(config: unknown, device: string): Promise<string[]> {
     const card = device === 'cpu' ? undefined : cuda.devices().find((each) => each.device === device);
     const environment = {
-      ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}`, ...(device !== 'cpu' && { device, gpu: card?.name, cudaVersion: native().cuda_info().version }),
+      ...runtimeInfo(), threads: getThreads(), node: process.version, platform: `${process.platform}-${process.arch}`, ...(device !== 'cpu' && { device, gpu: card?.name, cudaVersion: native().cuda_info().version, allowTF32: cuda.allowTF32 }),
     };
     if (this.config === undefined) {
       await this.writeJson('environment.json', environment);

@@ -143,6 +143,18 @@ describe('gradients', () => {
         }
       }
   });
+
+  it('keep their precision where rows lie about the centre of their class, and a few about that of another', () => {
+    const [classes, each] = [10, 150], batch = classes * each, labels = Array.from({ length: batch }, (_, i) => i % classes);
+    for (const [temperature, dim, spread, astray] of [[0.07, 33, 0.48, 0], [0.1, 128, 0.03, 0.02], [0.07, 64, 0.04, 0.02]] as const) {
+      const centres = unitRows([classes, dim]), noise = normal([batch, dim]);
+      const centre = (i: number) => (i % classes + (i < astray * batch ? 1 : 0)) % classes;
+      const x = Float64Array.from(new Float32Array(noise.map((e, k) => centres[centre(Math.floor(k / dim)) * dim + k % dim]! + (spread / Math.sqrt(dim)) * e)));
+      const at = { labels, views: 1, temperature };
+      const [wide, narrow] = [evaluate(x, [batch, dim], at), evaluate(x, [batch, dim], at, 'float32')];
+      expect(distance(narrow.gradient, wide.gradient), `t=${temperature} dim=${dim}`).toBeLessThan(1e-5);
+    }
+  });
 });
 
 describe('properties', () => {
