@@ -31,6 +31,7 @@ stage() {
 
 if [ -z "$node" ]; then
   node=$root/build/gpu/node
+  [ -e "$node" ] || [ -e build/gpu/node.xz ] || { echo "build/gpu is missing: run npm run build && node bench/gpu/pack.mjs where there is npm, and carry it here" >&2; exit 2; }
   [ -x "$node" ] || "$python" - build/gpu/node.xz "$node" <<'PY' || exit 1
 import lzma, os, shutil, sys
 with lzma.open(sys.argv[1]) as source, open(sys.argv[2], "wb") as target:

@@ -5,7 +5,7 @@
 // runs the program that was built with that LibTorch (npm run build) on a stand-in for the CUDA runtime (test/native/cuda_runtime): errors, devices, waits; then the tests of a
 // GPU, with values that the CPU computes. name: scenarios whose names hold it. CUDA_STAND_IN_TRACE=waits says on stderr who waits.
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,10 +13,26 @@ import { parseArgs, promisify } from 'node:util';
 import { boundsOf, kernelsOf, refusals } from './ptxas.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const { values: { emulate: emulates, compile: compiles, host: libtorch }, positionals: names } = parseArgs({
-  options: { emulate: { type: 'boolean' }, compile: { type: 'boolean' }, host: { type: 'string' } }, allowPositionals: true,
-});
+function refuse(text) {
+  console.error(text);
+  process.exit(2);
+}
+function given() {
+  try {
+    return parseArgs({ options: { emulate: { type: 'boolean' }, compile: { type: 'boolean' }, host: { type: 'string' } }, allowPositionals: true });
+  } catch (error) {
+    refuse(error.message);
+  }
+}
+const { values: { emulate: emulates, compile: compiles, host: libtorch }, positionals: names } = given();
+if ([emulates, compiles, libtorch !== undefined].filter(Boolean).length > 1) refuse('expected one of --emulate, --compile and --host, or none for the first two of them');
+if (libtorch !== undefined && !existsSync(join(libtorch, 'lib', 'libtorch_cuda.so'))) refuse(`--host: expected the folder of a LibTorch with CUDA, in which is lib/libtorch_cuda.so, got ${libtorch}`);
 const wanted = (name) => names.length === 0 || names.some((part) => name.includes(part));
+
+const tests = readdirSync(join(root, 'test', 'native', 'cuda')).filter((file) => file.endsWith('.cpp') && !file.startsWith('emulator')).map((file) => basename(file, '.cpp'));
+const sources = readdirSync(join(root, 'native', 'kernels'), { recursive: true }).map((file) => join('native', 'kernels', file)).filter((file) => file.endsWith('.cu')).sort();
+const all = [...(compiles ? [] : tests), ...(emulates ? [] : sources)];
+if (libtorch === undefined && !all.some(wanted)) refuse(`nothing is called ${names.join(' or ')}; there are ${all.join(', ')}`);
 
 const run = (command, args) => promisify(execFile)(command, args, { cwd: root, maxBuffer: 1 << 28 });
 const found = (command) => {
@@ -39,10 +55,11 @@ const fail = (text) => ((failed = true), console.error(text));
 
 async function emulate() {
   const build = join(root, 'build', 'cuda');
-  const tests = readdirSync(join(root, 'test', 'native', 'cuda')).filter((file) => file.endsWith('.cpp') && !file.startsWith('emulator')).map((file) => basename(file, '.cpp')).filter(wanted);
+  const chosen = tests.filter(wanted);
+  if (chosen.length === 0) return;
   await run('cmake', ['-S', join(root, 'test', 'native', 'cuda'), '-B', build]);
-  await run('cmake', ['--build', build, '--parallel', String(Math.max(2, availableParallelism())), '--target', ...tests.map((test) => `${test}_test`)]);
-  await each(tests, async (test) => {
+  await run('cmake', ['--build', build, '--parallel', String(Math.max(2, availableParallelism())), '--target', ...chosen.map((test) => `${test}_test`)]);
+  await each(chosen, async (test) => {
     const start = performance.now();
     const { stdout } = await run(join(build, `${test}_test`), []).catch((error) => (fail(`${test}: ${error.stderr || error.message}`), { stdout: '' }));
     if (stdout) console.log(`emulated, ${test}: ${stdout.trim().split('\n').at(-1)} in ${((performance.now() - start) / 1000).toFixed(1)} s`);
@@ -76,8 +93,7 @@ async function compile() {
   if (!version) return console.log('nvcc was not found: the CUDA kernels were not compiled');
   console.log(/release [^\n]*/.exec(version)?.[0] ?? version.trim());
   await standIn();
-  const files = readdirSync(join(root, 'native', 'kernels'), { recursive: true }).map((file) => join('native', 'kernels', file)).filter((file) => file.endsWith('.cu') && wanted(file)).sort();
-  await each(files, async (file) => {
+  await each(sources.filter(wanted), async (file) => {
     const folder = mkdtempSync(join(tmpdir(), 'a-infonce-check-'));
     const args = [...flags(file), '-Xptxas', '-v', '-Xcompiler', '-Wall', '--keep', '--keep-dir', folder, '-c', file, '-o', join(folder, 'output.o')];
     const { stderr, stdout } = await run('nvcc', args).catch((error) => (fail(`${file}: ${error.stderr || error.message}`), { stderr: '', stdout: '' }));
@@ -124,7 +140,7 @@ async function host(libtorch) {
   if (names.length === 0) node('With values, the tests of a GPU', { LD_PRELOAD: `${library} ${computed}` }, [join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', '--project', 'gpu', '--testTimeout', '600000', '-t', '^(?!.*(batch 700|steps by a graph|has the same bits each time))']);
 }
 
-const report = (error) => fail(error.stdout || error.stderr || error.message);
+const report = (error) => fail([error.stdout, error.stderr].filter(Boolean).join('\n') || error.message);
 if (libtorch !== undefined) await host(libtorch).catch(report);
 else {
   if (!compiles) await emulate().catch(report);
