@@ -55,7 +55,15 @@ void reset_peak_memory(c10::Device device) {
   if (auto* allocator = cuda_allocator()) allocator->resetPeakStats(device.index());
 }
 
-void synchronize(c10::Device device) { at::detail::getCUDAHooks().deviceSynchronize(device.index()); }
+std::mutex& capture_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+void synchronize(c10::Device device) {
+  const std::lock_guard lock(capture_mutex());
+  at::detail::getCUDAHooks().deviceSynchronize(device.index());
+}
 
 bool allows_tf32() { return at::globalContext().allowTF32CuDNN(); }
 

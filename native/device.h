@@ -1,6 +1,7 @@
 // The devices that a program may name.
 #pragma once
 #include <c10/core/Device.h>
+#include <mutex>
 #include <string>
 
 namespace a_infonce {
@@ -21,6 +22,9 @@ struct DeviceMemory {
 DeviceMemory memory_of(c10::Device device);
 /// From now on `peak` is of what comes.
 void reset_peak_memory(c10::Device device);
+
+/// Held while work is captured for a graph, and by what waits for a whole device: that is an error during a capture, and ends it, in any mode of capture.
+std::mutex& capture_mutex();
 
 /// Waits for all that was queued on a CUDA device.
 void synchronize(c10::Device device);

@@ -97,21 +97,25 @@ class Climb {
     }
     if (!graph_) {
       const size_t before = checks.size();
-      graph_ = ops::backend_of(x_adv_, "images")->record(x_adv_, [this] { step(); });
+      graph_ = ops::backend_of(x_adv_, "images")->record(tensors(), [this] { step(); });
       recorded_ = checks.take(before);
     }
-    graph_->replay();
+    graph_->replay(tensors());
     checks.add_copies(recorded_);
   }
-  void require_finite() const {
-    if (!bad_.defined() || !bad_.any().item<bool>()) return;
-    throw Error(ErrorKind::NonFinite, "the gradient of " + part_.name(bad_.nonzero()[0][0].item<int64_t>()) + " is NaN or infinite");
+  void check_finite() const {
+    if (!bad_.defined()) return;
+    objective::DeferredChecks::add(bad_, [this](const at::Tensor& bad) {
+      if (const at::Tensor rows = bad.nonzero(); rows.numel() > 0) throw Error(ErrorKind::NonFinite, "the gradient of " + part_.name(rows[0][0].item<int64_t>()) + " is NaN or infinite");
+    });
   }
   const at::Tensor& x_adv() const { return x_adv_; }
 
  private:
   static constexpr int64_t first_steps = 3;  // as torch.cuda.make_graphed_callables takes
 
+  /// Of a step.
+  std::vector<at::Tensor> tensors() const { return {x_adv_, part_.images, part_.rows.numbers, direction_, bad_}; }
   /// Gradient of the summed loss, and who is fooled. The graph of autograd is gone when it returns.
   std::pair<at::Tensor, at::Tensor> gradient() const {
     const at::AutoGradMode grad_mode(true);
@@ -176,12 +180,18 @@ class Ascent {
         stepped(options_.steps - step);
         break;
       }
-      if (waits) climb_.require_finite();
+      if (waits) settle();
       stepped(1);
     }
-    checks_.settle();
-    climb_.require_finite();
+    settle();
     return options_.graph ? climb_.x_adv().clone() : climb_.x_adv();
+  }
+
+  /// Waits for the device once, if for anything.
+  void settle() {
+    checks_.enter("");
+    climb_.check_finite();
+    checks_.settle();
   }
 
   /// `standing`: the rows of the batch that the part holds.

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 #include "kernels/augment/augment.h"
 #include "kernels/fab/fab.h"
@@ -34,10 +35,18 @@ struct DeviceInfo {
   int64_t memory;    // bytes
 };
 
-/// Work on a device that was recorded, to be queued on the current stream as a whole: with the tensors that it was recorded with, as they are then.
-struct Graph {
+/// Work on a device that was recorded, to be queued on the current stream as a whole.
+class Graph {
+ public:
+  /// `tensors`: those from outside that the work reads and writes, which keep their memory.
+  explicit Graph(std::vector<at::Tensor> tensors) : tensors_(std::move(tensors)) {}
   virtual ~Graph() = default;
-  virtual void replay() = 0;
+  /// With the same tensors, as they are now. Throws std::logic_error for others: the work would be done where it was recorded.
+  void replay(const std::vector<at::Tensor>& tensors);
+
+ private:
+  virtual void queue() = 0;
+  const std::vector<at::Tensor> tensors_;
 };
 
 /// Takes tensors that an operator has checked, all on one device of its kind, contiguous where it says so. Work is queued on the device's current stream, and nothing waits
@@ -49,9 +58,9 @@ struct Backend {
   virtual std::string architectures() const { return {}; }
   /// Whether work on the device of x is recorded for a graph, not done: nothing can be read from the device then.
   virtual bool capturing(const at::Tensor& x) const = 0;
-  /// Records what `work` does on the device of x, of which nothing happens yet; on a stream of its own (below). The work was done before, so that libraries are set up. Throws
-  /// Operator where it cannot be recorded: it waits for the device, say.
-  virtual std::unique_ptr<Graph> record(const at::Tensor& x, const std::function<void()>& work) const = 0;
+  /// Records what `work` does with `tensors` on the device of the first, of which nothing happens yet; on a stream of its own (below). The work was done before, so that libraries
+  /// are set up. Throws Operator where it cannot be recorded: it waits for the device, say.
+  virtual std::unique_ptr<Graph> record(std::vector<at::Tensor> tensors, const std::function<void()>& work) const = 0;
   /// Does the work on another stream of x's device than the default one, after what is queued on the current stream, and before what will be.
   virtual void on_own_stream(const at::Tensor& x, const std::function<void()>& work) const = 0;
   /// Throws Operator there, naming the operator, which takes numbers of the host along: they would be gone when the graph runs.

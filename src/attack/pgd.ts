@@ -40,7 +40,7 @@ export interface PgdOptions extends JobOptions {
   /**
    * On a GPU: record a step as a CUDA graph, so that the processor queues one thing a step instead of each kernel, for batches that are too small to keep the card busy. The first
    * three steps of a size of batch are done without, then the first of each batch; fooled samples stay in the batch over restarts, and memory is taken twice. Not with a function
-   * as model, `earlyStop` or `trainMode`. Default false.
+   * as model, `earlyStop` or `trainMode`, and of {@link pgd} alone: attacks by name have it not. Default false.
    */
   graph?: boolean;
   /**
@@ -54,7 +54,7 @@ export interface PgdOptions extends JobOptions {
 }
 
 /** {@link PgdOptions} with every value decided. */
-export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress' | 'objective' | 'graph'>>;
+export type ResolvedPgdOptions = Required<Omit<PgdOptions, 'signal' | 'onProgress' | 'objective'>>;
 
 const KNOWN = [
   'norm', 'epsilon', 'stepSize', 'steps', 'restarts', 'randomStart', 'clampStart', 'clampThenProject', 'momentum', 'earlyStop', 'targeted', 'trainMode', 'seed',
@@ -64,14 +64,13 @@ const KNOWN = [
 /** Errors name values of `at`. @internal */
 export function resolvePgdOptions(options: PgdOptions | undefined, at = 'options'): ResolvedPgdOptions {
   const given = check.options(at, options, KNOWN);
-  const flag = (name: 'randomStart' | 'clampStart' | 'clampThenProject' | 'earlyStop' | 'targeted' | 'trainMode', fallback: boolean) =>
-    check.boolean(`${at}.${name}`, given[name] ?? fallback);
+  const flag = (name: 'randomStart' | 'clampStart' | 'clampThenProject' | 'earlyStop' | 'targeted' | 'trainMode' | 'graph', fallback: boolean) =>
+    check.boolean(`${at}.${name}`, given[name] === undefined ? fallback : given[name]);
   const { norm, epsilon } = resolveBall(given, at);
   const stepSize = resolveStep(given.stepSize, { norm, epsilon }, at);
   const steps = check.integer(`${at}.steps`, given.steps ?? 20, { min: 0, max: 1e6 });
   if (stepSize === 0 && steps > 0 && epsilon > 0) // it would report the accuracy at the start as robust
     throw new ArgumentRangeError(`${at}.stepSize`, 'a number above 0 (a step of 0 attacks nothing)', '0');
-  check.boolean(`${at}.graph`, given.graph ?? false);
   check.function(`${at}.onProgress`, given.onProgress);
   return {
     norm, epsilon, stepSize, steps,
@@ -83,6 +82,7 @@ export function resolvePgdOptions(options: PgdOptions | undefined, at = 'options
     earlyStop: flag('earlyStop', false),
     targeted: flag('targeted', false),
     trainMode: flag('trainMode', false),
+    graph: flag('graph', false),
     seed: check.integer(`${at}.seed`, given.seed ?? 0, { min: 0 }),
     batchSize: check.integer(`${at}.batchSize`, given.batchSize ?? 256, { min: 1 }),
   };
@@ -112,11 +112,11 @@ export async function pgd(model: AttackModel, images: Tensor, labels: Tensor | n
 
 /** `samples`: int64 [N], the numbers of the samples in the whole set, for their random starts. @internal */
 export async function runPgd(
-  model: AttackModel, images: Tensor, labels: Tensor | null, options: ResolvedPgdOptions, { signal, onProgress, objective, graph = false }: PgdOptions = {}, samples?: Tensor,
+  model: AttackModel, images: Tensor, labels: Tensor | null, options: ResolvedPgdOptions, { signal, onProgress, objective }: PgdOptions = {}, samples?: Tensor,
 ): Promise<Tensor> {
   checkImages('images', images);
-  if (graph && typeof model === 'function') throw new ArgumentRangeError('options.graph', 'false with a function as model, which is called at every step', 'true');
-  return runAttack(model, images, { attack: 'pgd', ...options, graph, ...goalOf(objective, images, labels, options), samples: samples?.handle }, { signal, onProgress });
+  if (options.graph && typeof model === 'function') throw new ArgumentRangeError('options.graph', 'false with a function as model, which is called at every step', 'true');
+  return runAttack(model, images, { attack: 'pgd', ...options, ...goalOf(objective, images, labels, options), samples: samples?.handle }, { signal, onProgress });
 }
 
 /** Bool, of the shape of `images`: where the cross-entropy has a gradient that is not zero (at the image, moved a little into the box). @internal */

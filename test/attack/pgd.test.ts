@@ -332,7 +332,7 @@ describe('arguments', () => {
       ['norm', 'l1', ArgumentRangeError], ['epsilon', -1, ArgumentRangeError], ['epsilon', NaN, ArgumentRangeError], ['epsilon', '8/255', ArgumentTypeError],
       ['epsilon', 8, ArgumentRangeError], ['stepSize', 0, ArgumentRangeError],
       ['stepSize', Infinity, ArgumentRangeError], ['steps', 1.5, ArgumentRangeError], ['steps', -1, ArgumentRangeError], ['restarts', 0, ArgumentRangeError],
-      ['randomStart', 1, ArgumentTypeError], ['targeted', 'yes', ArgumentTypeError], ['seed', -1, ArgumentRangeError], ['batchSize', 0, ArgumentRangeError],
+      ['randomStart', 1, ArgumentTypeError], ['targeted', 'yes', ArgumentTypeError], ['earlyStop', null, ArgumentTypeError], ['graph', null, ArgumentTypeError], ['seed', -1, ArgumentRangeError], ['batchSize', 0, ArgumentRangeError],
       ['onProgress', true, ArgumentTypeError], ['signal', 5, ArgumentTypeError], ['signal', {}, ArgumentTypeError], ['eps' as never, 1, ArgumentRangeError],
     ];
     const views = (contrastive: unknown, other = {}) => [net, images, null, { objective: { contrastive }, ...other }];

@@ -27,7 +27,7 @@ describe('evaluate', () => {
           accuracy: robust / 16, correct: robust, total: 16,
           settings: {
             attack: 'pgd', limit: 16, norm: 'linf', epsilon: 0.02, stepSize: 0.005, steps: 5, restarts: 1, randomStart: true, clampStart: true,
-            clampThenProject: false, momentum: 0, earlyStop: false, targeted: false, trainMode: false, seed: 4, batchSize,
+            clampThenProject: false, momentum: 0, earlyStop: false, targeted: false, trainMode: false, graph: false, seed: 4, batchSize,
           },
         },
       });
@@ -40,7 +40,7 @@ describe('evaluate', () => {
     expect(equal(adversarial, own)).toBe(true);
     expect(settings).toEqual({
       attack: 'pgd', norm: 'linf', epsilon: 0.02, stepSize: 0.005, steps: 3, restarts: 1, randomStart: true, clampStart: true, clampThenProject: false, momentum: 0, earlyStop: false,
-      targeted: false, trainMode: false, seed: 4, batchSize: 256,
+      targeted: false, trainMode: false, graph: false, seed: 4, batchSize: 256,
     });
     await expect(attack(net, images, wrongly, 'fgsm', { restarts: 2 })).rejects.toMatchObject({ argument: 'options.restarts' });
     await expect(attack(net, images, wrongly, 'pgd' as 'fgsm')).rejects.toMatchObject({ argument: 'name' });

@@ -47,7 +47,7 @@ struct DeviceBackend final : Backend {
   std::string architectures() const override { return A_INFONCE_CUDA_ARCHITECTURES; }
 #endif
   bool capturing(const Tensor& x) const override { return stream_captures(x); }
-  std::unique_ptr<Graph> record(const Tensor& x, const std::function<void()>& work) const override { return record_graph(x, work); }
+  std::unique_ptr<Graph> record(std::vector<Tensor> tensors, const std::function<void()>& work) const override { return record_graph(std::move(tensors), work); }
   void on_own_stream(const Tensor& x, const std::function<void()>& work) const override { work_on_own_stream(x, work); }
 
   void linf_step(const Tensor& x_adv, const Tensor& grad, const Tensor& x, double epsilon, double step_size, kernels::StepOrder order, const Tensor& bad) const override {
