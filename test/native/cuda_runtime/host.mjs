@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import {
-  aInfoNCE, analyze, apgd, augmentSync, autoAttack, carliniWagner, Classifier, cluster, cuda, Encoder, evaluate, fab, finetune, FixedViews, fgsm, highFrequency, mim, ops, pgd, PIPELINES, predict, pretrain,
+  aInfoNCE, analyze, apgd, augmentSync, autoAttack, carliniWagner, Classifier, cluster, cuda, Encoder, evaluate, fab, finetune, FixedViews, fgsm, highFrequency, loadTorchScript, mim, ops, pgd, PIPELINES, predict, pretrain,
   proceduralDataset, rand, randn, scope, square, tensor, zeros,
 } from '../../../dist/index.js';
 import { diagnose } from '../../../dist/runtime/doctor.js';
@@ -97,6 +97,7 @@ await measure('log moments', () => scope(() => { a_infonce.log_moments(randn([25
 const shape = [16, 3, 32, 32], images = rand(shape, { device }), labels = integers(16, (i) => i % 10), samples = integers(16);
 const encoder = () => Encoder.create({ width: 4, branches: ['normal', 'pgd', 'pgd_ce'], projector: { hidden: [32], output: 16, batchNorm: true }, heads: [2, 5], seed: 3 }).to(device);
 const network = encoder(), classifier = Classifier.create({ encoder: network, classes: 10, seed: 2 }).eval();
+const waiting = (await loadTorchScript(new URL('../../fixtures/model/waits.pt', import.meta.url).pathname, { device })).eval();
 
 for (const l2 of [false, true]) {
   const norm = l2 ? 'l2' : 'linf', z = rand(shape, { device }), grad = randn(shape, { device });
@@ -138,6 +139,21 @@ for (const [name, run] of Object.entries(attacks)) {
   waitsOf('step', few, more, name.startsWith('pgd') && !name.includes('until'));
 }
 await measure('autoAttack', async () => void await autoAttack(classifier, images, labels, { epsilon: 0.01 }));
+
+if (graphs) {
+  const byGraph = (model) => pgd(model, images, labels, { steps: 5, epsilon: 0.03, graph: true });
+  await expectError('a model that waits, by a graph', 'ERR_OPERATOR', () => byGraph(waiting));
+  await measure('afterwards by a graph: random numbers', () => scope(() => { rand([4], { device }); }));
+  await measure('afterwards by a graph: pgd', async () => (await byGraph(classifier))[Symbol.dispose]());
+  const encoders = Array.from({ length: 4 }, encoder), models = encoders.map((each) => Classifier.create({ encoder: each, classes: 10 }).eval());
+  await measure('four attacks at once by a graph, and waits', async () => {
+    for (let round = 0; round < 5; round++) {
+      const running = Promise.all(models.map(byGraph));
+      for (let ended = false; !ended; ended = await Promise.race([running.then(() => true), new Promise((resolve) => setImmediate(resolve, false))])) cuda.synchronize(device);
+      for (const each of await running) each[Symbol.dispose]();
+    }
+  });
+}
 
 // A step of each method.
 const objective = { temperature: 0.5, inferiorPositive: { alpha: 0.2, weight: 1 }, hardNegative: { beta: 1, tauPlus: 0.1 } };

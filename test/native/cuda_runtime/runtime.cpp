@@ -379,7 +379,14 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
 cudaError_t cudaGetDeviceCount(int* count) { return *count = state().devices, *count > 0 ? cudaSuccess : (last = cudaErrorNoDevice); }
 cudaError_t cudaGetDevice(int* index) { return *index = device, cudaSuccess; }
 cudaError_t cudaSetDevice(int index) { return index < 0 || index >= state().devices ? fail(cudaErrorInvalidDevice, "cudaSetDevice") : (device = index, cudaSuccess); }
-cudaError_t cudaDeviceSynchronize() { return wait("cudaDeviceSynchronize"); }
+cudaError_t cudaDeviceSynchronize() {
+  const Lock lock(state().mutex);
+  // Whatever the mode: the device encompasses the streams that are captured (CUDA programming guide, "Prohibited and Unhandled Operations").
+  bool captured = false;
+  for (const auto& capture : state().captures)
+    if (capture->origin->device == device) captured = capture->broken = true;
+  return captured ? fail(cudaErrorStreamCaptureUnsupported, "cudaDeviceSynchronize") : wait("cudaDeviceSynchronize");
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index < 0 || index >= state().devices) return fail(cudaErrorInvalidDevice, "cudaGetDeviceProperties");
   *properties = {};
