@@ -85,6 +85,12 @@ void check_options(const Tensor& features, int64_t rows, const Options& options)
 
 }  // namespace
 
+std::optional<objective::HardNegative> objective::hard_negative_of(std::optional<double> beta, double tau_plus) {
+  if (beta) return HardNegative{*beta, tau_plus};
+  require(tau_plus == 0, "tau_plus", "0 where there is no beta", tau_plus);
+  return {};
+}
+
 void objective::check_weights(const Options& options) {
   require(std::isfinite(options.temperature) && options.temperature > 0, "options.temperature", "a finite number above 0", options.temperature);
   if (!options.hard_negative) return;
@@ -140,7 +146,7 @@ Options options_of(int64_t views, const std::string& form, double temperature, s
   Options options{views, adversarial_view, temperature, alpha, weight, positive_weight, {}, {}, normalize, Form::Paper};
   require(precision == "full" || precision == "bf16" || precision == "bf16x3", "options.precision", "'full', 'bf16' or 'bf16x3'", "'" + precision + "'");
   options.precision = precision == "full" ? kernels::Precision::Full : precision == "bf16" ? kernels::Precision::Bf16 : kernels::Precision::Bf16x3;
-  if (beta) options.hard_negative = {*beta, tau_plus};
+  options.hard_negative = objective::hard_negative_of(beta, tau_plus);
   require(form == "paper" || form == "advcl" || form == "rocl", "options.form", "'paper', 'advcl' or 'rocl'", "'" + form + "'");
   options.form = form == "paper" ? Form::Paper : form == "advcl" ? Form::AdvCL : Form::RoCL;
   return options;

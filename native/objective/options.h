@@ -15,6 +15,9 @@ struct HardNegative {
   double tau_plus = 0;  // in [0, 1): share of positives among the negatives
 };
 
+/// Of operators' arguments: none without a beta. Throws ArgumentRange where there is a tau_plus then, which nothing would take.
+std::optional<HardNegative> hard_negative_of(std::optional<double> beta, double tau_plus);
+
 struct Options {
   int64_t views = 2;                        // rows are [views * batch, dim], view-major
   std::optional<int64_t> adversarial_view;  // fixed by the released forms: 0 in AdvCL, 2 in RoCL with three views

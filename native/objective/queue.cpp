@@ -233,7 +233,7 @@ TORCH_LIBRARY_FRAGMENT(a_infonce, m) {
         [](const Tensor& queries, const Tensor& keys, const Tensor& queue, double temperature, std::optional<double> beta, double tau_plus) {
           objective::Options options;
           options.temperature = temperature;
-          if (beta) options.hard_negative = {*beta, tau_plus};
+          options.hard_negative = objective::hard_negative_of(beta, tau_plus);
           return queue_loss(queries, keys, queue, options);
         });
 }

@@ -39,13 +39,13 @@ interface Probe {
   library?: string;
 }
 
-/** Looks at everything. @param options.threads what `setThreads` would be called with */
-export async function diagnose({ threads }: { threads?: number | undefined } = {}): Promise<Diagnosis> {
+/** Looks at everything. @param options.threads what `setThreads` would be called with; options.device: what is to compute, `'cuda:0'`: a problem where it is not there */
+export async function diagnose({ threads, device = 'cpu' }: { threads?: number | undefined; device?: string | undefined } = {}): Promise<Diagnosis> {
   const candidates = libTorchCandidates();
   const probe = probeAddon(threads);
   const findings = [
     node(), system(probe.info !== undefined), addon(probe), libtorch(probe, candidates),
-    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe), ...cuda(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
+    processor(), ...(probe.info ? kernels(probe.info) : []), gpu(probe, device), ...cuda(probe), ...(binariesPackage(root) && probe.info ? [] : building(buildProblems(), probe.info !== undefined)), await dataSets(),
   ];
   return { ok: findings.every(({ state }) => state !== 'problem'), version, findings };
 }
@@ -139,14 +139,18 @@ function kernels({ instructionSet, instructionSets, threads, cpu }: NonNullable<
   ];
 }
 
-function gpu({ info, cuda }: Probe): Finding {
+function gpu({ info, cuda }: Probe, device: string): Finding {
   const query = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 });
   const cards = query.status === 0 ? query.stdout.trim().split('\n').map((line) => line.replace(/, ([\d.]+)$/, ', driver $1'))
     : (cuda?.cards ?? []).map(({ name, memory }) => `${name}, ${Math.round(memory / 2 ** 20)} MiB`);
-  if (cards.length === 0) return { subject: 'GPU', state: 'note', text: 'none; the processor does the work' };
+  const asked = device !== 'cpu', unused = asked ? 'problem' : 'note';
+  if (cards.length === 0) return { subject: 'GPU', state: unused, text: asked ? `none, but ${device} was asked for` : 'none; the processor does the work' };
   if (info !== undefined && cuda?.version === undefined)
-    return { subject: 'GPU', state: 'note', text: `${cards.join('\n')}\nnot used: this LibTorch is built for the processor only`, fix: GPU_GUIDE };
+    return { subject: 'GPU', state: unused, text: `${cards.join('\n')}\nnot used: this LibTorch is built for the processor only`, fix: GPU_GUIDE };
   if (cuda?.devices === 0) return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\nnot found by LibTorch: its CUDA ${cuda.version} needs a later driver, or CUDA_VISIBLE_DEVICES hides it` };
+  const last = (cuda?.devices ?? Infinity) - 1;
+  if (asked && Number(device.split(':')[1] ?? 0) > last)
+    return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\n${device} was asked for, the last is cuda:${last}` };
   return { subject: 'GPU', state: 'ok', text: cards.join('\n') };
 }
 const GPU_GUIDE = 'take a LibTorch with CUDA and build from source with its nvcc: docs/guides/gpu.md';

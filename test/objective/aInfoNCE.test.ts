@@ -612,6 +612,10 @@ describe('bad input', () => {
     const cold = evaluate(normal([8, 5]), [8, 5], { temperature: 1e-6 }, 'float32');
     expect([cold.loss, ...cold.gradient].every(Number.isFinite)).toBe(true);
   });
+  it('a share of positives without hard negatives, which nothing would take', () => {
+    rejects(() => ops.a_infonce.queue_loss(randn([4, 5]), randn([4, 5]), randn([4, 5]), { tau_plus: 0.1 }), ArgumentRangeError, /^tau_plus: expected 0 where there is no beta, got 0\.1$/);
+    rejects(() => ops.a_infonce.loss(randn([4, 5]), 2, { tau_plus: -5 }), ArgumentRangeError, /^tau_plus: /);
+  });
   it('codes of a public operator that are none, and a scale without precision', () => {
     const codes = (...values: number[]) => tensor(Int32Array.from(values));
     rejects(() => ops.a_infonce.log_moments(randn([3, 2]), codes(0, -2, 2), 1, [1], 3), ArgumentRangeError, /^codes: .*got -2/);

@@ -89,6 +89,12 @@ test('doctor finds what is needed', async () => {
   expect(text('Threads')).toBe('1');
 });
 
+test('doctor finds that a device which was asked for is not there', async () => {
+  const { code, stdout } = await call(['doctor', '--device', 'cuda:99']);
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/✖ GPU .*(\n +.*)*(cuda:99 was asked for|built for the processor only)/);
+});
+
 test('doctor works where the addon does not load, and says what to type', async () => {
   const absent = await call(['doctor'], { A_INFONCE_PREBUILD: folder });
   expect(absent.code).toBe(1);

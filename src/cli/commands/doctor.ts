@@ -9,10 +9,11 @@ export const doctor = define({
     'Exit code 1 when something that is needed is missing. Works where the addon is not built or does not load.',
   examples: [
     ['a-infonce doctor', 'what was found and what is wrong'],
+    ['a-infonce doctor --device cuda', 'whether there is a card, and what it needs'],
     ['a-infonce doctor --json', 'the same for a program'],
   ],
-  async action({ output }, { threads }) {
-    const diagnosis = await diagnose({ threads });
+  async action({ output }, { threads, device }) {
+    const diagnosis = await diagnose({ threads, device });
     const { ok, version, findings } = diagnosis;
     const width = Math.max(...findings.map(({ subject }) => subject.length));
     const problems = findings.filter(({ state }) => state === 'problem').length;
