@@ -134,6 +134,8 @@ async function host(libtorch) {
   rmSync(counts);
   node('Graphs, on the first device', { ...environment, LD_PRELOAD: library }, [...scenarios.slice(0, 1), 'by a graph']);
   rmSync(counts);
+  node('Graphs at once', { ...environment, LD_PRELOAD: library }, [...scenarios.slice(0, 1), 'graphs of four']);  // alone: what others left in LibTorch's memory is no label
+  rmSync(counts);
   node('With values, on the second device', { ...environment, LD_PRELOAD: `${library} ${computed}`, CUDA_STAND_IN_MEMORY: String(2 ** 30) }, [...scenarios, '--values', '--device', 'cuda:1']);
   rmSync(folder, { recursive: true });
   // The emulator takes minutes for the largest batches; what values compute is not recorded for graphs.

@@ -146,7 +146,7 @@ if (graphs) {
   await measure('afterwards by a graph: random numbers', () => scope(() => { rand([4], { device }); }));
   await measure('afterwards by a graph: pgd', async () => (await byGraph(classifier))[Symbol.dispose]());
   const encoders = Array.from({ length: 4 }, encoder), models = encoders.map((each) => Classifier.create({ encoder: each, classes: 10 }).eval());
-  await measure('four attacks at once by a graph, and waits', async () => {
+  await measure('graphs of four attacks at once, and waits', async () => {
     for (let round = 0; round < 5; round++) {
       const running = Promise.all(models.map(byGraph));
       for (let ended = false; !ended; ended = await Promise.race([running.then(() => true), new Promise((resolve) => setImmediate(resolve, false))])) cuda.synchronize(device);
