@@ -53,8 +53,10 @@ std::optional<bool> to_boolean(const Napi::Value& value) { return value.IsBoolea
 std::optional<std::string> to_string(const Napi::Value& value) { return value.IsString() ? std::optional(value.As<Napi::String>().Utf8Value()) : std::nullopt; }
 std::optional<at::Tensor> to_tensor(const Napi::Value& value) { return value.IsExternal() ? std::optional(tensor_arg(value, "tensor")) : std::nullopt; }
 std::optional<std::optional<at::Tensor>> to_tensor_or_null(const Napi::Value& value) {
-  if (value.IsUndefined() || value.IsNull()) return std::optional<at::Tensor>();
-  return to_tensor(value);
+  std::optional<std::optional<at::Tensor>> converted;
+  if (value.IsUndefined() || value.IsNull()) converted.emplace();
+  else if (auto tensor = to_tensor(value)) converted.emplace(std::move(tensor));
+  return converted;
 }
 
 std::optional<int64_t> to_dtype(const Napi::Value& value) {
@@ -171,6 +173,20 @@ std::optional<IValue> to_ivalue(const Napi::Value& value, const c10::Type& type,
   return conversion ? conversion->convert(value) : std::nullopt;
 }
 
+/// What the value, or the first item of the list, has against the type.
+std::string misfit(const std::string& name, const Napi::Value& value, const c10::Type& type) {
+  if (type.kind() == TypeKind::OptionalType) return misfit(name, value, *type.castRaw<c10::OptionalType>()->getElementType());
+  const auto* conversion = conversion_of(type);
+  if (conversion && type.kind() == TypeKind::ListType && value.IsArray()) {
+    const auto& element = *type.castRaw<c10::ListType>()->getElementType();
+    const auto array = value.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i)
+      if (const Napi::Value item = array.Get(i); !to_ivalue(item, element, {})) return misfit(name + "[" + std::to_string(i) + "]", item, element);
+  }
+  return name + ": expected " + (conversion ? conversion->expected : "a value of type " + type.str() + ", which JavaScript cannot pass") + ", got " +
+         (value.IsExternal() ? "a Tensor" : describe_value(value));
+}
+
 // --- IValue to JavaScript ------------------------------------------------------------------------------------------------------------------
 
 Napi::Value integer_value(Napi::Env env, int64_t value) {
@@ -269,12 +285,7 @@ bool try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::ve
       continue;
     }
     auto converted = to_ivalue(value, *argument.real_type(), argument.N());
-    if (!converted)
-      return refuse([&] {
-        const auto* conversion = conversion_of(*argument.real_type());
-        return argument.name() + ": expected " + (conversion ? conversion->expected : "a value of type " + argument.real_type()->str() + ", which JavaScript cannot pass") + ", got " +
-               (value.IsExternal() ? "a Tensor" : describe_value(value));
-      });
+    if (!converted) return refuse([&] { return misfit(argument.name(), value, *argument.real_type()); });
     stack.push_back(*std::move(converted));
   }
   if (used < positional) return refuse([&] { return "takes at most " + std::to_string(used) + " positional arguments, got " + std::to_string(positional); });

@@ -81,7 +81,11 @@ describe('errors', () => {
     expect(() => anything.relu!(x, x)).toThrow(/takes at most 1 positional/);
     expect(() => anything.relu!(x, { nope: 1 })).toThrow(/no argument is called 'nope'/);
     expect(() => anything.sum!(x, { dtype: 'float99' })).toThrow(/dtype: expected a dtype/);
-    expect(() => anything.view!(x, [1.5])).toThrow(/size: expected an array of integers/);
+    expect(() => anything.view!(x, 1.5)).toThrow(/size: expected an array of integers, got 1.5/);
+    expect(() => anything.view!(x, [2, 1.5])).toThrow(/size\[1\]: expected a 64-bit integer \(number or bigint\), got 1.5/);
+    expect(() => anything.sum!(x, ['a'])).toThrow(/dim\[0\]: expected a 64-bit integer \(number or bigint\), got 'a'/);
+    expect(() => anything.cat!([x, 1])).toThrow(/tensors\[1\]: expected a Tensor, got 1/);
+    expect(() => anything.index!(x, [null, 'a'])).toThrow(/indices\[1\]: expected a Tensor, got 'a'/);
     expect(() => anything.nothing!(x)).toThrow(ArgumentRangeError);
     expect(() => anything['add.Nope']!(x, x)).toThrow(/an overload of aten::add, got 'Nope'/);
   });
