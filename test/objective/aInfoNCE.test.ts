@@ -565,7 +565,7 @@ describe('bad input', () => {
     [{ form: 'rocl', views: 4 }, /^options\.views/], [{ form: 'rocl', normalize: false }, /^options\.normalize/], [{ form: 'rocl', views: 3, adversarialView: 0 }, /adversarialView/],
     [{ form: 'rocl', views: 2, inferiorPositive: {} }, /^options\.inferiorPositive/], [{ form: 'rocl', views: 2, hardNegative: {} }, /^options\.hardNegative/],
     [{ form: 'rocl', views: 2, adversarialView: 1 }, /^options\.adversarialView/], [{ form: 'rocl', labels: [1, 2, 3, 4, 5, 6] }, /^options\.labels/],
-    [{ labels: [1, 2] }, /^options\.labels:.*2 labels for 6 images/], [{ views: 1, labels: Array.from({ length: 12 }, (_, i) => i) }, /^options\.labels:.*no row with a positive/],
+    [{ labels: [1, 2] }, /^options\.labels: expected shape \[6\], a label an image, got \[2\]$/], [{ views: 1, labels: Array.from({ length: 12 }, (_, i) => i) }, /^options\.labels:.*no row with a positive/],
     [{ views: 1, labels: Array(12).fill(3), hardNegative: {} }, /^options\.hardNegative/], [{ labels: [1.5, 1, 1, 1, 1, 1] }, /^options\.labels\[0\]/],
     [{ precision: 'half' }, /^options\.precision/], [{ precision: 'bf16', labels: [1, 1, 2, 2, 3, 3] }, /^options\.precision/],
     [{ precision: 'bf16x3', labels: [1, 1, 2, 2, 3, 3] }, /^options\.precision.*bf16x3/],
@@ -587,6 +587,7 @@ describe('bad input', () => {
     rejects(loss({ normalize: 1 }), ArgumentTypeError, /^options\.normalize/);
     rejects(loss({ labels: 'abcdef' }), ArgumentTypeError, /^options\.labels/);
     rejects(loss({ labels: tensor([1, 2, 3, 4, 5, 6]) }), ArgumentTypeError, /^options\.labels/);
+    rejects(loss({ labels: tensor([[0, 1, 2, 0, 1, 2]], { dtype: 'int64' }) }), ArgumentRangeError, /^options\.labels: expected shape \[6\], a label an image, got \[1, 6\]$/);
     rejects(() => aInfoNCE(randn([4, 4], { dtype: 'float16' })), ArgumentTypeError, /^features:.*float16/);
     rejects(loss({}, [4]), ArgumentRangeError, /^features/);
     rejects(loss({}, [0, 4]), ArgumentRangeError, /^features/);
