@@ -100,6 +100,7 @@ export async function evaluateCorruptions(model: AttackModel, data: Split, optio
   checkList('options.severities', severities, (at, severity) => check.integer(at, severity, { min: 1, max: SEVERITIES.length }));
   check.integer('options.seed', seed, { min: 0 });
   if (!Array.isArray(done)) throw new ArgumentTypeError('options.done', 'an array of scores', describe(done));
+  done.forEach((score, i) => checkScore(`options.done[${i}]`, score));
   check.function('options.onScore', onScore);
   check.function('options.onProgress', onProgress);
   const limit = Math.min(data.length, given.limit === undefined ? Infinity : check.integer('options.limit', given.limit, { min: 1 }));
@@ -173,6 +174,21 @@ function checkList(argument: string, values: unknown, each: (at: string, value: 
   if (!Array.isArray(values)) throw new ArgumentTypeError(argument, 'an array', describe(values));
   if (values.length === 0 || new Set(values).size < values.length) throw new ArgumentRangeError(argument, 'at least one, each once', describe(values));
   values.forEach((value, i) => each(`${argument}[${i}]`, value));
+}
+
+function checkScore(argument: string, score: unknown): void {
+  const { type, severity, accuracy, correct, total, settings } = record(argument, score);
+  check.oneOf(`${argument}.type`, type, [...CORRUPTIONS, ...EXTRA_CORRUPTIONS]);
+  check.integer(`${argument}.severity`, severity, { min: 1, max: SEVERITIES.length });
+  check.finite(`${argument}.accuracy`, accuracy, { min: 0, max: 1 });
+  check.integer(`${argument}.total`, total, { min: 1 });
+  check.integer(`${argument}.correct`, correct, { min: 0, max: total as number });
+  record(`${argument}.settings`, settings);
+}
+
+function record(argument: string, value: unknown): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new ArgumentTypeError(argument, 'an object', describe(value));
+  return value as Record<string, unknown>;
 }
 
 function sameSettings(one: object, other: object): boolean {

@@ -123,6 +123,13 @@ describe('evaluateCorruptions', () => {
     expect(String(await failure({ seed: -1 }))).toContain('options.seed');
     expect(await failure({ source: join(root, 'none') })).toBeInstanceOf(FileError);
     expect(String(await failure({ attacks: [] }))).toContain('options.attacks');
+    const score = { type: 'fog', severity: 1, accuracy: 0.5, correct: 1, total: 2, settings: {} };
+    for (const [done, message] of [
+      [null, ': expected an object, got null'], [{ type: 'fog', severity: 1 }, '.accuracy: expected a number, got undefined'], [{ ...score, settings: undefined }, '.settings: expected an object, got undefined'],
+      [{ ...score, type: 'rain' }, '.type: expected one of'], [{ ...score, severity: 6 }, '.severity: expected an integer from 1 to 5, got 6'], [{ ...score, correct: 3 }, '.correct: expected an integer from 0 to 2, got 3'],
+      [{ ...score, total: undefined }, '.total: expected an integer, got undefined'],
+    ] as const)
+      expect(await failure({ types: ['fog'], severities: [1], done: [score, done] })).toMatchObject({ code: expect.stringMatching('^ERR_ARGUMENT'), message: expect.stringContaining(`options.done[1]${message}`) });
     using gray = Split.own(tensor(new Uint8Array(49), { shape: [1, 1, 7, 7] }), tensor(BigInt64Array.of(0n), { shape: [1] }));
     expect(String(await failure({ types: ['fog'] }, gray))).toContain('data: expected shape');
   });
