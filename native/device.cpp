@@ -23,7 +23,11 @@ c10::Device device_named(const std::string& text, const char* argument) {
   } catch (const c10::Error&) {
     throw Error(ErrorKind::ArgumentRange, argument, "'cpu', 'cuda' or 'cuda:<index>'", "'" + text + "'");
   }
-  if (device.is_cpu() || device.is_meta()) return device;
+  if (device.is_meta()) return device;
+  if (device.is_cpu()) {
+    require_range(device.index() <= 0, argument, "'cpu', 'cuda' or 'cuda:<index>'", "'" + text + "'");
+    return c10::kCPU;
+  }
   const int64_t count = device_count();
   const char* why = cuda_version().empty() ? "this LibTorch is built for the processor only" : "no CUDA device was found";
   require_range(count > 0, argument, std::string("'cpu' (") + why + ")", "'" + text + "'");

@@ -104,6 +104,11 @@ export const check = {
     }
     return value;
   },
+  /** The lengths of a tensor's dimensions, as a new array. */
+  shape(argument: string, value: unknown): number[] {
+    if (!Array.isArray(value)) throw new ArgumentTypeError(argument, `an array of integers${typeof value === 'number' ? ` (pass [${value}])` : ''}`, describe(value));
+    return Array.from(value, (length, i) => check.integer(`${argument}[${i}]`, length, { min: 0 }));
+  },
   boolean(argument: string, value: unknown): boolean {
     if (typeof value !== 'boolean') throw new ArgumentTypeError(argument, 'a boolean', describe(value));
     return value;

@@ -15,6 +15,9 @@ export const DTYPES = {
 /** The name of an element type. */
 export type DType = keyof typeof DTYPES;
 
+/** @internal */
+export const DTYPE_NAMES = Object.keys(DTYPES) as DType[];
+
 /** A typed array that {@link tensor} takes. */
 export type TensorData =
   | Float32Array | Float64Array | Int8Array | Int16Array | Int32Array | BigInt64Array | Uint8Array | Uint8ClampedArray | Uint16Array;

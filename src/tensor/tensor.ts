@@ -1,9 +1,10 @@
 /** Tensors on LibTorch: a typed handle with an explicit lifetime. */
 import { inspect, type InspectOptions } from 'node:util';
 import type { TensorHandle, TensorState } from '../runtime/addon.js';
+import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
-import { DTYPES, type DType, type TensorData } from './dtype.js';
+import { DTYPES, DTYPE_NAMES, type DType, type TensorData } from './dtype.js';
 import { currentScope } from './scope.js';
 
 /** Nested arrays of numbers, as `toArray()` returns them. */
@@ -123,7 +124,7 @@ export class Tensor implements Disposable {
    */
   toTypedArray(): Float32Array | Float64Array | Uint16Array | Int8Array | Int16Array | Int32Array | BigInt64Array | Uint8Array {
     const { dtype } = this;
-    if (!(dtype in DTYPES)) throw new ArgumentTypeError('tensor', `one of ${Object.keys(DTYPES).join(', ')}`, dtype);
+    if (!(dtype in DTYPES)) throw new ArgumentTypeError('tensor', `one of ${DTYPE_NAMES.join(', ')}`, dtype);
     return new DTYPES[dtype].array(native().to_data(this.handle));
   }
 
@@ -143,8 +144,9 @@ export class Tensor implements Disposable {
   /** This tensor with another dtype or on another device; differentiable. Shares memory when nothing changes. */
   to(target: { dtype?: DType; device?: string }): Tensor {
     check.options('target', target, ['dtype', 'device']);
-    if (target.dtype !== undefined) check.oneOf('target.dtype', target.dtype, Object.keys(DTYPES) as DType[]);
-    return Tensor.wrap(native().to(this.handle, target.dtype ?? null, target.device ?? null));
+    if (target.dtype !== undefined) check.oneOf('target.dtype', target.dtype, DTYPE_NAMES);
+    const device = target.device === undefined ? null : checkDevice('target.device', target.device);
+    return Tensor.wrap(native().to(this.handle, target.dtype ?? null, device));
   }
 
   /** The same memory, cut from the graph. */
@@ -197,13 +199,13 @@ export function tensor(
   options: { shape?: readonly number[]; dtype?: DType; device?: string; requiresGrad?: boolean } = {},
 ): Tensor {
   check.options('options', options, ['shape', 'dtype', 'device', 'requiresGrad']);
-  if (options.dtype !== undefined) check.oneOf('options.dtype', options.dtype, Object.keys(DTYPES) as DType[]);
+  if (options.dtype !== undefined) check.oneOf('options.dtype', options.dtype, DTYPE_NAMES);
   const source = ArrayBuffer.isView(data) ? fromTypedArray(data as TensorData, options.dtype) : fromNested(data, options.dtype);
-  const shape = [...(options.shape ?? source.shape)];
-  shape.forEach((length, i) => check.integer(`options.shape[${i}]`, length, { min: 0 }));
+  const shape = options.shape === undefined ? source.shape : check.shape('options.shape', options.shape);
   const count = shape.reduce((product, length) => product * length, 1);
   if (count !== source.values.length) throw new ArgumentRangeError('options.shape', `${source.values.length} elements in all`, `[${shape.join(', ')}]`);
   const wanted = options.dtype ?? source.dtype;
+  checkPlace(wanted, options.device, options.requiresGrad);
   let handle = native().from_data(source.values, source.dtype, shape, options.device ?? 'cpu');
   if (wanted !== source.dtype) {
     const converted = native().to(handle, wanted, null);
@@ -213,6 +215,13 @@ export function tensor(
   const result = Tensor.wrap(handle);
   if (options.requiresGrad) result.requiresGrad = true;
   return result;
+}
+
+/** The options of a new tensor beside its dtype. @internal */
+export function checkPlace(dtype: DType, device: unknown, requiresGrad: unknown): void {
+  if (device !== undefined) checkDevice('options.device', device);
+  if (requiresGrad !== undefined && check.boolean('options.requiresGrad', requiresGrad) && !dtype.includes('float'))
+    throw new ArgumentRangeError('options.requiresGrad', `false for dtype ${dtype} (gradients are of floating-point dtypes)`, 'true');
 }
 
 interface Source {

@@ -81,7 +81,7 @@ describe('making tensors', () => {
       expect(() => tensor(nested(depth))).toThrow(/^data: expected at most 64 nested arrays/);
       expect(() => tensor([1, nested(depth)])).toThrow(ArgumentRangeError);
       expect(() => ops.aten.cat(nested(depth) as never)).toThrow(/nested arrays at most/);
-      expect(() => zeros([2], { dtype: nested(depth) as never })).toThrow(ArgumentRangeError);
+      expect(() => ops.aten.zeros([2], { dtype: nested(depth) as never })).toThrow(ArgumentRangeError);
     }
   });
   it('has the everyday constructors', () => {
@@ -107,10 +107,32 @@ describe('making tensors', () => {
     expect(() => tensor([1], { shape: [1.5] })).toThrow(/^options\.shape\[0\]: expected an integer/);
     expect(() => tensor([1], { shape: [-1] })).toThrow(ArgumentRangeError);
     expect(() => tensor([1], { dtype: 'float8' as DType })).toThrow(/^options\.dtype: expected one of 'float32'/);
-    expect(() => tensor([1], { device: 'tpu9' })).toThrow(/^device: expected 'cpu', 'cuda'/);
     using x = tensor([1]);
-    for (const ask of [() => tensor([1], { device: 'cuda:99' }), () => x.to({ device: 'cuda:99' }), () => randn([1], { device: 'cuda:99' }), () => ops.aten.zeros([1], { device: 'cuda:99' })])
-      expect(ask).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'device', message: expect.stringMatching(/^device: expected 'cpu'.*, got 'cuda:99'$/) }));
+    for (const [argument, ask] of [
+      ['options.device', (device) => tensor([1], { device })], ['options.device', (device) => randn([1], { device })], ['options.device', (device) => zeros([1], { device })],
+      ['target.device', (device) => x.to({ device })],
+    ] as [string, (device: string) => Tensor][]) {
+      expect(() => ask('cuda:99')).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument, message: expect.stringMatching(/: expected 'cpu'.*, got 'cuda:99'$/) }));
+      for (const device of ['tpu9', 'gpu', 'CUDA', 'cuda:-1', 'cpu:1', '', 0, null]) {
+        const message = `${argument}: expected 'cpu', 'cuda' or 'cuda:<index>', got ${typeof device === 'string' ? `'${device}'` : device}`;
+        expect(() => ask(device as string)).toThrow(expect.objectContaining({ code: typeof device === 'string' ? 'ERR_ARGUMENT_RANGE' : 'ERR_ARGUMENT_TYPE', argument, message }));
+      }
+      expect(['cpu', 'cpu:0', 'meta'].map((device) => ask(device).device)).toEqual(['cpu', 'cpu', 'meta']);
+    }
+    expect(() => ops.aten.zeros([1], { device: 'cuda:99' })).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'device' }));
+    for (const [argument, ask] of [
+      ['shape', zeros], ['shape', ones], ['shape', rand], ['shape', randn], ['shape', (shape) => full(shape, 1)], ['options.shape', (shape) => tensor([1, 2], { shape })],
+    ] as [string, (shape: never) => Tensor][]) {
+      expect(() => ask(3 as never)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_TYPE', argument, message: `${argument}: expected an array of integers (pass [3]), got 3` }));
+      for (const shape of [null, '2', {}]) expect(() => ask(shape as never)).toThrow(expect.objectContaining({ argument, message: expect.stringContaining(`${argument}: expected an array of integers, got `) }));
+      expect(() => ask(['2'] as never)).toThrow(expect.objectContaining({ argument: `${argument}[0]` }));
+      expect(() => ask(Array(1) as never)).toThrow(expect.objectContaining({ argument: `${argument}[0]` }));
+    }
+    expect(() => (zeros as () => Tensor)()).toThrow(/^shape: expected an array of integers, got undefined$/);
+    for (const ask of [() => zeros([2], { dtype: 'int64', requiresGrad: true }), () => tensor([1n, 2n], { requiresGrad: true }), () => tensor([1, 2], { dtype: 'int64', requiresGrad: true })])
+      expect(ask).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'options.requiresGrad', message: expect.stringContaining('expected false for dtype int64') }));
+    expect(() => zeros([2], { requiresGrad: 1 as never })).toThrow(/^options\.requiresGrad: expected a boolean, got 1$/);
+    expect(() => zeros([2], { dtype: 'float8' as DType })).toThrow(/^options\.dtype: expected one of 'float32'/);
     expect(() => tensor([1], { shapes: [1] } as object)).toThrow(/^options\.shapes: expected a known option/);
     expect(() => tensor([1.5], { dtype: 'int64' })).toThrow(/^data\[0\]: expected an integer, got 1.5/);
     expect(() => zeros([1e9, 1e9])).toThrow(/allocate|overflow|memory/i);
