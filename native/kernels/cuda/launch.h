@@ -47,9 +47,10 @@ template <typename T>
 T* shared_memory() { return static_cast<T*>(emulator::shared_memory()); }
 
 template <typename... Parameters, typename... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream, const Arguments&... arguments) {
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream, const Arguments&... arguments) {
+  const auto run = [=] { emulator::run(name, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, [&] { kernel(arguments...); }); };
   try {
-    emulator::run(name, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, [&] { kernel(arguments...); });
+    emulator::queue ? emulator::queue(stream, run) : run();
   } catch (const emulator::Failure& failure) {
     throw Error(failure.what());
   }

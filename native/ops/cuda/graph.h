@@ -118,6 +118,7 @@ inline void work_on_own_stream(const at::Tensor& x, const std::function<void()>&
     const c10::cuda::CUDAStreamGuard guard(own);
     work();
   } catch (...) {
+    const c10::cuda::CUDAGuard device_of_stream(device);
     (void)cudaStreamSynchronize(own);  // what it used is the caller's again
     throw;
   }

@@ -46,6 +46,7 @@ Device device;
 Order order = Order::Forward;
 int64_t launches = 0;
 std::set<const void*> kernels;
+void (*queue)(CUstream_st*, std::function<void()>) = nullptr;
 
 namespace {
 

@@ -38,6 +38,7 @@ A_INFONCE_VECTOR(float, float)
 A_INFONCE_VECTOR(double, double)
 #undef A_INFONCE_VECTOR
 
+struct CUstream_st;
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 
@@ -59,6 +60,9 @@ extern std::set<const void*> kernels;  // that have been launched
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// Takes the launches of a stream in place of `run` at once, for those who keep streams (../cuda_runtime/values.cpp). Null: nobody does.
+extern void (*queue)(CUstream_st* stream, std::function<void()> launch);
 
 /// One launch. Failure: a deadlock, a collective that its threads do not agree on, what a device refuses, or whatever a thread throws.
 void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);

@@ -26,7 +26,7 @@ const counts = (of = index) => {
 if (!cuda.isAvailable()) throw new Error(`not built for this: ${native().cuda_info().problem ?? 'LibTorch is not a CUDA build'}`);
 let failed = 0;
 const long = /^(loss|pretrain|autoAttack|step of \w+, bf16)/;  // with values, and among the tests of a GPU
-const graphs = !values.values && process.env.PYTORCH_NO_CUDA_MEMORY_CACHING === undefined;  // which want LibTorch's allocator; what values compute is not recorded
+const graphs = process.env.PYTORCH_NO_CUDA_MEMORY_CACHING === undefined;  // which want LibTorch's allocator
 const wanted = (name) => (!values.values || !long.test(name)) && (positionals.length === 0 || positionals.some((part) => name.includes(part)));
 const line = (name, cells) => console.log(name.padEnd(58) + cells.map((cell) => String(cell).padStart(12)).join(''));
 
@@ -55,6 +55,20 @@ async function expectError(name, code, run) {
   } catch (error) {
     if (error.code !== code) failed += 1;
     console.log(`${name.padEnd(58)} ${error.code === code ? '' : `expected ${code}: `}${error.code ?? error.stack}: ${error.message}`);
+  }
+}
+
+/** make(graph) gives a tensor: with values, to the bit the same by a graph, which is recorded, as without. */
+async function same(name, make) {
+  if (!values.values || !wanted(name)) return;
+  const bits = async (graph) => scope(async () => Buffer.from((await make(graph)).toTypedArray().buffer));
+  try {
+    const without = await bits(false), before = counts(), by = await bits(true), launched = counts().graphs - before.graphs;
+    if (!by.equals(without) || launched === 0) failed += 1;
+    console.log(`${name.padEnd(58)} ${launched} launches of a graph, ${by.equals(without) ? 'the same bits' : 'OTHER BITS'}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`${name.padEnd(58)} ${error?.stack ?? error}`);
   }
 }
 
@@ -141,6 +155,11 @@ for (const [name, run] of Object.entries(attacks)) {
 await measure('autoAttack', async () => void await autoAttack(classifier, images, labels, { epsilon: 0.01 }));
 
 if (graphs) {
+  const kinds = { 'linf': { epsilon: 0.03 }, 'l2, momentum': { epsilon: 0.3, norm: 'l2', momentum: 0.9 }, 'restarts': { epsilon: 0.03, restarts: 2 }, 'targeted': { epsilon: 0.03, targeted: true } };
+  for (const [kind, options] of Object.entries(kinds))
+    await same(`by a graph as without: ${kind}`, (graph) => pgd(classifier, images, labels, { ...options, steps: 6, batchSize: 5, seed: 4, graph }));
+  const views = rand(shape, { device });
+  await same('by a graph as without: contrastive', (graph) => pgd(network, images, null, { objective: { contrastive: views }, epsilon: 0.03, steps: 6, batchSize: 5, seed: 4, graph }));
   const byGraph = (model) => pgd(model, images, labels, { steps: 5, epsilon: 0.03, graph: true });
   await expectError('a model that waits, by a graph', 'ERR_OPERATOR', () => byGraph(waiting));
   await measure('afterwards by a graph: random numbers', () => scope(() => { rand([4], { device }); }));

@@ -292,6 +292,14 @@ cudaError_t start(const void* kernel, const Launch& launch) {
 namespace stand_in {
 
 void open_memory() { state().open = true; }
+const char* queue(CUstream_st* stream, const char* what, std::function<void()> work) {
+  if (::queue(stream, what, std::move(work)) == cudaSuccess) return nullptr;
+  return cudaGetErrorName(cudaGetLastError());
+}
+bool captured(CUstream_st* stream) {
+  const Lock lock(state().mutex);
+  return capture_of(stream) != nullptr;
+}
 void count(Count what) { __atomic_add_fetch(&state().counts[device * Counts + what], 1, __ATOMIC_RELAXED); }
 
 void trace(const char* word, const char* what) {

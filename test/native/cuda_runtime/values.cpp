@@ -1,11 +1,14 @@
 // Values for the stand-in: loaded before LibTorch's user, it lets every operator of a CUDA tensor run as it is, without kernels, and then computes it again on the CPU into
-// the same memory. The package's own kernels come with it, in the emulator (../cuda/emulator.h), and take the place of those in liba_infonce_cuda.so.
+// the same memory; while a stream is captured it computes nothing then, and from that memory, by addresses alone, whenever the graph runs. The package's own kernels come with it, in
+// the emulator (../cuda/emulator.h), and take the place of those in liba_infonce_cuda.so.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/native_batch_norm.h>
 #include <ATen/ops/native_batch_norm_backward.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 #include <cstdio>
@@ -61,6 +64,28 @@ IValue filled(const IValue& there, const IValue& values) {
   return values;
 }
 
+/// The same into the tensors that there are. BatchNorm in eval mode saves statistics on the device alone, and nobody reads them.
+void fill(const IValue& there, const IValue& values) {
+  if (there.isTensorList()) {
+    const auto targets = there.toTensorVector(), sources = values.toTensorVector();
+    for (size_t i = 0; i < targets.size(); ++i) fill(targets[i], sources[i]);
+  } else if (there.isTensor() && there.toTensor().defined() && values.toTensor().defined() && values.toTensor().numel() > 0) {
+    TORCH_CHECK(there.toTensor().sizes() == values.toTensor().sizes(), "a result has another shape on the CPU, which a graph has no memory for");
+    there.toTensor().copy_(values.toTensor());
+  }
+}
+
+/// The stream that an operator of these is queued on.
+CUstream_st* stream_of(const Stack& values) {
+  for (const IValue& value : values) {
+    if (value.isTensor() && value.toTensor().defined() && value.toTensor().is_cuda()) return c10::cuda::getCurrentCUDAStream(value.toTensor().device().index());
+    if (value.isTensorList())
+      for (const Tensor& each : value.toTensorVector())
+        if (each.is_cuda()) return c10::cuda::getCurrentCUDAStream(each.device().index());
+  }
+  return c10::cuda::getCurrentCUDAStream();
+}
+
 void on_cpu(const c10::OperatorHandle& op, Stack& stack) {
   const auto& name = op.schema().name();
   const auto argument = [&](size_t i) { return stack[i]; };
@@ -77,12 +102,25 @@ void on_cpu(const c10::OperatorHandle& op, Stack& stack) {
   }
 }
 
+/// The operator of arguments on the CPU, and what `take` does with its results.
+template <typename Take>
+void compute(const c10::OperatorHandle& op, Stack stack, const Take& take) {
+  const at::AutoDispatchBelowADInplaceOrView below;
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  try {
+    on_cpu(op, stack);
+    take(stack);
+  } catch (const c10::Error& error) {
+    fprintf(stderr, "values of %s: %s\n", op.operator_name().name.c_str(), error.what_without_backtrace());
+  }
+}
+
 /// Its size is read from the device, where nothing has computed it.
 void nonzero(const c10::OperatorHandle&, c10::DispatchKeySet, Stack* stack) {
   const Tensor x = torch::jit::pop(*stack).toTensor();
   const c10::DeviceGuard guard(x.device());
-  stand_in::count(stand_in::CopiesFrom), stand_in::count(stand_in::Waits);
-  stand_in::trace("waits", "nonzero");
+  stand_in::count(stand_in::CopiesFrom);
+  C10_CUDA_CHECK(cudaStreamSynchronize(c10::cuda::getCurrentCUDAStream()));
   const at::AutoDispatchBelowADInplaceOrView below;
   const Tensor found = here(x).nonzero();
   stack->push_back(filled(at::empty_strided({0, 0}, {1, 1}, x.options().dtype(at::kLong)), found));
@@ -100,19 +138,28 @@ void twice(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack
   }
   --depth;
   if (depth > 0) return;
-  Stack cpu;
+  const size_t first = stack->size() - schema.returns().size();
+  const auto fresh = [&](size_t i) { return !schema.returns()[i].alias_info(); };
   const at::AutoDispatchBelowADInplaceOrView below;
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  Stack cpu;
   for (const IValue& value : given) cpu.push_back(here(value));
-  try {
-    on_cpu(op, cpu);
-  } catch (const std::exception& error) {
-    fprintf(stderr, "values: %s\n", error.what());
+  Stack results(stack->begin() + static_cast<int64_t>(first), stack->end());
+  auto* const stream = stream_of(results.empty() ? given : results);
+  if (stand_in::captured(stream)) {
+    std::vector<std::pair<size_t, IValue>> targets;
+    for (size_t i = 0; i < results.size(); ++i)
+      if (fresh(i)) targets.emplace_back(i, here(results[i]));
+    stand_in::queue(stream, op.operator_name().name.c_str(), [op, cpu = std::move(cpu), targets = std::move(targets)] {
+      compute(op, cpu, [&](const Stack& values) {
+        for (const auto& [i, target] : targets) fill(target, values[i]);
+      });
+    });
     return;
   }
-  const size_t first = stack->size() - schema.returns().size();
-  for (size_t i = 0; i < schema.returns().size(); ++i)
-    if (const auto* alias = schema.returns()[i].alias_info(); !alias) (*stack)[first + i] = filled((*stack)[first + i], cpu[i]);
+  compute(op, std::move(cpu), [&](const Stack& values) {
+    for (size_t i = 0; i < results.size(); ++i)
+      if (fresh(i)) (*stack)[first + i] = filled(results[i], values[i]);
+  });
 }
 
 struct Silent final : c10::WarningHandler {
