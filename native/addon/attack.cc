@@ -74,14 +74,12 @@ Napi::Value pgd(const Napi::CallbackInfo& info, const at::Tensor& images, const 
   options.batch_size = given.integer("batchSize");
   if (const auto samples = given.tensor("samples")) options.samples = *samples;
   if (const auto positives = given.tensor("positives"))
-    return start_model_job(info[0], info[3], [=, temperature = given.number("temperature")](JobContext& context, nn::Model& model) mutable {
-      if (options.samples.defined()) options.samples = options.samples.to(images.device());
-      return complete_with(attack::pgd_contrastive(model, images, positives->to(images.device()), temperature, options, reporter(context)));
+    return start_model_job(info[0], info[3], [=, temperature = given.number("temperature")](JobContext& context, nn::Model& model) {
+      return complete_with(attack::pgd_contrastive(model, images, *positives, temperature, options, reporter(context)));
     });
   const bool targeted = given.boolean("targeted", false);
-  return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) mutable {
-    if (options.samples.defined()) options.samples = options.samples.to(images.device());
-    return complete_with(attack::pgd(model, images, labels.to(images.device()), targeted, options, reporter(context)));
+  return start_model_job(info[0], info[3], [=, labels = given.tensor("labels").value()](JobContext& context, nn::Model& model) {
+    return complete_with(attack::pgd(model, images, labels, targeted, options, reporter(context)));
   });
 }
 
@@ -154,8 +152,7 @@ Napi::Value attack_images(const Napi::CallbackInfo& info) {
   if (name == "pgd") return pgd(info, images, given);
   return start_model_job(info[0], info[3], [=, attack = make_attack(name, given), labels = given.tensor("labels").value(), samples = given.tensor("samples"),
                                             batch_size = given.integer("batchSize")](JobContext& context, nn::Model& model) {
-    const at::Tensor numbers = samples ? samples->to(images.device()) : at::Tensor();
-    return complete_with(attack::run(*attack, model, images, labels.to(images.device()), numbers, batch_size, reporter(context)));
+    return complete_with(attack::run(*attack, model, images, labels, samples.value_or(at::Tensor()), batch_size, reporter(context)));
   });
 }
 

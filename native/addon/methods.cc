@@ -60,7 +60,7 @@ Step advcl(Inputs& inputs, const Options& given) {
     options.adaptive = training::AdaptiveAlpha{.d_min = adaptive.number("dMin"), .d_max = {}};
     if (adaptive.has("dMax")) options.adaptive->d_max = adaptive.number("dMax");
   }
-  const training::AdvclBatch batch{inputs["aug1"], inputs["aug2"], inputs["org"], inputs.find("labels").value_or(at::Tensor())};
+  const training::AdvclBatch batch{inputs["aug1"], inputs["aug2"], inputs["org"], inputs.has("labels") ? inputs.where_it_is("labels") : at::Tensor()};
   return {.loss = [batch, options](nn::Network& network, training::Values& values, const training::Check& check) {
     return training::advcl_loss(network, batch, options, values, check);
   }, .state = {}};
@@ -69,14 +69,14 @@ Step advcl(Inputs& inputs, const Options& given) {
 Step linear(Inputs& inputs, const Options& given) {
   std::optional<attack::PgdOptions> attack;
   if (given.has("attack")) attack = attack_options(inputs, given);
-  return {.loss = [images = inputs["images"], labels = inputs["labels"], attack](nn::Network& network, training::Values& values, const training::Check& check) {
+  return {.loss = [images = inputs["images"], labels = inputs.where_it_is("labels"), attack](nn::Network& network, training::Values& values, const training::Check& check) {
     return training::linear_loss(network, images, labels, attack, values, check);
   }, .state = {}};
 }
 
 Step trades(Inputs& inputs, const Options& given) {
   const training::TradesOptions options{.beta = given.number("beta"), .start_noise = given.number("startNoise"), .attack = attack_options(inputs, given)};
-  return {.loss = [images = inputs["images"], labels = inputs["labels"], options](nn::Network& network, training::Values& values, const training::Check& check) {
+  return {.loss = [images = inputs["images"], labels = inputs.where_it_is("labels"), options](nn::Network& network, training::Values& values, const training::Check& check) {
     return training::trades_loss(network, images, labels, options, values, check);
   }, .state = {}};
 }

@@ -16,8 +16,11 @@ class Inputs {
  public:
   explicit Inputs(const Napi::Value& value) : given_(value, "inputs") {}
   at::Tensor operator[](const char* name) { return taken_.emplace_back(tensor_arg(given_.value(name), name).detach()); }
-  std::optional<at::Tensor> find(const char* name) { return given_.has(name) ? std::optional((*this)[name]) : std::nullopt; }
-  /// Those that were read: tensors of the step's own, for the job to bring to where its network is.
+  bool has(const char* name) const { return given_.has(name); }
+  std::optional<at::Tensor> find(const char* name) { return has(name) ? std::optional((*this)[name]) : std::nullopt; }
+  /// One that stays where it is: the method looks at its values, for which a device would be waited for.
+  at::Tensor where_it_is(const char* name) { return tensor_arg(given_.value(name), name).detach(); }
+  /// The others that were read: tensors of the step's own, for the job to bring to where its network is.
   const std::vector<at::Tensor>& taken() const { return taken_; }
 
  private:

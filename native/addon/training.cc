@@ -1,6 +1,7 @@
 // Training: optimizers, trainers and their steps, the order of samples.
 #include <ATen/ops/empty.h>
 #include <algorithm>
+#include "../device.h"
 #include "../error.h"
 #include "../training/kmeans.h"
 #include "../training/moco.h"
@@ -102,7 +103,7 @@ Napi::Value training_step(const Napi::CallbackInfo& info) {
   return start_exclusive(info.Env(), trainer, [lr, step, inputs = inputs.taken()](Trainer& trainer, const training::Check& check) {
     const auto device = *trainer.network().device();
     for (const at::Tensor& input : inputs)
-      if (input.device() != device) input.set_data(input.to(device));
+      if (input.device() != device) input.set_data(brought(input, device));
     return trainer.step(lr, [&](nn::Network& network, training::Values& values) { return step.loss(network, values, check); }, step.state);
   });
 }
@@ -151,7 +152,7 @@ Napi::Value probe_epoch(const Napi::CallbackInfo& info) {
   const int64_t batch_size = integer_arg(info[4], "batchSize");
   const double lr = number_arg(info[5], "learningRate");
   return start_exclusive(info.Env(), trainer_arg(info[0]), [=](Trainer& trainer, const training::Check& check) {
-    return training::probe_epoch(trainer, features, labels.to(features.device()), order.to(features.device()), batch_size, lr, check);
+    return training::probe_epoch(trainer, features, labels, order, batch_size, lr, check);
   });
 }
 

@@ -1,20 +1,20 @@
 #include "attack/attack.h"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/aminmax.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/isfinite.h>
-#include <ATen/ops/stack.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <algorithm>
 #include <cmath>
 #include <vector>
 #include "describe.h"
+#include "device.h"
 #include "dtype.h"
 #include "error.h"
 #include "kernels/random.h"
+#include "objective/deferred.h"
 #include "ops/image_checks.h"
 #include "ops/perturbation.h"
 
@@ -66,26 +66,44 @@ void require_images(const at::Tensor& images) {
 
 void require_unit_range(const at::Tensor& images) {
   if (images.numel() == 0) return;
-  const auto [low, high] = at::aminmax(images);
-  const at::Tensor range = at::stack({low, high}).to(at::kCPU, at::kDouble);  // waits for a device once
-  const double lowest = range[0].item<double>(), highest = range[1].item<double>();
-  require_range(lowest >= 0 && highest <= 1, "images", "values in [0, 1] (normalisation belongs inside the model)",
+  const at::Tensor bounds = ops::bounds(images.detach());
+  const auto check = [](const at::Tensor& here) {
+    const double lowest = here[0].item<double>(), highest = here[1].item<double>();
+    if (lowest >= 0 && highest <= 1) return;
+    throw Error(ErrorKind::ArgumentRange, "images", "values in [0, 1] (normalisation belongs inside the model)",
                 std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
+  };
+  if (bounds.is_cpu()) check(bounds);
+  else objective::DeferredChecks::add(bounds, check);
 }
 
-int64_t require_labels(const at::Tensor& labels, const at::Tensor& images) {
-  ops::require_beside("labels", labels, at::kLong, images.sizes().slice(0, 1), images);
-  if (labels.numel() == 0) return -1;
-  const auto [lowest, highest] = ops::bounds(labels);
-  require_range(lowest >= 0, "labels", "classes of at least 0", std::to_string(lowest));
+namespace {
+void require_integers(const char* name, const at::Tensor& integers, const at::Tensor& images) {
+  if (integers.scalar_type() == at::kLong && integers.sizes() == images.sizes().slice(0, 1)) return;
+  throw Error(ErrorKind::ArgumentRange, name, "int64 " + shape_text(images.sizes().slice(0, 1)), typed_shape(integers));
+}
+}  // namespace
+
+int64_t require_labelled(const at::Tensor& images, const at::Tensor& labels) {
+  require_integers("labels", labels, images);
+  int64_t highest = -1;
+  objective::DeferredChecks checks;
+  require_unit_range(images);
+  if (labels.numel() > 0)
+    objective::DeferredChecks::add(ops::bounds(labels), [&](const at::Tensor& classes) {
+      const int64_t lowest = classes[0].item<int64_t>();
+      if (lowest < 0) throw Error(ErrorKind::ArgumentRange, "labels", "classes of at least 0", std::to_string(lowest));
+      highest = classes[1].item<int64_t>();
+    });
+  checks.settle();
   return highest;
 }
 
 void require_classes(int64_t highest, const at::Tensor& logits) {
-  require_range(highest < logits.size(1), "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
+  if (highest >= logits.size(1)) throw Error(ErrorKind::ArgumentRange, "labels", "classes from 0 to " + std::to_string(logits.size(1) - 1), std::to_string(highest));
 }
 
-void require_samples(const at::Tensor& samples, const at::Tensor& images) { ops::require_beside("samples", samples, at::kLong, images.sizes().slice(0, 1), images); }
+void require_samples(const at::Tensor& samples, const at::Tensor& images) { require_integers("samples", samples, images); }
 
 Batch::Batch(Logits model, at::Tensor images, at::Tensor labels, at::Tensor samples)
     : images(std::move(images)), labels(std::move(labels)), samples(std::move(samples)), model_(std::move(model)) {}
@@ -133,15 +151,14 @@ c10::Device device_of(const nn::Model& model, const at::Tensor& images) { return
 at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
                const StepCallback& step) {
   require_images(images);
-  require_unit_range(images);
-  const int64_t highest = require_labels(labels, images);
+  if (samples.defined()) require_samples(samples, images);
+  const int64_t highest = require_labelled(images, labels);
   const int64_t n = images.size(0), batches = n == 0 ? 0 : batch_size == 0 ? 1 : (n + batch_size - 1) / batch_size;
-  const at::Tensor numbers = samples.defined() ? samples : at::arange(n, labels.options());
-  require_samples(numbers, images);
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const c10::Device device = device_of(model, images);
-  const at::Tensor x = images.detach().contiguous();
+  const at::Tensor x = images.detach().contiguous(), classes = brought(labels, device);
+  const at::Tensor numbers = samples.defined() ? brought(samples, device) : at::arange(n, classes.options());
   at::Tensor adversaries = at::empty_like(x);
   const int64_t total = batches * attack.steps();
   int64_t done = 0, end_of_batch = 0;
@@ -152,8 +169,7 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
       require_classes(highest, found);
       return found;
     };
-    const auto there = [&](const at::Tensor& all) { return all.slice(0, begin, end).to(device); };
-    const Batch batch(logits, there(x), there(labels), there(numbers));
+    const Batch batch(logits, brought(x.slice(0, begin, end), device), classes.slice(0, begin, end), numbers.slice(0, begin, end));
     adversaries.slice(0, begin, end).copy_(attack.run(batch, [&] {
       ++done;
       if (step) step(done, total);
@@ -165,7 +181,8 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
 }
 
 Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
-  require_unit_range(images);
+  objective::DeferredChecks checks;
+  require_unit_range(images);  // on a device at the end of the first batch
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const c10::Device device = device_of(model, images);
@@ -173,13 +190,17 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
   Predictions result{at::empty({n}, images.options().dtype(at::kLong)), at::empty({0, 0}, images.options())};
   std::vector<at::Tensor> parts;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
-    const at::Tensor logits = logits_of(model, images.slice(0, begin, end).to(device));
-    if (const int64_t row = first_non_finite(logits); row >= 0)
-      throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
+    const at::Tensor logits = logits_of(model, brought(images.slice(0, begin, end), device)).to(images.device());
+    objective::DeferredChecks::add(finite_rows(logits), [begin](const at::Tensor& finite) {
+      if (const auto row = finite.to(at::kByte).argmin(0).item<int64_t>(); !finite[row].item<bool>())
+        throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
+    });
+    checks.settle();
     result.predicted.slice(0, begin, end).copy_(logits.argmax(1));
-    parts.push_back(logits.to(images.device()));
+    parts.push_back(logits);
     if (step) step(end, n);
   });
+  checks.settle();
   if (!parts.empty()) result.logits = at::cat(parts);
   return result;
 }

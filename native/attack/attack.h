@@ -71,7 +71,7 @@ class Attack {
 /// Where the model computes on images, a batch at a time: where its tensors are, else where they are.
 c10::Device device_of(const nn::Model& model, const at::Tensor& images);
 
-/// The attack on all images (float32 or float64 [N, ...]), labels and samples beside them, wherever the model is, `batch_size` at once (0: all), the model in eval mode; the mode is restored afterwards, also
+/// The attack on all images (float32 or float64 [N, ...]), wherever these, labels, samples and the model are, `batch_size` at once (0: all), the model in eval mode; the mode is restored afterwards, also
 /// on exceptions. samples: int64 [N], undefined for 0 to N-1. ArgumentRange unless the images are in [0, 1] and the labels are classes of the model.
 at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images, const at::Tensor& labels, const at::Tensor& samples, int64_t batch_size,
                const StepCallback& step = {});
@@ -101,9 +101,10 @@ at::Tensor logits_of(nn::Model& model, const at::Tensor& images);
 /// d loss.sum() / d leaf; ArgumentRange when the loss does not depend on it.
 at::Tensor input_gradient(const at::Tensor& loss, const at::Tensor& leaf);
 void require_images(const at::Tensor& images);
+/// In [0, 1]: on the CPU now, on a device as objective::DeferredChecks have it.
 void require_unit_range(const at::Tensor& images);
-/// int64 [N] of classes of at least 0, beside the images. Returns the highest, -1 of none.
-int64_t require_labels(const at::Tensor& labels, const at::Tensor& images);
+/// Images in [0, 1] and labels, int64 [N] of classes of at least 0. Returns the highest, -1 of none. Waits once for a device where both are.
+int64_t require_labelled(const at::Tensor& images, const at::Tensor& labels);
 /// Logits of more classes than the highest label.
 void require_classes(int64_t highest, const at::Tensor& logits);
 void require_samples(const at::Tensor& samples, const at::Tensor& images);

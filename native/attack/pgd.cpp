@@ -12,6 +12,7 @@
 #include <cmath>
 #include <memory>
 #include <vector>
+#include "device.h"
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
@@ -46,11 +47,9 @@ struct Part {
   at::Tensor images, samples, start;  // start: undefined for a random one
   Rows rows;
   Part select(const at::Tensor& which) const {
-    const at::Tensor numbers = rows.numbers.index_select(0, which);
-    return {images.index_select(0, which), samples.index_select(0, which), start.defined() ? start.index_select(0, which) : start, {numbers, numbers[0].item<int64_t>()}};
+    return {images.index_select(0, which), samples.index_select(0, which), start.defined() ? start.index_select(0, which) : start, {rows.numbers.index_select(0, which), rows.first}};
   }
   int64_t size() const { return images.size(0); }
-  std::string name(int64_t row) const { return "sample " + std::to_string(rows.numbers[row].item<int64_t>()); }
 };
 
 Outcome outcome_of(const Objective& objective, const Part& part, const at::Tensor& x_adv) {
@@ -105,8 +104,8 @@ class Climb {
   }
   void check_finite() const {
     if (!bad_.defined()) return;
-    objective::DeferredChecks::add(bad_, [this](const at::Tensor& bad) {
-      if (const at::Tensor rows = bad.nonzero(); rows.numel() > 0) throw Error(ErrorKind::NonFinite, "the gradient of " + part_.name(rows[0][0].item<int64_t>()) + " is NaN or infinite");
+    objective::DeferredChecks::add(bad_, [rows = part_.rows](const at::Tensor& bad) {
+      if (const at::Tensor found = bad.nonzero(); found.numel() > 0) throw Error(ErrorKind::NonFinite, "the gradient of " + rows.name(found[0][0].item<int64_t>()) + " is NaN or infinite");
     });
   }
   const at::Tensor& x_adv() const { return x_adv_; }
@@ -146,17 +145,17 @@ class Ascent {
 
   at::Tensor run(const std::function<void(int64_t)>& stepped) {
     if (options_.restarts == 1) return climb(whole_, 0, stepped);
+    const at::Tensor all = at::arange(whole_.size(), whole_.samples.options());
     for (int64_t restart = 0; restart < options_.restarts; ++restart) {
       const bool leave = fooled_.defined() && !options_.train_mode;
-      const at::Tensor left = leave ? fooled_.logical_not() : at::ones_like(whole_.samples, at::kBool);
-      const at::Tensor standing = rows_of(left);
+      at::Tensor standing = leave ? rows_of(fooled_.logical_not()) : all;
       if (standing.numel() == 0) {
         stepped((options_.restarts - restart) * options_.steps);
         break;
       }
-      const bool all = options_.graph || standing.numel() == whole_.size();
-      const Part part = all ? whole_ : whole_.select(standing);
-      keep_worst(part, all ? at::arange(whole_.size(), standing.options()) : standing, climb(part, restart, stepped));
+      if (options_.graph) standing = all;
+      const Part part = standing.numel() == whole_.size() ? whole_ : whole_.select(standing);
+      keep_worst(part, standing, climb(part, restart, stepped));
     }
     return best_;
   }
@@ -180,18 +179,18 @@ class Ascent {
         stepped(options_.steps - step);
         break;
       }
-      if (waits) settle();
+      if (waits) check_finite(), checks_.settle();
       stepped(1);
     }
-    settle();
+    check_finite();
+    if (options_.graph) checks_.settle();  // the next batch writes to what is checked
+    else if (options_.restarts == 1) checks_.hand_over();
     return options_.graph ? climb_.x_adv().clone() : climb_.x_adv();
   }
 
-  /// Waits for the device once, if for anything.
-  void settle() {
+  void check_finite() {
     checks_.enter("");
     climb_.check_finite();
-    checks_.settle();
   }
 
   /// `standing`: the rows of the batch that the part holds.
@@ -200,18 +199,24 @@ class Ascent {
     checks_.enter("the end of the attack");
     const Outcome outcome = outcome_of(objective_, part, x_adv);
     const at::Tensor loss = outcome.loss.detach().expand({part.size()}).contiguous();
+    checks_.enter("");
+    objective::DeferredChecks::add(loss, [rows = part.rows](const at::Tensor& here) {
+      if (const int64_t row = first_non_finite(here); row >= 0) throw Error(ErrorKind::NonFinite, "the loss of " + rows.name(row) + " is NaN or infinite");
+    });
     checks_.settle();
-    if (const int64_t row = first_non_finite(loss); row >= 0) throw Error(ErrorKind::NonFinite, "the loss of " + part.name(row) + " is NaN or infinite");
     if (!best_.defined()) {
       best_ = std::move(x_adv), loss_ = loss, fooled_ = outcome.fooled;
       return;
     }
-    at::Tensor better = loss.gt(loss_.index_select(0, standing));
-    if (fooled_.defined()) better = fooled_.index_select(0, standing).logical_not().logical_and(better.logical_or(outcome.fooled));
-    const at::Tensor rows = rows_of(better), places = standing.index_select(0, rows);
-    best_.index_copy_(0, places, x_adv.index_select(0, rows));
-    loss_.index_copy_(0, places, loss.index_select(0, rows));
-    if (fooled_.defined()) fooled_.index_fill_(0, standing.index_select(0, rows_of(outcome.fooled)), true);
+    const at::Tensor best = best_.index_select(0, standing), before = loss_.index_select(0, standing);
+    at::Tensor better = loss.gt(before);
+    if (fooled_.defined()) {
+      const at::Tensor fooled = fooled_.index_select(0, standing);
+      better = fooled.logical_not().logical_and(better.logical_or(outcome.fooled));
+      fooled_.index_copy_(0, standing, fooled.logical_or(outcome.fooled));
+    }
+    best_.index_copy_(0, standing, at::where(per_sample(better, best), x_adv, best));
+    loss_.index_copy_(0, standing, at::where(better, loss, before));
   }
 
   const Objective& objective_;
@@ -230,7 +235,7 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   const c10::Device device = options.device.value_or(images.device());
   const at::Tensor x = images.detach().contiguous();
   const int64_t n = x.size(0), batch = options.batch_size == 0 ? n : options.batch_size;
-  const at::Tensor samples = options.samples.defined() ? options.samples : at::arange(n, x.options().dtype(at::kLong));
+  const at::Tensor samples = options.samples.defined() ? brought(options.samples, device) : at::arange(n, at::dtype(at::kLong).device(device));
   const int64_t total = n == 0 ? 0 : (n + batch - 1) / batch * options.restarts * options.steps;
   int64_t done = 0;
   const auto stepped = [&](int64_t steps) {
@@ -241,9 +246,9 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   const auto run = [&] {
     Climb climb(objective, options);
     for_batches(n, batch, [&](int64_t begin, int64_t end) {
-      const auto there = [&](const at::Tensor& all) { return all.slice(0, begin, end).to(device); };
+      const auto there = [&](const at::Tensor& all) { return brought(all.slice(0, begin, end), device); };
       const at::Tensor start = options.start.defined() ? there(options.start.detach()).contiguous() : at::Tensor();
-      const Part part{there(x), there(samples), start, {at::arange(begin, end, at::dtype(at::kLong).device(device)), begin}};
+      const Part part{there(x), samples.slice(0, begin, end), start, {at::arange(begin, end, at::dtype(at::kLong).device(device)), begin}};
       adversaries.slice(0, begin, end).copy_(Ascent(objective, options, climb, part).run(stepped));
     });
   };
@@ -252,8 +257,7 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   return adversaries;
 }
 
-Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted) {
-  const int64_t highest = labels.numel() == 0 ? -1 : labels.max().item<int64_t>();
+Objective cross_entropy(nn::Model& model, at::Tensor labels, int64_t highest, bool targeted) {
   return [&model, labels = std::move(labels), highest, targeted](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
     const at::Tensor logits = logits_of(model, x_adv);
     require_classes(highest, logits);
@@ -278,7 +282,7 @@ Objective contrastive(nn::Model& model, at::Tensor positives, double temperature
   return [&model, embed, options, positives = std::move(positives), known = at::Tensor(), known_first = int64_t{0}](const at::Tensor& x_adv, int64_t first) mutable -> Outcome {
     if (model.training() || !known.defined() || known_first != first || known.size(0) != x_adv.size(0)) {
       const at::NoGradGuard no_grad;
-      const at::Tensor embedded = embed(positives.slice(0, first, first + x_adv.size(0)).detach().to(x_adv.device()));
+      const at::Tensor embedded = embed(brought(positives.slice(0, first, first + x_adv.size(0)).detach(), x_adv.device()));
       if (known.defined() && known.sizes() == embedded.sizes()) known.copy_(embedded);  // where a graph of the steps reads it
       else known = embedded;
       known_first = first;
@@ -296,16 +300,16 @@ PgdOptions where_it_is(const nn::Model& model, PgdOptions options, const at::Ten
 
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step) {
-  require_labels(labels, images);
-  require_unit_range(images);
+  const int64_t highest = require_labelled(images, labels);
   const nn::ModeGuard mode(model, options.train_mode);
   const PgdOptions there = where_it_is(model, options, images);
-  return pgd(cross_entropy(model, labels.to(*there.device), targeted), images, there, step);
+  return pgd(cross_entropy(model, brought(labels, *there.device), highest, targeted), images, there, step);
 }
 
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
                            const StepCallback& step) {
-  ops::require_like("positives", positives, images);
+  if (positives.scalar_type() != images.scalar_type() || positives.sizes() != images.sizes())
+    throw Error(ErrorKind::ArgumentRange, "positives", typed_shape(images), typed_shape(positives));
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
   return pgd(contrastive(model, positives, temperature), images, where_it_is(model, options, images), step);

@@ -18,7 +18,7 @@ struct PgdOptions {
   bool early_stop = false;       // leave a batch once all of its samples are fooled
   bool train_mode = false;       // attack with batch statistics, updating the running ones (AdvCL); model overloads only
   uint64_t seed = 0;             // the start of a sample depends on (seed, its number, the restart) alone
-  at::Tensor samples;            // int64 [N], the samples' numbers; undefined: 0 to N-1
+  at::Tensor samples;            // int64 [N], the samples' numbers, anywhere; undefined: 0 to N-1
   at::Tensor start;              // where to start from (TRADES: x + 0.001 N(0, 1)) in place of a random start; undefined: none
   int64_t batch_size = 0;        // images a forward pass; 0: all at once
   std::optional<c10::Device> device;  // where the objective takes images: a batch at a time is brought there. None: where the images are
@@ -35,10 +35,11 @@ struct Outcome {
 };
 
 /// Which of the images given to `pgd` a batch holds. Only an objective that knows success meets any but consecutive ones: for the others the number
-/// of the first says it all.
+/// of the batch's first says it all.
 struct Rows {
   at::Tensor numbers;  // int64 [n]
-  int64_t first;
+  int64_t first;       // of the batch
+  std::string name(int64_t row) const { return "sample " + std::to_string(numbers[row].item<int64_t>()); }
   operator int64_t() const { return first; }
 };
 
@@ -48,19 +49,19 @@ using Objective = std::function<Outcome(const at::Tensor& x_adv, const Rows& row
 /// Adversaries [N, ...] of `images`, where these are (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
 /// clamp_start off: the bare start) and within epsilon of the images, exactly in floating point. Over restarts the first fooling adversary of a
 /// sample is kept, and the sample leaves (but in train mode); else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite
-/// gradient: on the CPU at once, on a device, where a step waits for nothing, once the steps are queued; so are the losses of an objective checked there
-/// (objective::DeferredChecks).
+/// gradient: on the CPU at once, on a device, where a step waits for nothing, once the steps are queued, or when the thread's objective::DeferredChecks settle; so are the losses of
+/// an objective checked there.
 at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step = {});
 
-/// Cross-entropy of the model's logits and `labels` (int64 [N]); targeted: minus the cross-entropy, `labels` being the targets.
-Objective cross_entropy(nn::Model& model, at::Tensor labels, bool targeted = false);
+/// Cross-entropy of the model's logits and `labels` (int64 [N], where the model is, of classes from 0 to `highest`); targeted: minus the cross-entropy, `labels` being the targets.
+Objective cross_entropy(nn::Model& model, at::Tensor labels, int64_t highest, bool targeted = false);
 
 /// RoCL's attack loss: the two-view NT-Xent, form `rocl`, of a batch's embeddings and those of its positives, the same images seen otherwise
 /// [N, ...], which are brought to the adversaries a batch at a time. The embedding is the model's output, for an encoder with a projector its projection. A scalar for the batch:
 /// no success, and the batch size matters. In eval mode the positives are embedded once a batch.
 Objective contrastive(nn::Model& model, at::Tensor positives, double temperature = 0.5);
 
-/// `pgd` on a model in eval mode (train mode if options.train_mode), with the mode restored afterwards, also on exceptions; where the model is, wherever the images are.
+/// `pgd` on a model in eval mode (train mode if options.train_mode), with the mode restored afterwards, also on exceptions; where the model is, wherever images, labels and positives are.
 /// ArgumentRange unless the images are in [0, 1] and, for the first, the labels are classes of the model.
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step = {});

@@ -1,6 +1,7 @@
 #include "objective/deferred.h"
 #include <ATen/ops/cat.h>
 #include <iterator>
+#include <unordered_map>
 #include <utility>
 #include "error.h"
 
@@ -16,20 +17,37 @@ void DeferredChecks::add(const at::Tensor& numbers, Check check) {
   else check(numbers.cpu());
 }
 
+double DeferredChecks::read(const at::Tensor& scalar) {
+  double value = 0;
+  add(scalar.reshape({1}), [&](const at::Tensor& here) { value = here.item<double>(); });
+  if (active_) active_->settle();
+  return value;
+}
+
 void DeferredChecks::settle() {
-  if (found_.empty()) return;
   const auto found = std::exchange(found_, {});
-  std::vector<at::Tensor> numbers;
-  for (const auto& each : found) numbers.push_back(each.numbers);
-  const at::Tensor here = at::cat(numbers).cpu();
-  int64_t next = 0;
-  for (const auto& [there, check, where] : found) try {
-      check(here.narrow(0, std::exchange(next, next + there.size(0)), there.size(0)));
+  // As bytes, so that numbers of all types come in one copy.
+  std::unordered_map<c10::Device, std::vector<at::Tensor>> there;
+  for (const auto& each : found) there[each.numbers.device()].push_back(each.numbers.contiguous().view(at::kByte));
+  std::unordered_map<c10::Device, at::Tensor> here;
+  for (const auto& [device, bytes] : there) here[device] = at::cat(bytes).cpu();
+  for (const auto& [numbers, check, where] : found) try {
+      at::Tensor& rest = here[numbers.device()];
+      const auto bytes = static_cast<int64_t>(numbers.nbytes());
+      const at::Tensor own = rest.narrow(0, 0, bytes).clone().view(numbers.scalar_type());  // copied: aligned
+      rest = rest.narrow(0, bytes, rest.size(0) - bytes);
+      check(own);
     } catch (const Error& error) {
       if (where.empty()) throw;
       const std::string place = " (" + where + ")";
       throw error.argument.empty() ? Error(error.kind, error.what() + place) : Error(error.kind, error.argument, error.expected, error.received + place);
     }
+}
+
+void DeferredChecks::hand_over() {
+  if (!outer_) return settle();
+  outer_->found_.insert(outer_->found_.end(), std::make_move_iterator(found_.begin()), std::make_move_iterator(found_.end()));
+  found_.clear();
 }
 
 std::vector<DeferredChecks::Found> DeferredChecks::take(size_t from) {

@@ -39,11 +39,10 @@ inline void require_beside(const char* name, const at::Tensor& tensor, at::Scala
                 dtype_name(dtype) + " " + shape_text(sizes) + " on " + x.device().str(), describe(tensor));
 }
 
-/// The least and the greatest of integers, of which there is one at least. Waits for the device once.
-inline std::pair<int64_t, int64_t> bounds(const at::Tensor& integers) {
-  const auto [low, high] = at::aminmax(integers);
-  const at::Tensor both = at::stack({low, high}).cpu();
-  return {both[0].item<int64_t>(), both[1].item<int64_t>()};
+/// [the least, the greatest] of numbers, of which there is one at least, beside them.
+inline at::Tensor bounds(const at::Tensor& numbers) {
+  const auto [low, high] = at::aminmax(numbers);
+  return at::stack({low, high});
 }
 
 /// Throws NonFinite where a row of `bad` (bool [N]) is true: "<what> of sample <row> is NaN or infinite". Waits for the device.

@@ -7,8 +7,10 @@
 #include <ATen/ops/pairwise_distance.h>
 #include <ATen/ops/stack.h>
 #include "../describe.h"
+#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
+#include "../objective/deferred.h"
 #include "../ops/augment.h"
 
 namespace a_infonce::training {
@@ -29,7 +31,7 @@ void check_batch(const nn::Network& network, const AdvclBatch& batch, bool label
                 "int64 " + shape_text({heads, org.size(0)}),
                 labels.defined() ? dtype_name(labels.scalar_type()) + " " + shape_text(labels.sizes()) : "none");
   const auto [low, high] = at::aminmax(labels, /*dim=*/1);
-  const at::Tensor range = at::stack({low, high}).cpu();  // waits for a device once
+  const at::Tensor range = at::stack({low, high}).cpu();
   for (int64_t head = 0; head < heads; ++head) {
     const int64_t lowest = range[0][head].item<int64_t>(), highest = range[1][head].item<int64_t>(), classes = network.heads[head]->weight.size(0);
     require_range(lowest >= 0 && highest < classes, "labels", "classes from 0 to " + std::to_string(classes - 1) + " for head " + std::to_string(head),
@@ -56,9 +58,10 @@ double alpha_of(double least, const AdaptiveAlpha& adaptive, double distance) {
 }  // namespace
 
 at::Tensor advcl_loss(nn::Network& network, const AdvclBatch& batch, const AdvclOptions& options, Values& values, const Check& check) {
-  const auto& [aug1, aug2, org, labels] = batch;
+  const auto& [aug1, aug2, org, given_labels] = batch;
   const bool labelled = options.label_weight != 0;
   check_batch(network, batch, labelled);
+  const at::Tensor labels = labelled ? brought(given_labels, org.device()) : at::Tensor();
   const int64_t n = org.size(0);
   network.set_training(true);
   const auto project = [&](const at::Tensor& images, const char* branch) { return network.forward(images, branch, nn::Network::Output::Projection); };
@@ -114,7 +117,7 @@ at::Tensor advcl_loss(nn::Network& network, const AdvclBatch& batch, const Advcl
   if (options.adaptive) {
     const at::NoGradGuard no_grad;
     const at::Tensor from = network.features(org, clean);
-    distance = at::pairwise_distance(from, network.features(x_adv.slice(0, 0, n), clean)).mean().item<double>();
+    distance = objective::DeferredChecks::read(at::pairwise_distance(from, network.features(x_adv.slice(0, 0, n), clean)).mean());
     objective.alpha = alpha_of(*objective.alpha, *options.adaptive, distance);
   }
   const at::Tensor contrastive = a_infonce(adversaries.contrastive, objective);

@@ -22,7 +22,7 @@ struct AdvclOptions {
 
 struct AdvclBatch {
   at::Tensor aug1, aug2, org;  // [B, C, H, W] in [0, 1]
-  at::Tensor labels;           // int64 [heads, B]; undefined without
+  at::Tensor labels;           // int64 [heads, B], anywhere; undefined without
 };
 
 /// The loss of one batch, in train mode throughout. The adversaries of `org` for the

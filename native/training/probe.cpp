@@ -7,8 +7,10 @@
 #include <ATen/ops/zeros.h>
 #include <exception>
 #include "../describe.h"
+#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
+#include "../objective/deferred.h"
 #include "../ops/image_checks.h"
 
 namespace a_infonce::training {
@@ -21,8 +23,10 @@ std::string text(at::IntArrayRef shape) {
 void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) {
   require_range(tensor.scalar_type() == at::kLong && tensor.dim() == 1, name, "int64 of one dimension", dtype_name(tensor.scalar_type()) + (" of " + text(tensor.sizes())));
   if (tensor.numel() == 0) return;
-  const auto [lowest, highest] = ops::bounds(tensor);
-  require_range(lowest >= 0 && highest < limit, name, "values from 0 to " + std::to_string(limit - 1), std::to_string(lowest) + " to " + std::to_string(highest));
+  objective::DeferredChecks::add(ops::bounds(tensor), [=](const at::Tensor& bounds) {
+    const int64_t lowest = bounds[0].item<int64_t>(), highest = bounds[1].item<int64_t>();
+    require_range(lowest >= 0 && highest < limit, name, "values from 0 to " + std::to_string(limit - 1), std::to_string(lowest) + " to " + std::to_string(highest));
+  });
 }
 
 /// `take(features)` for every batch of the pixels, which are brought to the model, in the mode that it is in.
@@ -74,16 +78,21 @@ void estimate_statistics(nn::Network& network, const at::Tensor& pixels, const s
   for (int64_t updates = 0; updates < 64;) for_batches(network, pixels, branch, batch_size, check, [&](at::Tensor) { ++updates; });
 }
 
-Report probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& labels, const at::Tensor& order, int64_t batch_size, double lr,
+Report probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& given_labels, const at::Tensor& given_order, int64_t batch_size, double lr,
                    const Check& check) {
   const auto& head = trainer.network().head;
   require_range(head != nullptr, "trainer", "a network with a head", "one without");
   require_range(features.dim() == 2 && features.size(1) == head->weight.size(1), "features", "[N, " + std::to_string(head->weight.size(1)) + "]", text(features.sizes()));
-  require_range(labels.dim() == 1 && labels.size(0) == features.size(0), "labels", text(features.sizes().slice(0, 1)), text(labels.sizes()));
+  require_range(given_labels.dim() == 1 && given_labels.size(0) == features.size(0), "labels", text(features.sizes().slice(0, 1)), text(given_labels.sizes()));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
-  require_indices(labels, "labels", head->weight.size(0));
-  require_indices(order, "order", features.size(0));
-  require_range(order.numel() > 0, "order", "at least one row", "none");
+  {
+    objective::DeferredChecks checks;
+    require_indices(given_labels, "labels", head->weight.size(0));
+    require_indices(given_order, "order", features.size(0));
+    checks.settle();
+  }
+  require_range(given_order.numel() > 0, "order", "at least one row", "none");
+  const at::Tensor labels = brought(given_labels, features.device()), order = brought(given_order, features.device());
 
   const Rollback rollback(trainer.optimizer());
   double loss = 0;

@@ -27,8 +27,8 @@ at::Tensor noisy(const at::Tensor& images, const at::Tensor& samples, double sca
   return images.detach().add(ops::normal(samples, length, seed).view(images.sizes()).mul_(scale).to(images.options()));
 }
 
-at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& labels, const TradesOptions& options, Values& values, const Check& check) {
-  require_labelled(network, images, labels);
+at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& given_labels, const TradesOptions& options, Values& values, const Check& check) {
+  const at::Tensor labels = require_labelled(network, images, given_labels);
   const auto predict = [&](const at::Tensor& x) { return at::log_softmax(network.forward(x), 1); };
 
   network.set_training(false);

@@ -14,7 +14,7 @@ struct TradesOptions {
 /// images + scale * N(0, 1), not clamped. Each value depends on (seed, its sample's number, its place in the sample) alone.
 at::Tensor noisy(const at::Tensor& images, const at::Tensor& samples, double scale, uint64_t seed);
 
-/// The loss of one batch, images [B, C, H, W] in [0, 1] of classes `labels` (int64 [B]), through the network's branch. In eval mode the adversary ascends
+/// The loss of one batch, images [B, C, H, W] in [0, 1] of classes `labels` (int64 [B], anywhere), through the network's branch. In eval mode the adversary ascends
 /// the KL divergence of the clean prediction, which is computed once; then in train mode, with gradients through both forwards,
 ///   CE(clean, labels) + beta * sum KL(p(clean) || p(adversary)) / B
 /// As in the released code of A-InfoNCE (its trades.py: two train-mode forwards) BatchNorm's running statistics hear of the clean batch, then of the adversaries.

@@ -44,16 +44,19 @@ void require_finite(double value, const char* what) {
   if (!std::isfinite(value)) throw Error(ErrorKind::NonFinite, std::string("the ") + what + " is " + (std::isnan(value) ? "NaN" : "infinite"));
 }
 
-Report read(const Values& values) {
+/// The numbers, once what there is to check was found right: a device is waited for once.
+Report read(const Values& values, objective::DeferredChecks& checks) {
   std::vector<at::Tensor> scalars;
   for (const auto& [name, value] : values)
     if (const auto* scalar = std::get_if<at::Tensor>(&value)) scalars.push_back(scalar->detach().to(at::kDouble));
-  const at::Tensor numbers = at::stack(scalars).cpu();
   Report report;
-  for (int64_t next = 0; const auto& [name, value] : values) {
-    const auto* known = std::get_if<double>(&value);
-    report.emplace_back(name, known ? *known : numbers[next++].item<double>());
-  }
+  objective::DeferredChecks::add(at::stack(scalars), [&](const at::Tensor& numbers) {
+    for (int64_t next = 0; const auto& [name, value] : values) {
+      const auto* known = std::get_if<double>(&value);
+      report.emplace_back(name, known ? *known : numbers[next++].item<double>());
+    }
+  });
+  checks.settle();
   return report;
 }
 
@@ -89,8 +92,7 @@ Report Trainer::step(double lr, const Method& method, const std::vector<at::Tens
   loss.backward();
   values[0] = {"loss", loss.detach()};
   values.emplace_back("gradientNorm", optimizer_.gradient_norm());
-  checks.settle();
-  Report report = read(values);
+  Report report = read(values, checks);
   require_finite(report.front().second, "loss"), require_finite(report.back().second, "gradient");
   optimizer_.step(lr);
   rollback.done = true;
