@@ -242,14 +242,17 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
     done += steps;
     if (step) step(done, total);
   };
-  at::Tensor adversaries = at::empty_like(x);
+  const bool whole = n > 0 && n <= batch;
+  at::Tensor adversaries = whole ? at::Tensor() : at::empty_like(x);
   const auto run = [&] {
     Climb climb(objective, options);
     for_batches(n, batch, [&](int64_t begin, int64_t end) {
       const auto there = [&](const at::Tensor& all) { return brought(all.slice(0, begin, end), device); };
       const at::Tensor start = options.start.defined() ? there(options.start.detach()).contiguous() : at::Tensor();
       const Part part{there(x), samples.slice(0, begin, end), start, {at::arange(begin, end, at::dtype(at::kLong).device(device)), begin}};
-      adversaries.slice(0, begin, end).copy_(Ascent(objective, options, climb, part).run(stepped));
+      const at::Tensor found = Ascent(objective, options, climb, part).run(stepped);
+      if (whole) adversaries = found.to(x.device());
+      else adversaries.slice(0, begin, end).copy_(found);
     });
   };
   if (!options.graph) run();

@@ -30,7 +30,7 @@ void DeferredChecks::settle() {
   std::unordered_map<c10::Device, std::vector<at::Tensor>> there;
   for (const auto& each : found) there[each.numbers.device()].push_back(each.numbers.contiguous().view(at::kByte));
   std::unordered_map<c10::Device, at::Tensor> here;
-  for (const auto& [device, bytes] : there) here[device] = at::cat(bytes).cpu();
+  for (const auto& [device, bytes] : there) here[device] = (bytes.size() == 1 ? bytes.front() : at::cat(bytes)).cpu();
   for (const auto& [numbers, check, where] : found) try {
       at::Tensor& rest = here[numbers.device()];
       const auto bytes = static_cast<int64_t>(numbers.nbytes());

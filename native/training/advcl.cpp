@@ -85,9 +85,10 @@ at::Tensor advcl_loss(nn::Network& network, const AdvclBatch& batch, const Advcl
   // Both adversaries through their branches, the clean views by the tape: the order in which the running statistics move.
   const auto forward = [&](const at::Tensor& x_adv, const at::Tensor& known) {
     Adversaries result;
-    result.contrastive = at::cat({project(x_adv.slice(0, 0, n), contrastive_branch), known});
+    const auto parts = x_adv.split(n);  // slices would each pass the gradient on amid zeros
+    result.contrastive = at::cat({project(parts[0], contrastive_branch), known});
     if (labelled) {
-      result.label_features = network.features(x_adv.slice(0, n), label_branch);
+      result.label_features = network.features(parts[1], label_branch);
       const at::NoGradGuard no_grad;
       network.project(result.label_features);  // which nothing reads: the released code's BatchNorm saw it
     }

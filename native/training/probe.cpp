@@ -1,7 +1,6 @@
 #include "probe.h"
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/clone.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros.h>
@@ -12,6 +11,7 @@
 #include "../error.h"
 #include "../objective/deferred.h"
 #include "../ops/image_checks.h"
+#include "snapshot.h"
 
 namespace a_infonce::training {
 namespace {
@@ -49,18 +49,20 @@ void for_batches(nn::Model& model, const at::Tensor& pixels, const std::string& 
 /// Puts parameters and momentum back when the block is left by a throw.
 class Rollback {
  public:
-  explicit Rollback(const Optimizer& optimizer) {
-    for (const auto* tensors : {&optimizer.parameters(), &optimizer.state()})
-      for (const auto& [name, tensor] : *tensors) before_.emplace_back(tensor, tensor.detach().clone());
-  }
+  explicit Rollback(const Optimizer& optimizer) : before_(tensors(optimizer)) {}
   ~Rollback() {
-    if (std::uncaught_exceptions() == 0) return;
-    const at::NoGradGuard no_grad;
-    for (auto& [tensor, value] : before_) tensor.copy_(value);
+    if (std::uncaught_exceptions() > 0) before_.restore();
   }
 
  private:
-  std::vector<std::pair<at::Tensor, at::Tensor>> before_;
+  static std::vector<at::Tensor> tensors(const Optimizer& optimizer) {
+    std::vector<at::Tensor> result;
+    for (const auto* each : {&optimizer.parameters(), &optimizer.state()})
+      for (const auto& [name, tensor] : *each) result.push_back(tensor);
+    return result;
+  }
+
+  const Snapshot before_;
 };
 
 }  // namespace

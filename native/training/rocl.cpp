@@ -18,11 +18,14 @@ at::Tensor nt_xent(const at::Tensor& adversary, const at::Tensor& clean, const R
   pair.views = 2;
   pair.form = objective::Form::RoCL;
   pair.temperature = options.objective.temperature;
-  // tensor_split, unlike chunk, makes as many groups as asked for, of sizes that differ by at most one.
-  const auto adversaries = adversary.tensor_split(options.groups), cleans = clean.tensor_split(options.groups);
+  if (options.groups == 1) return a_infonce(at::cat({adversary, clean}), pair);
+  // As many groups as asked for, of sizes that differ by at most one. tensor_split would pass each gradient on amid zeros.
+  std::vector<int64_t> sizes(options.groups, clean.size(0) / options.groups);
+  for (int64_t group = 0; group < clean.size(0) % options.groups; ++group) ++sizes[group];
+  const auto adversaries = adversary.split_with_sizes(sizes), cleans = clean.split_with_sizes(sizes);
   std::vector<at::Tensor> losses;
-  for (size_t group = 0; group < cleans.size(); ++group) losses.push_back(a_infonce(at::cat({adversaries[group], cleans[group]}), pair));
-  return losses.size() == 1 ? losses[0] : at::stack(losses).mean();
+  for (size_t group = 0; group < sizes.size(); ++group) losses.push_back(a_infonce(at::cat({adversaries[group], cleans[group]}), pair));
+  return at::stack(losses).mean();
 }
 
 }  // namespace

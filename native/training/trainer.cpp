@@ -1,11 +1,11 @@
 #include "trainer.h"
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/clone.h>
 #include <ATen/ops/stack.h>
 #include <cmath>
 #include <optional>
 #include "../error.h"
 #include "../objective/deferred.h"
+#include "snapshot.h"
 
 namespace a_infonce::training {
 namespace {
@@ -21,23 +21,17 @@ NamedTensors select(const nn::Network& network, const std::string& prefix) {
 /// Puts running statistics, modes and gradients back unless the step got through.
 class Rollback {
  public:
-  Rollback(nn::Network& network, Optimizer& optimizer, std::vector<at::Tensor> buffers)
-      : mode_(network, network.training()), optimizer_(optimizer), buffers_(std::move(buffers)) {
-    for (const auto& buffer : buffers_) before_.push_back(buffer.clone());
-  }
+  Rollback(nn::Network& network, Optimizer& optimizer, std::vector<at::Tensor> buffers) : mode_(network, network.training()), optimizer_(optimizer), before_(std::move(buffers)) {}
   ~Rollback() {
     optimizer_.zero_grad();
-    if (done) return;
-    const at::NoGradGuard no_grad;
-    for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].copy_(before_[i]);
+    if (!done) before_.restore();
   }
   bool done = false;
 
  private:
   nn::ModeGuard mode_;
   Optimizer& optimizer_;
-  const std::vector<at::Tensor> buffers_;
-  std::vector<at::Tensor> before_;
+  const Snapshot before_;
 };
 
 void require_finite(double value, const char* what) {

@@ -237,8 +237,8 @@ cudaError_t copy(void* to, size_t to_pitch, const void* from, size_t from_pitch,
   const bool pageable = (!to_device && !there) || (!from_device && !here);
   if (pageable && capture_of(stream)) return allowed(what, stream);
   stand_in::count(found == cudaMemcpyDeviceToHost ? stand_in::CopiesFrom : found == cudaMemcpyHostToDevice ? stand_in::CopiesTo : stand_in::CopiesOn);
-  if (found != cudaMemcpyDeviceToDevice)
-    stand_in::trace("copies", (std::string(what) + ": " + std::to_string(rows * bytes) + (found == cudaMemcpyDeviceToHost ? " bytes from the device" : " bytes to the device")).c_str());
+  const char* const way = found == cudaMemcpyDeviceToHost ? " bytes from the device" : found == cudaMemcpyHostToDevice ? " bytes to the device" : " bytes on the device";
+  stand_in::trace("copies", (std::string(what) + ": " + std::to_string(rows * bytes) + way).c_str());
   if (waits) {
     if (const auto error = allowed(what)) return error;
     stand_in::count(stand_in::Waits);
