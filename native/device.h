@@ -1,6 +1,6 @@
 // The devices that a program may name.
 #pragma once
-#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 #include <mutex>
 #include <string>
 
@@ -8,9 +8,6 @@ namespace a_infonce {
 
 /// 'cpu', 'cuda' (the first one) or 'cuda:<index>'. Throws ArgumentRange, naming `argument`, where this machine and this LibTorch have no such device.
 c10::Device device_named(const std::string& text, const char* argument = "device");
-
-/// The tensor there: itself where it is there already. A card to which it goes is not waited for; what was its memory may change then, but for memory that is pinned.
-inline at::Tensor brought(const at::Tensor& tensor, c10::Device device) { return tensor.to(device, /*non_blocking=*/!device.is_cpu()); }
 
 /// Of CUDA; 0 where LibTorch is built without, or there is no driver.
 int64_t device_count();

@@ -151,6 +151,14 @@ std::vector<std::string> strings_arg(const Napi::Value& value, const char* name)
   return result;
 }
 
+std::vector<at::Tensor> tensors_arg(const Napi::Value& value, const char* name) {
+  if (!value.IsArray()) wrong_type(name, "an array of Tensors", value);
+  auto array = value.As<Napi::Array>();
+  std::vector<at::Tensor> result(array.Length());
+  for (uint32_t i = 0; i < result.size(); ++i) result[i] = tensor_arg(array.Get(i), item_name(name, i).c_str());
+  return result;
+}
+
 Options::Options(const Napi::Value& value, const char* name) {
   if (!value.IsObject()) wrong_type(name, "an object", value);
   object_ = value.As<Napi::Object>();

@@ -15,6 +15,7 @@ namespace a_infonce::addon {
 Napi::Value wrap_tensor(Napi::Env env, at::Tensor tensor);
 at::Tensor tensor_arg(const Napi::Value& value, const char* name);                          // throws on disposed or foreign handles
 std::optional<at::Tensor> optional_tensor_arg(const Napi::Value& value, const char* name);  // undefined and null are none
+std::vector<at::Tensor> tensors_arg(const Napi::Value& value, const char* name);
 
 /// A JavaScript object of tensors, numbers and lists of numbers.
 using Field = std::variant<at::Tensor, double, std::vector<double>>;

@@ -6,6 +6,7 @@
 #include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
+#include "../transfer.h"
 #include "addon.h"
 #include "convert.h"
 #include "tensor_box.h"
@@ -35,14 +36,30 @@ Napi::Value from_data(const Napi::CallbackInfo& info) {
     throw Error(ErrorKind::ArgumentRange, "data", std::to_string(tensor.numel()) + " elements for this shape",
                 std::to_string(length / tensor.element_size()));
   if (length) std::memcpy(tensor.mutable_data_ptr(), bytes, length);
-  return wrap_tensor(env, device.is_cpu() ? tensor : tensor.to(device));
+  return wrap_tensor(env, brought(tensor, device));
 }
 
+// to_data(tensors): their elements, for which a card is waited for once.
 Napi::Value to_data(const Napi::CallbackInfo& info) {
-  auto tensor = tensor_arg(info[0], "tensor").detach().to(c10::kCPU).resolve_conj().resolve_neg().contiguous();
-  auto buffer = Napi::ArrayBuffer::New(info.Env(), tensor.nbytes());
-  if (tensor.nbytes()) std::memcpy(buffer.Data(), tensor.const_data_ptr(), tensor.nbytes());
-  return buffer;
+  const auto tensors = tensors_arg(info[0], "tensors");
+  auto result = Napi::Array::New(info.Env(), tensors.size());
+  read_all(tensors, [&](size_t i, const at::Tensor& here) {
+    auto buffer = Napi::ArrayBuffer::New(info.Env(), here.nbytes());
+    if (here.nbytes()) std::memcpy(buffer.Data(), here.const_data_ptr(), here.nbytes());
+    result.Set(static_cast<uint32_t>(i), buffer);
+  });
+  return result;
+}
+
+// copy_all(targets, sources): targets[i] <- sources[i], of one shape; nothing is recorded.
+Napi::Value copy_all(const Napi::CallbackInfo& info) {
+  const auto targets = tensors_arg(info[0], "targets"), sources = tensors_arg(info[1], "sources");
+  require_range(targets.size() == sources.size(), "sources", std::to_string(targets.size()) + " tensors", std::to_string(sources.size()));
+  for (size_t i = 0; i < targets.size(); ++i)
+    if (targets[i].sizes() != sources[i].sizes())
+      throw Error(ErrorKind::ArgumentRange, "sources[" + std::to_string(i) + "]", "shape " + shape_text(targets[i].sizes()), "shape " + shape_text(sources[i].sizes()));
+  a_infonce::copy_all(targets, sources);
+  return info.Env().Undefined();
 }
 
 // item(tensor): its one element as a number.
@@ -99,7 +116,7 @@ Napi::Value to(const Napi::CallbackInfo& info) {
     options = options.dtype(*dtype);
   }
   if (info[2].IsString()) options = options.device(device_named(string_arg(info[2], "device")));
-  return wrap_tensor(info.Env(), tensor.to(options));
+  return wrap_tensor(info.Env(), tensor.to(options, /*non_blocking=*/!options.device().is_cpu() && !tensor.is_pinned()));
 }
 
 Napi::Value dispose(const Napi::CallbackInfo& info) {
@@ -120,6 +137,7 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
 void export_tensor(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "from_data", from_data);
   export_function(env, exports, "to_data", to_data);
+  export_function(env, exports, "copy_all", copy_all);
   export_function(env, exports, "item", item);
   export_function(env, exports, "state", state);
   export_function(env, exports, "set_requires_grad", set_requires_grad);

@@ -1,8 +1,8 @@
 // Training: optimizers, trainers and their steps, the order of samples.
 #include <ATen/ops/empty.h>
 #include <algorithm>
-#include "../device.h"
 #include "../error.h"
+#include "../transfer.h"
 #include "../training/kmeans.h"
 #include "../training/moco.h"
 #include "../training/probe.h"

@@ -10,13 +10,13 @@
 #include <cmath>
 #include <vector>
 #include "describe.h"
-#include "device.h"
 #include "dtype.h"
 #include "error.h"
 #include "kernels/random.h"
 #include "objective/deferred.h"
 #include "ops/image_checks.h"
 #include "ops/perturbation.h"
+#include "transfer.h"
 
 namespace a_infonce::attack {
 

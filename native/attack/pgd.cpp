@@ -12,7 +12,6 @@
 #include <cmath>
 #include <memory>
 #include <vector>
-#include "device.h"
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
@@ -20,6 +19,7 @@
 #include "ops/backend.h"
 #include "ops/image_checks.h"
 #include "ops/perturbation.h"
+#include "transfer.h"
 
 namespace a_infonce::attack {
 namespace {

@@ -1,5 +1,7 @@
 #include "model.h"
 #include <ATen/core/grad_mode.h>
+#include <utility>
+#include "../transfer.h"
 
 namespace a_infonce::nn {
 
@@ -10,11 +12,11 @@ std::optional<c10::Device> Model::device() const {
 
 void Model::to(c10::Device device) {
   const at::NoGradGuard no_grad;
-  for (auto& [name, tensor, parameter] : state()) {
-    if (tensor.device() == device) continue;
-    tensor.mutable_grad().reset();
-    tensor.set_data(tensor.detach().to(device));
-  }
+  std::vector<at::Tensor> moving;
+  for (auto& [name, tensor, parameter] : state())
+    if (tensor.device() != device) moving.push_back(std::move(tensor));
+  const std::vector<at::Tensor> there = brought(moving, device);
+  for (size_t i = 0; i < moving.size(); ++i) moving[i].mutable_grad().reset(), moving[i].set_data(there[i].detach());
 }
 
 }  // namespace a_infonce::nn

@@ -1,9 +1,9 @@
 #include "network.h"
-#include <ATen/core/grad_mode.h>
 #include <utility>
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
+#include "../transfer.h"
 
 namespace a_infonce::nn {
 namespace {
@@ -85,7 +85,7 @@ std::vector<NamedTensor> Network::state() const {
 }
 
 Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& values, bool strict) {
-  std::vector<std::pair<at::Tensor, at::Tensor>> copies;
+  std::vector<at::Tensor> targets, sources;
   Loaded loaded;
   auto rest = values;
   for (const auto& [name, tensor, parameter] : state()) {
@@ -98,15 +98,14 @@ Network::Loaded Network::load_state(const std::map<std::string, at::Tensor>& val
     require_range(found->second.sizes() == tensor.sizes(), name.c_str(), "shape " + shape_text(tensor.sizes()), shape_text(found->second.sizes()));
     require_range(found->second.is_floating_point() == tensor.is_floating_point(), name.c_str(), "dtype " + dtype_name(tensor.scalar_type()),
                   dtype_name(found->second.scalar_type()));
-    copies.emplace_back(tensor, found->second);
+    targets.push_back(tensor), sources.push_back(found->second);
     rest.erase(found);
   }
   for (const auto& entry : rest) loaded.unexpected.push_back(entry.first);
-  if (copies.empty() || (strict && !(loaded.missing.empty() && loaded.unexpected.empty())))
-    throw Error(ErrorKind::ArgumentRange, "state", copies.empty() ? "names of this model" : "exactly the names of this model",
+  if (targets.empty() || (strict && !(loaded.missing.empty() && loaded.unexpected.empty())))
+    throw Error(ErrorKind::ArgumentRange, "state", targets.empty() ? "names of this model" : "exactly the names of this model",
                 "missing: " + list(loaded.missing) + "; unexpected: " + list(loaded.unexpected));
-  const at::NoGradGuard no_grad;
-  for (const auto& [target, value] : copies) target.copy_(value);
+  copy_all(targets, sources);
   return loaded;
 }
 

@@ -7,11 +7,11 @@
 #include <ATen/ops/pairwise_distance.h>
 #include <ATen/ops/stack.h>
 #include "../describe.h"
-#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
 #include "../objective/deferred.h"
 #include "../ops/augment.h"
+#include "../transfer.h"
 
 namespace a_infonce::training {
 namespace {

@@ -2,10 +2,10 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include "../describe.h"
-#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
 #include "../ops/image_checks.h"
+#include "../transfer.h"
 
 namespace a_infonce::training {
 

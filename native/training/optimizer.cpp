@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include "../describe.h"
 #include "../error.h"
+#include "../transfer.h"
 
 namespace a_infonce::training {
 namespace {
@@ -34,14 +35,19 @@ Optimizer::Optimizer(NamedTensors parameters, OptimizerOptions options) : parame
 void Optimizer::step(double lr) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> weights, momenta, gradients;
+  std::unordered_map<c10::Device, std::vector<at::Tensor>> moved;  // momenta of a model that was
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& weight = parameters_[i].second;
     if (!weight.grad().defined()) continue;
     const at::Tensor& momentum = momentum_[i].second;
-    if (momentum.device() != weight.device()) momentum.set_data(momentum.to(weight.device()));  // the model was moved
+    if (momentum.device() != weight.device()) moved[weight.device()].push_back(momentum);
     weights.push_back(weight), momenta.push_back(momentum), gradients.push_back(weight.grad());
   }
   if (weights.empty()) return;
+  for (const auto& [device, tensors] : moved) {
+    const auto there = brought(tensors, device);
+    for (size_t i = 0; i < tensors.size(); ++i) tensors[i].set_data(there[i]);
+  }
   const bool inside = options_.lars && options_.lars->rate_in_momentum;
   std::vector<at::Tensor> rates;  // of LARS, with lr where that is in the momentum
   if (options_.lars) {
@@ -71,7 +77,6 @@ at::Tensor Optimizer::gradient_norm() const {
 void Optimizer::load_state(const NamedTensors& state) { copy_by_name(momentum_, state, "momentum"); }
 
 void copy_by_name(const NamedTensors& target, const NamedTensors& source, const char* argument) {
-  const at::NoGradGuard no_grad;
   std::unordered_map<std::string, at::Tensor> given(source.begin(), source.end());
   for (const auto& [name, tensor] : target) {
     const auto found = given.find(name);
@@ -84,7 +89,9 @@ void copy_by_name(const NamedTensors& target, const NamedTensors& source, const 
     for (const auto& [name, tensor] : source)
       require_range(known.contains(name), (std::string(argument) + "." + name).c_str(), "no such tensor", shape(tensor));
   }
-  for (const auto& [name, tensor] : target) tensor.copy_(given.at(name));
+  std::vector<at::Tensor> targets, sources;
+  for (const auto& [name, tensor] : target) targets.push_back(tensor), sources.push_back(given.at(name));
+  copy_all(targets, sources);
 }
 
 }  // namespace a_infonce::training

@@ -6,11 +6,11 @@
 #include <ATen/ops/zeros.h>
 #include <exception>
 #include "../describe.h"
-#include "../device.h"
 #include "../dtype.h"
 #include "../error.h"
 #include "../objective/deferred.h"
 #include "../ops/image_checks.h"
+#include "../transfer.h"
 #include "snapshot.h"
 
 namespace a_infonce::training {

@@ -7,11 +7,10 @@ import { type AttackModel, predict } from '../model/predict.js';
 import { readSafetensors, writeSafetensors } from '../model/safetensors.js';
 import { ArgumentRangeError, FileError, check } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
-import { native } from '../runtime/native.js';
 import { version } from '../runtime/version.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
-import { Tensor, tensor } from '../tensor/tensor.js';
+import { bytesOf, Tensor, tensor } from '../tensor/tensor.js';
 import { type BallOptions, resolveBall } from './attack.js';
 import { type Doubt, doubts } from './doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
@@ -239,7 +238,10 @@ class Evaluation implements Disposable {
           checkClasses(read.labels, classes, start);
           const right = new Set(agreeing(predicted, read.labels));
           for (let row = 0; row < end - start; row++) this.#broken[start + row] = right.has(row) ? 0 : 1;
-          if (how.path !== undefined) for (const [name, values] of Object.entries({ ...read, predicted })) digests[name as keyof typeof digests].update(bytesOf(values));
+          if (how.path !== undefined) {
+            const [images, labels, classes] = bytesOf(read.images, read.labels, predicted) as [Uint8Array, Uint8Array, Uint8Array];
+            digests.images.update(images), digests.labels.update(labels), digests.predicted.update(classes);
+          }
           return read;
         });
         labels.dispose();
@@ -378,7 +380,8 @@ function digestOf(model: AttackModel, key: string | undefined): string {
   const digest = createHash('sha256').update(JSON.stringify([key, 'sha256' in model ? model.sha256 : 'config' in model ? model.config : null]));
   if (model instanceof Model)
     scope(() => {
-      for (const [name, value] of model.state()) digest.update(`${name} ${value.dtype} ${value.shape} `).update(bytesOf(value));
+      const state = [...model.state()], bytes = bytesOf(...state.map(([, value]) => value));
+      state.forEach(([name, value], i) => digest.update(`${name} ${value.dtype} ${value.shape} `).update(bytes[i]!));
     });
   return digest.digest('hex');
 }
@@ -392,5 +395,3 @@ function parsed(text: string | undefined): Record<string, unknown> | undefined {
     return undefined;
   }
 }
-
-const bytesOf = (value: Tensor) => new Uint8Array(native().to_data(value.handle));

@@ -3,7 +3,7 @@ import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, check, describe }
 import { checkImages, checkLabels } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { scope } from '../tensor/scope.js';
-import { type Tensor, tensor } from '../tensor/tensor.js';
+import { arraysOf, type Tensor, tensor } from '../tensor/tensor.js';
 
 /** The part of a data set that evaluation reads: samples that are the same whenever they are asked for. */
 export interface EvaluationData {
@@ -66,7 +66,7 @@ export function checkClasses(labels: Tensor, classes: number, start: number): vo
 
 /** The rows where both agree. @internal */
 export function agreeing(predicted: Tensor, labels: Tensor): number[] {
-  const classes = predicted.toTypedArray(), wanted = labels.toTypedArray();
+  const [classes, wanted] = arraysOf(predicted, labels) as [BigInt64Array, BigInt64Array];
   return Array.from(wanted.keys()).filter((row) => classes[row] === wanted[row]);
 }
 
@@ -74,8 +74,8 @@ export function agreeing(predicted: Tensor, labels: Tensor): number[] {
 export function checkInside(attack: string, { norm, epsilon }: { norm: 'linf' | 'l2'; epsilon: number | null }, images: Tensor, adversaries: Tensor, numbers: readonly number[]): void {
   scope(() => {
     const [from, to] = [images, adversaries].map((each) => ops.aten.flatten(each.to({ dtype: 'float64' }), 1)) as [Tensor, Tensor];
-    const change = ops.aten.linalg_vector_norm(ops.aten.sub(to, from), norm === 'linf' ? Infinity : 2, [1]).toTypedArray() as Float64Array;
-    const [low, high] = [ops.aten.amin(to, [1]), ops.aten.amax(to, [1])].map((each) => each.toTypedArray() as Float64Array) as [Float64Array, Float64Array];
+    const distance = ops.aten.linalg_vector_norm(ops.aten.sub(to, from), norm === 'linf' ? Infinity : 2, [1]);
+    const [change, low, high] = arraysOf(distance, ops.aten.amin(to, [1]), ops.aten.amax(to, [1])) as [Float64Array, Float64Array, Float64Array];
     const outside = numbers.findIndex((_, row) => !(change[row]! <= (epsilon ?? Infinity) && low[row]! >= 0 && high[row]! <= 1));
     if (outside >= 0)
       throw new AInfoNCEError(`${attack}: the adversary of sample ${numbers[outside]} is not in the ball: at a distance of ${change[outside]}, with values in [${low[outside]}, ${high[outside]}]`);

@@ -8,7 +8,7 @@ import { ArgumentRangeError, ArgumentTypeError, describe, FileError } from '../r
 import { atomically } from '../runtime/files.js';
 import { native } from '../runtime/native.js';
 import { type DType, DTYPES } from '../tensor/dtype.js';
-import { Tensor } from '../tensor/tensor.js';
+import { bytesOf, Tensor } from '../tensor/tensor.js';
 import { ARCHIVE_TAIL, looksLike, MAX_HEADER, pickleError, pytorchFile } from './archive.js';
 
 const CODES = {
@@ -43,11 +43,12 @@ export interface RawTensor {
 export async function writeSafetensors(path: string, tensors: Iterable<readonly [string, Tensor]>, metadata: Record<string, string> = {}): Promise<void> {
   if (CHECKSUM in metadata) throw new ArgumentRangeError('metadata', `no key '${CHECKSUM}'`, 'one');
   if (typeof (tensors as Partial<typeof tensors> | undefined)?.[Symbol.iterator] !== 'function') throw new ArgumentTypeError('tensors', 'a Map from names to tensors', describe(tensors));
-  const entries = [...tensors].map(([name, tensor]) => {
+  const given = [...tensors], codes = given.map(([name, tensor]) => {
     const code = codeOf.get(tensor.dtype);
     if (code === undefined) throw new ArgumentRangeError(`tensors['${name}']`, `dtype ${[...codeOf.keys()].join(', ')}`, tensor.dtype);
-    return { name, code, shape: [...tensor.shape], data: new Uint8Array(native().to_data(tensor.handle)), begin: 0 };
+    return code;
   });
+  const entries = bytesOf(...given.map(([, tensor]) => tensor)).map((data, i) => ({ name: given[i]![0], code: codes[i]!, shape: [...given[i]![1].shape], data, begin: 0 }));
   const names = new Set(entries.map((entry) => entry.name));
   if (names.size !== entries.length || names.has('__metadata__')) throw new ArgumentRangeError('tensors', 'distinct names, none of them __metadata__', 'others');
 

@@ -48,8 +48,10 @@ export interface TensorState {
 
 export interface TensorAddon {
   from_data(data: ArrayBufferView, dtype: string, shape: number[], device: string): TensorHandle;
-  /** A copy of the elements, contiguous, in the tensor's dtype. */
-  to_data(tensor: TensorHandle): ArrayBuffer;
+  /** Copies of the elements, contiguous, in the tensors' dtypes; a card is waited for once. */
+  to_data(tensors: TensorHandle[]): ArrayBuffer[];
+  /** Copies into tensors of the same shapes, wherever they are; nothing is recorded. */
+  copy_all(targets: TensorHandle[], sources: TensorHandle[]): void;
   /** Of one element. */
   item(tensor: TensorHandle): number;
   state(tensor: TensorHandle): TensorState;

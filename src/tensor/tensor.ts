@@ -123,9 +123,7 @@ export class Tensor implements Disposable {
    * Uint16Array, bool as 0 and 1 in a Uint8Array, int64 in a BigInt64Array.
    */
   toTypedArray(): Float32Array | Float64Array | Uint16Array | Int8Array | Int16Array | Int32Array | BigInt64Array | Uint8Array {
-    const { dtype } = this;
-    if (!(dtype in DTYPES)) throw new ArgumentTypeError('tensor', `one of ${DTYPE_NAMES.join(', ')}`, dtype);
-    return new DTYPES[dtype].array(native().to_data(this.handle));
+    return arraysOf(this)[0]!;
   }
 
   /** A copy as nested arrays of numbers (bigints for int64, booleans for bool). */
@@ -181,6 +179,18 @@ export class Tensor implements Disposable {
     return `${head} ${inspect(this.toArray(), { ...options, depth: 8, compact: 8 })}`;
   }
 }
+
+/** As {@link Tensor.toTypedArray}; a card is waited for once for all of them. @internal */
+export function arraysOf(...tensors: Tensor[]): ReturnType<Tensor['toTypedArray']>[] {
+  const arrays = tensors.map(({ dtype }) => {
+    if (!(dtype in DTYPES)) throw new ArgumentTypeError('tensor', `one of ${DTYPE_NAMES.join(', ')}`, dtype);
+    return DTYPES[dtype].array;
+  });
+  return native().to_data(tensors.map(({ handle }) => handle)).map((data, i) => new arrays[i]!(data));
+}
+
+/** The same as bytes. @internal */
+export const bytesOf = (...tensors: Tensor[]): Uint8Array[] => arraysOf(...tensors).map(({ buffer }) => new Uint8Array(buffer));
 
 /**
  * A tensor from numbers. A typed array brings its dtype and is copied; plain (nested) arrays and numbers become float32, unless all are

@@ -193,8 +193,9 @@ class Finetuning {
   private folder: RunFolder | undefined;
   private classifier!: Classifier;
   private trainer!: TrainerHandle;
-  /** The training images, where the encoder is. */
+  /** The training images, where the encoder is; their labels, on the CPU, where a step looks at them without waiting. */
   private readonly train: Split;
+  private readonly classOf: Tensor;
   /** Those learnt from, and those held out. */
   private readonly rows: number[];
   private readonly heldOut: Split | undefined;
@@ -230,6 +231,7 @@ class Finetuning {
     this.rows = rows;
     this.train = encoder.device === 'cpu' ? train : train.to(encoder.device);
     if (heldOut.length > 0) this.heldOut = this.train.subset(heldOut);
+    this.classOf = keep(tensor(labels));
   }
 
   async result(): Promise<Classifier> {
@@ -280,7 +282,7 @@ class Finetuning {
   async close(): Promise<void> {
     if (this.trainer) native().dispose_trainer(this.trainer);
     if (!this.done) this.classifier?.dispose();
-    for (const tensor of [this.features, this.heldOutFeatures, this.labels, this.order?.rows, ...this.best.map(([, tensor]) => tensor)]) tensor?.dispose();
+    for (const tensor of [this.classOf, this.features, this.heldOutFeatures, this.labels, this.order?.rows, ...this.best.map(([, tensor]) => tensor)]) tensor?.dispose();
     this.heldOut?.dispose();
     if (this.train !== this.plan.data.train) this.train.dispose();
     await this.folder?.close();
@@ -330,7 +332,7 @@ class Finetuning {
     if (!this.features) {
       using learnt = train.subset(this.rows);
       this.features = await this.encode(learnt);
-      this.labels = keep(learnt.labels());
+      this.labels = keep(scope(() => ops.aten.index_select(this.classOf, 0, tensor(BigInt64Array.from(this.rows, BigInt)))));
     }
     const { features, labels } = this;
     using order = keep(this.permutation(epoch));
@@ -350,7 +352,7 @@ class Finetuning {
       }
       const rows = hold(scope(() => ops.aten.slice(this.order!.rows, 0, at, at + config.batchSize).clone()));
       const images = hold(await augment(train, rows, { pipeline: config.views ?? 'none', seed: deriveSeed(seed, 'views'), epoch, signal }));
-      const labels = hold(train.gatherLabels(rows));
+      const labels = hold(ops.aten.index_select(this.classOf, 0, rows));
       const values = await job(() => native().training_step(
         this.trainer, mode === 'aff' ? 'trades' : 'linear', { samples: rows.handle, images: images.handle, labels: labels.handle },
         { ...stepOptions(config), seed: deriveSeed(seed, 'attack', epoch), learningRate: rate },
@@ -427,12 +429,12 @@ class Finetuning {
 
   /** Copies values into the tensors of {@link trained}, which must all be there. */
   private copyIn(values: readonly Named[]): void {
-    noGrad(() => scope(() => {
+    scope(() => {
       const target = this.trained(), source = new Map(values);
       const odd = [...target.keys(), ...source.keys()].find((name) => !target.has(name) || !source.has(name));
       if (odd !== undefined) throw new ArgumentRangeError('state', `the tensors ${[...target.keys()].join(', ')}`, `${odd} missing or unexpected`);
-      for (const [name, value] of source) ops.aten.copy_(target.get(name)!, value);
-    }));
+      native().copy_all([...source.keys()].map((name) => target.get(name)!.handle), [...source.values()].map(({ handle }) => handle));
+    });
   }
 
   private async save(): Promise<void> {

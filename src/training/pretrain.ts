@@ -10,7 +10,7 @@ import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError, NonF
 import { job, type JobOptions } from '../runtime/job.js';
 import { native } from '../runtime/native.js';
 import { ops } from '../tensor/ops.js';
-import { keep, noGrad, scope } from '../tensor/scope.js';
+import { keep, scope } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { methods } from './methods/index.js';
 import type { Method, MethodRun, StepValues } from './methods/method.js';
@@ -305,7 +305,7 @@ class Run {
       requireNames(Object.keys(numbers), Object.keys(method));
       Object.assign(numbers, method);
       requireNames(Object.keys(own), part('method.').map(([name]) => name));
-      noGrad(() => Object.entries(own).forEach(([name, tensor]) => ops.aten.copy_(tensor, tensors.get(`method.${name}`)!)));
+      native().copy_all(Object.values(own).map(({ handle }) => handle), Object.keys(own).map((name) => tensors.get(`method.${name}`)!.handle));
     } catch (error) {
       throw new FileError(path, `not a checkpoint of this configuration (${(error as Error).message})`, { cause: error });
     } finally {
