@@ -1,4 +1,4 @@
-// Checks what is for CUDA without a GPU: runs the kernels on the CPU, thread by thread and under sanitizers (test/native/cuda), and compiles them for every architecture.
+// Checks what is for CUDA without a GPU: runs the kernels on the CPU, thread by thread, under sanitizers and once more to find races (test/native/cuda), and compiles them for every architecture.
 //   node scripts/check-cuda.mjs [--emulate | --compile] [name ...]
 // name: the tests (self, similarity, ...) or the .cu files whose paths hold it. Without nvcc nothing is compiled, and that is said.
 //   node scripts/check-cuda.mjs --host <LibTorch with CUDA> [name ...]
@@ -55,14 +55,14 @@ const fail = (text) => ((failed = true), console.error(text));
 
 async function emulate() {
   const build = join(root, 'build', 'cuda');
-  const chosen = tests.filter(wanted);
+  const chosen = tests.filter(wanted).flatMap((test) => [`${test}_test`, `${test}_races`]);
   if (chosen.length === 0) return;
   await run('cmake', ['-S', join(root, 'test', 'native', 'cuda'), '-B', build]);
-  await run('cmake', ['--build', build, '--parallel', String(Math.max(2, availableParallelism())), '--target', ...chosen.map((test) => `${test}_test`)]);
+  await run('cmake', ['--build', build, '--parallel', String(Math.max(2, availableParallelism())), '--target', ...chosen]);
   await each(chosen, async (test) => {
     const start = performance.now();
-    const { stdout } = await run(join(build, `${test}_test`), []).catch((error) => (fail(`${test}: ${error.stderr || error.message}`), { stdout: '' }));
-    if (stdout) console.log(`emulated, ${test}: ${stdout.trim().split('\n').at(-1)} in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+    const { stdout } = await run(join(build, test), []).catch((error) => (fail(`${test}: ${error.stderr || error.message}`), { stdout: '' }));
+    if (stdout) console.log(`emulated, ${test.replace('_', ', ')}: ${stdout.trim().split('\n').at(-1)} in ${((performance.now() - start) / 1000).toFixed(1)} s`);
   });
 }
 

@@ -67,7 +67,9 @@ static_assert(sizeof(Barrier) == 8);
 
 /// Makes initialised barriers known to the copies; other threads know them after __syncthreads.
 __device__ __forceinline__ void publish_barriers() {
-#ifndef A_INFONCE_EMULATED
+#ifdef A_INFONCE_EMULATED
+  emulator::fence_async();
+#else
   asm volatile("fence.mbarrier_init.release.cluster; fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }

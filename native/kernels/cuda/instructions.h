@@ -122,7 +122,7 @@ __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], 
 template <bool transposed>
 __device__ __forceinline__ void load_matrices(uint32_t (&x)[4], const void* row) {
 #ifdef A_INFONCE_EMULATED
-  emulator::require_shared("ldmatrix", row, 16, 16);
+  emulator::read_shared("ldmatrix", row, 16, 16);
   struct { uint32_t* x; const uint16_t* row; } mine{x, static_cast<const uint16_t*>(row)};
   emulator::warp_collective(transposed ? "ldmatrix.x4.trans" : "ldmatrix.x4", full_warp, mine, [](auto* const* lanes) {
     for (int l = 0; l < 32; ++l)

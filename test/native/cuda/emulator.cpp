@@ -1,4 +1,5 @@
 #include "emulator.h"
+#include "emulator_races.h"
 #include <malloc.h>
 #include <sys/mman.h>
 #include <algorithm>
@@ -94,10 +95,12 @@ struct Emulator {
   int64_t spins = 0;
   uint64_t block = 0;
   const char* kernel = "";
+  char* stacks = nullptr;  // of all fibers
   const std::function<void()>* body = nullptr;
   char* shared = nullptr;
   size_t bytes = 0;
-  bool failed = false;
+  bool failed = false, collective = false;  // collective: what runs is a collective's, on one of its threads
+  uint64_t random = 1;
   std::string failure;
   Barrier barriers[named_barriers];
   std::vector<std::unique_ptr<Meeting>> meetings[most_threads / 128], kept;  // of four warps each; and those to be used again
@@ -110,7 +113,8 @@ std::string place() {
 }
 
 /// On fiber `to` (-1: the caller of `run`) from the current one.
-void switch_to(int to, bool ends = false) {
+void switch_to(int to, [[maybe_unused]] bool ends = false) {
+  races::settle();
   Fiber* const from = e.current < 0 ? nullptr : &e.fibers[e.current];
   void** const saved = from ? &from->stack_pointer : &e.main_stack_pointer;
   [[maybe_unused]] void** const fake = from ? &from->fake_stack : &e.main_fake_stack;
@@ -147,12 +151,16 @@ std::string waiters() {
   return text;
 }
 
-/// The one whose turn is next, the current one last of all; -1 if none is ready.
+/// The one whose turn is next, -1 if none is ready. Forward and backward the current one comes last of all.
 int next_ready() {
-  const int step = order == Order::Forward ? 1 : e.threads - 1;
+  const int step = order == Order::Backward ? e.threads - 1 : 1;
   int t = e.current;
+  if (order == Order::Random) {
+    e.random ^= e.random << 13, e.random ^= e.random >> 7, e.random ^= e.random << 17;
+    t = static_cast<int>(e.random % static_cast<uint64_t>(e.threads));
+  }
   for (int k = 0; k < e.threads; ++k) {
-    t = t < 0 ? (order == Order::Forward ? 0 : e.threads - 1) : t + step >= e.threads ? t + step - e.threads : t + step;
+    t = t < 0 ? (order == Order::Backward ? e.threads - 1 : 0) : t + step >= e.threads ? t + step - e.threads : t + step;
     if (e.fibers[t].state == State::Ready) return t;
   }
   return -1;
@@ -191,9 +199,14 @@ void enter() {
 }
 
 void prepare(Fiber& fiber) {
+  if (!e.stacks) {
+    void* const memory = mmap(nullptr, most_threads * (guard_bytes + stack_bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    e.stacks = static_cast<char*>(memory);
+  }
   if (!fiber.stack) {
-    char* const memory = static_cast<char*>(mmap(nullptr, guard_bytes + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-    if (memory == MAP_FAILED || mprotect(memory, guard_bytes, PROT_NONE)) throw std::bad_alloc();
+    char* const memory = e.stacks + (&fiber - e.fibers) * static_cast<std::ptrdiff_t>(guard_bytes + stack_bytes);
+    if (mprotect(memory, guard_bytes, PROT_NONE)) throw std::bad_alloc();
     fiber.stack = memory + guard_bytes;
   }
 #if defined(A_INFONCE_ADDRESS_SANITIZER)
@@ -211,6 +224,16 @@ void prepare(Fiber& fiber) {
 }  // namespace
 
 int thread() { return e.current; }
+bool in_kernel() { return e.body && e.current >= 0 && !e.collective; }
+bool on_stack(const void* p) {
+  const char* const at = static_cast<const char*>(p);
+  return e.stacks && at >= e.stacks && at < e.stacks + most_threads * (guard_bytes + stack_bytes);
+}
+void abandon(const std::string& message) {
+  e.failed = true, e.failure = place() + ": " + message;
+  switch_to(-1, true);
+  std::abort();
+}
 void* shared_memory() { return e.shared; }
 size_t shared_bytes() { return e.bytes; }
 uint64_t block() { return e.block; }
@@ -226,6 +249,7 @@ void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t sha
   const auto freed = [](char* p) { std::free(p); };
   const std::unique_ptr<char, decltype(freed)> shared(shared_bytes ? static_cast<char*>(memalign(1024, shared_bytes)) : nullptr, freed);
   blockDim = block, gridDim = grid;
+  races::begin_launch();
   e.kernel = name, e.body = &body, e.shared = shared.get(), e.bytes = shared_bytes, e.threads = static_cast<int>(threads), e.failed = false;
   for (unsigned z = 0; z < grid.z; ++z)
     for (unsigned y = 0; y < grid.y; ++y)
@@ -235,7 +259,8 @@ void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t sha
         for (Barrier& barrier : e.barriers) barrier = {};
         for (auto& meetings : e.meetings) meetings.clear();
         for (int t = 0; t < e.threads; ++t) prepare(e.fibers[t]);
-        e.ended = 0, e.spins = 0, e.current = -1, e.main_stack = nullptr;
+        races::begin_block(e.threads, e.shared, e.bytes);
+        e.ended = 0, e.spins = 0, e.current = -1, e.main_stack = nullptr, e.collective = false;
         switch_to(next_ready());
         if (e.failed) {
 #if defined(A_INFONCE_ADDRESS_SANITIZER)
@@ -265,9 +290,13 @@ void barrier(int id, int threads, bool waits, const char* what, const char* file
   if (barrier.expected != threads) fail(std::string(what) + ": barrier " + std::to_string(id) + " of " + std::to_string(barrier.expected) + " threads elsewhere, of " + std::to_string(threads) + " here");
   if (id == 0 && (barrier.line != line || std::strcmp(barrier.file, file)))
     fail(std::string("divergent barrier: this one is at ") + file + ":" + std::to_string(line) + " while others are at " + barrier.file + ":" + std::to_string(barrier.line));
+  races::settle();
+  if (id != 0) races::give(e.current, id);
   if (++barrier.arrived == threads) {
-    for (const int t : barrier.waiting) e.fibers[t].state = State::Ready;
+    if (waits) barrier.waiting.push_back(e.current);
+    for (const int t : barrier.waiting) e.fibers[t].state = State::Ready, races::take(t, id);
     barrier.waiting.clear(), barrier.arrived = 0;
+    id == 0 ? races::meet_all() : races::forget(id);
     return;
   }
   if (!waits) return;
@@ -304,11 +333,28 @@ void meet(const char* name, bool warpgroup, unsigned mask, void* operands, void 
   meeting.operands[mine] = operands;
   meeting.arrived |= 1u << (mine & 31), ++meeting.count;
   if (warpgroup ? meeting.count < 128 : meeting.arrived != mask) return wait(name);
+  e.collective = true;
   run(meeting.operands, context);
+  e.collective = false;
   for (int t = 0; t < size; ++t)
     if (meeting.operands[t] && t != mine) e.fibers[first + t].state = State::Ready;
   e.kept.push_back(std::move(meetings[at]));
   meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+void sync_warp(unsigned mask) {
+  struct {
+    int thread;
+  } mine{e.current};
+  races::settle();
+  warp_collective("__syncwarp", mask, mine, [](auto* const* lanes) {
+    const races::Key key = named_barriers + static_cast<races::Key>(e.current / 32);
+    for (int l = 0; l < 32; ++l)
+      if (lanes[l]) races::give(lanes[l]->thread, key);
+    for (int l = 0; l < 32; ++l)
+      if (lanes[l]) races::take(lanes[l]->thread, key);
+    races::forget(key);
+  });
 }
 
 namespace {
@@ -367,8 +413,14 @@ void require_shared(const char* what, const void* memory, size_t bytes, size_t a
   if (at % alignment) fail(std::string(what) + ": at byte " + std::to_string(at - base) + ", not a multiple of " + std::to_string(alignment));
 }
 
+void read_shared(const char* what, const void* memory, size_t bytes, size_t alignment) {
+  require_shared(what, memory, bytes, alignment);
+  races::read(e.current, memory, bytes);
+}
+
 void copy_async(void* to, const void* from, int bytes, int valid) {
   require_shared("cp.async", to, static_cast<size_t>(bytes), static_cast<size_t>(bytes));
+  races::write(e.current, to, static_cast<size_t>(bytes));
   if (valid < 0 || valid > bytes || (valid && reinterpret_cast<uintptr_t>(from) % static_cast<size_t>(bytes))) fail("cp.async: reads from an address that is not aligned");
   e.fibers[e.current].copies.push_back({to, from, bytes, valid});
 }
@@ -384,6 +436,7 @@ void wait_copies(int groups_left) {
   while (self.groups.size() > static_cast<size_t>(groups_left)) {
     for (size_t k = 0; k < self.groups.front(); ++k) {
       const Copy& copy = self.copies[landed++];
+      races::write(e.current, copy.to, static_cast<size_t>(copy.bytes));
       if (copy.valid) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.valid));
       std::memset(static_cast<char*>(copy.to) + copy.valid, 0, static_cast<size_t>(copy.bytes - copy.valid));
     }

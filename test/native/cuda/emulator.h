@@ -1,6 +1,6 @@
 // CUDA's execution model on one CPU thread: every thread of a block is a fiber, blocks run one after another. What a chip leaves to chance is made visible: shared
 // memory begins as NaNs in an allocation of its own (AddressSanitizer sees every access beyond it), asynchronous copies land as late as they may, threads run in either
-// order, and a block in which no thread can go on names the kernel, the block and what each of its threads waits for.
+// order or a random one, and a block in which no thread can go on names the kernel, the block and what each of its threads waits for.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -9,6 +9,7 @@
 #include <functional>
 #include <set>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #define __global__
@@ -52,7 +53,7 @@ struct Device {
 extern Device device;
 
 /// In which the threads of a block get their turn. Results must not depend on it.
-enum class Order { Forward, Backward };
+enum class Order { Forward, Backward, Random };
 extern Order order;
 extern int64_t launches;  // so far
 extern std::set<const void*> kernels;  // that have been launched
@@ -69,6 +70,10 @@ void run(const char* name, const void* kernel, dim3 grid, dim3 block, size_t sha
 
 // For the kernels' instructions, on a thread of a block:
 int thread();  // in the block
+bool in_kernel();                 // and not in what a collective runs
+bool on_stack(const void* p);     // of any thread
+/// The launch fails; does not return.
+[[noreturn]] void abandon(const std::string& message);
 inline int lane() { return thread() & 31; }
 void* shared_memory();
 size_t shared_bytes();
@@ -100,6 +105,9 @@ void commit_copies();
 void wait_copies(int groups_left);
 /// Throws unless all `bytes` are in shared memory and aligned to `alignment`.
 void require_shared(const char* what, const void* memory, size_t bytes, size_t alignment);
+/// The same, for a thread that names what its warp reads.
+void read_shared(const char* what, const void* memory, size_t bytes, size_t alignment);
+void sync_warp(unsigned mask);
 
 template <typename T>
 T exchange(const char* name, unsigned mask, T value, int from) {  // the value of lane `from`
@@ -131,7 +139,7 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   });
   return mine.vote;
 }
-inline void __syncwarp(unsigned mask = ~0u) { __ballot_sync(mask, 0); }
+inline void __syncwarp(unsigned mask = ~0u) { a_infonce::emulator::sync_warp(mask); }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 template <typename T>
@@ -160,15 +168,15 @@ inline void __threadfence_block() {}
 template <typename T> T __ldg(const T* p) { return *p; }
 // Threads take turns: plain reads and writes are atomic.
 template <typename T>
-T atomicAdd(T* p, std::type_identity_t<T> value) {
+[[gnu::no_sanitize_thread]] T atomicAdd(T* p, std::type_identity_t<T> value) {
   static_assert(std::is_integral_v<T>, "sums of floating-point numbers have a fixed order");
   const T old = *p;
   *p = static_cast<T>(old + value);
   return old;
 }
-template <typename T> T atomicMax(T* p, std::type_identity_t<T> value) { static_assert(std::is_integral_v<T>); const T old = *p; if (value > old) *p = value; return old; }
-template <typename T> T atomicMin(T* p, std::type_identity_t<T> value) { static_assert(std::is_integral_v<T>); const T old = *p; if (value < old) *p = value; return old; }
-template <typename T> T atomicOr(T* p, std::type_identity_t<T> value) { static_assert(std::is_integral_v<T>); const T old = *p; *p = old | value; return old; }
+template <typename T> [[gnu::no_sanitize_thread]] T atomicMax(T* p, std::type_identity_t<T> value) { static_assert(std::is_integral_v<T>); const T old = *p; if (value > old) *p = value; return old; }
+template <typename T> [[gnu::no_sanitize_thread]] T atomicMin(T* p, std::type_identity_t<T> value) { static_assert(std::is_integral_v<T>); const T old = *p; if (value < old) *p = value; return old; }
+template <typename T> [[gnu::no_sanitize_thread]] T atomicOr(T* p, std::type_identity_t<T> value) { static_assert(std::is_integral_v<T>); const T old = *p; *p = old | value; return old; }
 
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }

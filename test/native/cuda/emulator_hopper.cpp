@@ -1,4 +1,5 @@
 #include "emulator_hopper.h"
+#include "emulator_races.h"
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -18,14 +19,17 @@ struct State {  // of a barrier, in its eight bytes
   uint32_t phase : 1;          // its parity
 };
 static_assert(sizeof(State) == 8);
-State& state_of(void* barrier) {
+State& state_of(void* barrier, bool asynchronous = false) {
   require_shared("mbarrier", barrier, sizeof(State), 8);
+  races::require_known("mbarrier", thread(), 1, barrier, sizeof(State), asynchronous);
   State& state = *static_cast<State*>(barrier);
   require(state.expected > 0 && state.expected <= 1024 && state.missing <= state.expected, "mbarrier: not initialised");
   return state;
 }
+races::Key key_of(const void* barrier) { return reinterpret_cast<races::Key>(barrier); }
 void end_phase(State& state) {
   if (state.missing || state.bytes) return;
+  races::publish(key_of(&state));
   state.missing = state.expected, state.phase ^= 1;
   progress();
 }
@@ -76,28 +80,40 @@ void together(const char* name, const Run& run) {
   warpgroup_collective(name, mine, [&](auto* const*) { run(); });
 }
 
-/// b [16, columns], by the canonical layouts of the manual, in units of 16 bytes: rows along k ((8, n), 2) : ((8, stride), 1), across it ((8, n), (8, k)) : ((1, leading),
-/// (8, stride)); the address bits 4 to 6 of each piece ^= its bits 7 to 9.
-std::vector<uint16_t> read(uint64_t descriptor, int columns, bool across) {
+/// f(k, n, memory) for the 16-byte pieces of b [16, columns] that begin there, by the canonical layouts of the manual, in units of 16 bytes: rows along k ((8, n), 2) :
+/// ((8, stride), 1), across it ((8, n), (8, k)) : ((1, leading), (8, stride)); the address bits 4 to 6 of each piece ^= its bits 7 to 9.
+template <typename F>
+void each_piece(uint64_t descriptor, int columns, bool across, const F& f) {
   const uint32_t start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
   require(descriptor >> 62 == 1, "wgmma: the descriptor is not of 128-byte swizzled rows");
   require((descriptor >> 49 & 7) == 0, "wgmma: the descriptor has a base offset");
   require((stride & 1023) == 0 && (!across || columns <= 64 || (leading & 1023) == 0), "wgmma: the swizzle's pattern is not aligned");
   require((start & 0x380) == 0, "wgmma: the matrix does not begin at a row of the swizzle's pattern whose number is a multiple of 8");
-  std::vector<uint16_t> b(16 * columns);
-  for (int k = 0; k < 16; ++k)
-    for (int n = 0; n < columns; ++n) {
+  for (int k = 0; k < 16; k += across ? 1 : 8)
+    for (int n = 0; n < columns; n += across ? 8 : 1) {
       uint32_t at = start + (across ? n % 64 * 2 + n / 64 * leading + k % 8 * 128 + k / 8 * stride : k * 2 + n % 8 * 128 + n / 8 * stride);
       at ^= (at >> 7 & 7) << 4;
-      require(at + 2 <= shared_bytes(), "wgmma: outside of shared memory");
-      std::memcpy(&b[k * columns + n], static_cast<const char*>(shared_memory()) + at, 2);
+      require(at + 16 <= shared_bytes(), "wgmma: outside of shared memory");
+      f(k, n, static_cast<const char*>(shared_memory()) + at);
     }
+}
+std::vector<uint16_t> read(uint64_t descriptor, int columns, bool across) {
+  std::vector<uint16_t> b(16 * columns);
+  each_piece(descriptor, columns, across, [&](int k, int n, const char* from) {
+    uint16_t piece[8];
+    std::memcpy(piece, from, sizeof piece);
+    for (int i = 0; i < 8; ++i) b[(across ? k : k + i) * columns + (across ? n + i : n)] = piece[i];
+  });
   return b;
 }
 
 /// The oldest product has ended.
 void retire(Warpgroup& group) {
   const Product& product = group.products.front();
+  const int threads = thread() / 128 * 128;
+  each_piece(product.descriptor, product.columns, product.across, [&](int, int, const char* from) {
+    for (int t = threads; t < threads + 128; t += 32) races::read(t, from, 16);  // the warps are those that release it
+  });
   require(read(product.descriptor, product.columns, product.across) == product.b, "wgmma: shared memory has changed before the end of the product that reads it");
   for (int t = 0; t < 128; ++t)
     require(std::equal(product.a[t], product.a[t] + 4, product.a_values[t]), "wgmma: registers have changed before the end of the product that reads them");
@@ -118,12 +134,14 @@ void retire(Warpgroup& group) {
 void initialise(void* barrier, int arrivals) {
   require_shared("mbarrier.init", barrier, sizeof(State), 8);
   require(arrivals > 0 && arrivals <= 1024, "mbarrier.init: arrivals");
+  races::write(thread(), barrier, sizeof(State));
   *static_cast<State*>(barrier) = {.expected = static_cast<uint16_t>(arrivals), .missing = static_cast<uint16_t>(arrivals), .bytes = 0, .phase = 0};
   std::erase_if(bulks, [&](const Bulk& bulk) { return bulk.barrier == barrier; });  // of a block that failed
 }
 void arrive(void* barrier, uint32_t expected_bytes) {
   State& state = state_of(barrier);
   require(state.missing > 0, "mbarrier: more arrivals than the phase counts");
+  races::settle(), races::give(thread(), key_of(barrier));
   --state.missing, state.bytes += static_cast<int32_t>(expected_bytes);
   progress();
   end_phase(state);
@@ -132,7 +150,7 @@ void wait(void* barrier, uint32_t parity) {
   require(parity <= 1, "mbarrier: a parity is 0 or 1");
   for (;;) {
     State& state = state_of(barrier);
-    if (state.phase != parity) return;
+    if (state.phase != parity) return races::take(thread(), races::published(key_of(barrier)));
     if (!state.missing) {
       std::erase_if(bulks, [&](const Bulk& bulk) {
         if (bulk.barrier != barrier) return false;
@@ -142,7 +160,7 @@ void wait(void* barrier, uint32_t parity) {
         return true;
       });
       end_phase(state);
-      if (state.phase != parity) return;
+      if (state.phase != parity) continue;
     }
     yield("mbarrier");
   }
@@ -150,11 +168,14 @@ void wait(void* barrier, uint32_t parity) {
 void copy_bulk(void* to, const void* from, uint32_t bytes, void* barrier) {
   require_shared("cp.async.bulk", to, bytes, 16);
   require(reinterpret_cast<uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && bytes > 0, "cp.async.bulk: 16-byte aligned addresses and sizes");
-  state_of(barrier);
+  state_of(barrier, true);
+  races::write_by_copy(to, bytes, key_of(barrier));
   bulks.push_back({to, from, bytes, barrier});
   std::memset(to, 0xff, bytes);
   progress();
 }
+
+void fence_async() { races::fence_async(); }
 
 void converge(const char* name) {
   together(name, [] {});
@@ -196,6 +217,8 @@ void multiply(float* c, int columns, const uint32_t* a, uint64_t descriptor, boo
       product.a[t] = lanes[t]->a, product.c[t] = lanes[t]->c;
       std::copy_n(lanes[t]->a, 4, product.a_values[t]);
     }
+    const int threads = thread() / 128 * 128;
+    each_piece(descriptor, columns, across, [&](int, int, const char* from) { races::require_known("wgmma", threads, 128, from, 16, true); });
     const int count = columns / 2;
     auto sums = std::find_if(group.sums.begin(), group.sums.end(), [&](const Sums& s) { return s.c[0] == product.c[0]; });
     if (sums == group.sums.end()) {

@@ -6,6 +6,9 @@ namespace a_infonce::emulator {
 
 inline uint32_t shared_offset(const void* p) { return static_cast<uint32_t>(static_cast<const char*>(p) - static_cast<const char*>(shared_memory())); }
 
+/// fence.proxy.async of shared memory: what the thread knows to be written there, copies and products know from now on.
+void fence_async();
+
 // mbarrier
 void initialise(void* barrier, int arrivals);
 void arrive(void* barrier, uint32_t expected_bytes);

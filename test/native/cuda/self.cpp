@@ -167,10 +167,63 @@ void catches() {
   for (const unsigned word : out) CHECK(word == ~0u, "shared memory begins as %x", word);
 }
 
+#ifdef A_INFONCE_RACES
+/// Results are right in this order of threads or the other, and by chance.
+void races() {
+  static int numbers[2];
+  refuses("nothing orders the two", 64, 256, +[] { shared_memory<int>()[threadIdx.x] = 1, numbers[0] = shared_memory<int>()[threadIdx.x ^ 32]; });
+  refuses("nothing orders the two", 32, 128, +[] {  // a shuffle is no barrier
+    shared_memory<int>()[threadIdx.x] = 1;
+    (void)__shfl_sync(full_warp, 1, 0);
+    (void)*const_cast<volatile int*>(shared_memory<int>() + (threadIdx.x ^ 1));
+  });
+  refuses("nothing orders the two", 64, 4, +[] {  // read before, written to after
+    int* const shared = shared_memory<int>();
+    if (threadIdx.x == 0) *shared = 1;
+    __syncthreads();
+    if (*shared == 1 && threadIdx.x == 40) *shared = 2;
+  });
+  refuses("nothing orders the two", 64, 4, +[] {  // who arrives and does not wait learns nothing
+    if (threadIdx.x >= 32) *shared_memory<int>() = 3, named_barrier(1, 64);
+    else arrive_at_barrier(1, 64), __syncwarp(), (void)*const_cast<volatile int*>(shared_memory<int>());
+  });
+  refuses("nothing orders the two", 64, 512, +[] {  // waits for its copies after the barrier
+    static const uint4 x{1, 2, 3, 4};
+    if (threadIdx.x < 32) copy_async(shared_memory<uint4>() + threadIdx.x, &x), commit_copies();
+    __syncthreads();
+    if (threadIdx.x >= 32) (void)*const_cast<volatile unsigned*>(shared_memory<unsigned>() + 4 * (threadIdx.x - 32));
+    else wait_copies<0>();
+  });
+  refuses("nothing orders the two", 64, 1024, +[] {  // ldmatrix
+    uint32_t x[4];
+    if (threadIdx.x < 32) load_matrices<false>(x, shared_memory<uint4>() + threadIdx.x);
+    else shared_memory<uint4>()[threadIdx.x - 32] = {};
+  });
+  const auto blocks = [](const char* part, auto* kernel) {
+    try {
+      launch("wrong", kernel, 2, 32, 0, nullptr);
+    } catch (const Error& error) {
+      CHECK(std::strstr(error.what(), part), "%s: expected %s", error.what(), part);
+      return true;
+    }
+    return false;
+  };
+  CHECK(blocks("which another block has written", +[] { if (threadIdx.x == 0) numbers[0] = static_cast<int>(blockIdx.x); }), "two blocks write to one number");
+  CHECK(blocks("which another block has", +[] { if (threadIdx.x == 0 && blockIdx.x == 1) numbers[0] = numbers[1] + 1; else numbers[1] = numbers[0]; }), "a block reads what another writes");
+  CHECK(!blocks("", +[] { numbers[1] = 7; }), "the same number from all");
+  CHECK(!blocks("", +[] { atomicAdd(numbers, 1); }), "atomics");
+}
+#endif
+
 }  // namespace
 
 int main() {
-  for (const auto order : {emulator::Order::Forward, emulator::Order::Backward}) emulator::order = order, works(), catches();
+  for (const auto order : {emulator::Order::Forward, emulator::Order::Backward, emulator::Order::Random}) {
+    emulator::order = order, works(), catches();
+#ifdef A_INFONCE_RACES
+    races();
+#endif
+  }
   rounds();
   std::puts("passed");
 }
