@@ -42,6 +42,27 @@ for (const dtype of ['float32', 'float64'])
     });
 
 for (const dtype of ['float32', 'float64'])
+  for (const temperature of [0.5, 0.001]) {
+    const rows = (n) => randn([n, 40], { device, dtype, requiresGrad: true }), across = { adversarialView: 1, inferiorPositive: { positiveWeight: 0.7 } };
+    for (const options of [{}, across, { ...across, hardNegative: general }])
+      scope(() => {
+        const x = rows(198);
+        backward(x, aInfoNCE(x, { views: 2, temperature, ...options, labels: Array.from({ length: 99 }, (_, i) => i % 5) }));
+      });
+    for (const keywords of [{ temperature }, { temperature, beta: 0.6, tau_plus: 0.01 }])
+      for (const moves of [true, false])
+        scope(() => {
+          const queue = randn([250, 40], { device, dtype, requiresGrad: moves }), x = rows(20);
+          backward(x, a_infonce.queue_loss(x, rows(20), queue, keywords));
+        });
+    for (const powers of [[1], [1, 2]])
+      scope(() => {
+        const x = rows(100), [full, detached] = a_infonce.log_moments(x, tensor(Int32Array.from({ length: 100 }, (_, i) => i % 7), { device }), 1 / temperature / 40, powers, 3);
+        backward(x, aten.mean(aten.add(full, detached)));
+      });
+  }
+
+for (const dtype of ['float32', 'float64'])
   await scope(async () => {
     const images = () => rand([3, 3, 17, 17], { device, dtype }), [x, z] = [images(), images()], grad = randn([3, 3, 17, 17], { device, dtype });
     const samples = tensor(BigInt64Array.of(2n, 0n, 7n), { device }), labels = tensor(BigInt64Array.of(1n, 0n, 2n), { device });

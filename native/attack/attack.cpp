@@ -13,7 +13,7 @@
 #include "dtype.h"
 #include "error.h"
 #include "kernels/random.h"
-#include "objective/deferred.h"
+#include "ops/deferred.h"
 #include "ops/image_checks.h"
 #include "ops/perturbation.h"
 #include "transfer.h"
@@ -74,7 +74,7 @@ void require_unit_range(const at::Tensor& images) {
                 std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
   };
   if (bounds.is_cpu()) check(bounds);
-  else objective::DeferredChecks::add(bounds, check);
+  else ops::DeferredChecks::add(bounds, check);
 }
 
 namespace {
@@ -87,10 +87,10 @@ void require_integers(const char* name, const at::Tensor& integers, const at::Te
 int64_t require_labelled(const at::Tensor& images, const at::Tensor& labels) {
   require_integers("labels", labels, images);
   int64_t highest = -1;
-  objective::DeferredChecks checks;
+  ops::DeferredChecks checks;
   require_unit_range(images);
   if (labels.numel() > 0)
-    objective::DeferredChecks::add(ops::bounds(labels), [&](const at::Tensor& classes) {
+    ops::DeferredChecks::add(ops::bounds(labels), [&](const at::Tensor& classes) {
       const int64_t lowest = classes[0].item<int64_t>();
       if (lowest < 0) throw Error(ErrorKind::ArgumentRange, "labels", "classes of at least 0", std::to_string(lowest));
       highest = classes[1].item<int64_t>();
@@ -181,7 +181,7 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
 }
 
 Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
-  objective::DeferredChecks checks;
+  ops::DeferredChecks checks;
   require_unit_range(images);  // on a device at the end of the first batch
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
@@ -191,7 +191,7 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
   std::vector<at::Tensor> parts;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
     const at::Tensor logits = logits_of(model, brought(images.slice(0, begin, end), device)).to(images.device());
-    objective::DeferredChecks::add(finite_rows(logits), [begin](const at::Tensor& finite) {
+    ops::DeferredChecks::add(finite_rows(logits), [begin](const at::Tensor& finite) {
       if (const auto row = finite.to(at::kByte).argmin(0).item<int64_t>(); !finite[row].item<bool>())
         throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
     });

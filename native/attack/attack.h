@@ -101,7 +101,7 @@ at::Tensor logits_of(nn::Model& model, const at::Tensor& images);
 /// d loss.sum() / d leaf; ArgumentRange when the loss does not depend on it.
 at::Tensor input_gradient(const at::Tensor& loss, const at::Tensor& leaf);
 void require_images(const at::Tensor& images);
-/// In [0, 1]: on the CPU now, on a device as objective::DeferredChecks have it.
+/// In [0, 1]: on the CPU now, on a device as ops::DeferredChecks have it.
 void require_unit_range(const at::Tensor& images);
 /// Images in [0, 1] and labels, int64 [N] of classes of at least 0. Returns the highest, -1 of none. Waits once for a device where both are.
 int64_t require_labelled(const at::Tensor& images, const at::Tensor& labels);

@@ -15,8 +15,8 @@
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
-#include "objective/deferred.h"
 #include "ops/backend.h"
+#include "ops/deferred.h"
 #include "ops/image_checks.h"
 #include "ops/perturbation.h"
 #include "transfer.h"
@@ -89,7 +89,7 @@ class Climb {
     return true;
   }
   /// `done` steps of this batch were taken. Recorded are steps after the first ones, in which libraries set up what they need and TorchScript compiles.
-  void step_by_graph(int64_t done, objective::DeferredChecks& checks) {
+  void step_by_graph(int64_t done, ops::DeferredChecks& checks) {
     if (done < (graph_ ? 1 : first_steps)) {
       step();
       return;
@@ -104,7 +104,7 @@ class Climb {
   }
   void check_finite() const {
     if (!bad_.defined()) return;
-    objective::DeferredChecks::add(bad_, [rows = part_.rows](const at::Tensor& bad) {
+    ops::DeferredChecks::add(bad_, [rows = part_.rows](const at::Tensor& bad) {
       if (const at::Tensor found = bad.nonzero(); found.numel() > 0) throw Error(ErrorKind::NonFinite, "the gradient of " + rows.name(found[0][0].item<int64_t>()) + " is NaN or infinite");
     });
   }
@@ -134,7 +134,7 @@ class Climb {
   const PgdOptions& options_;
   Part part_;
   at::Tensor x_adv_, direction_, bad_;
-  std::vector<objective::DeferredChecks::Found> recorded_;
+  std::vector<ops::DeferredChecks::Found> recorded_;
   std::unique_ptr<ops::Graph> graph_;
 };
 
@@ -200,7 +200,7 @@ class Ascent {
     const Outcome outcome = outcome_of(objective_, part, x_adv);
     const at::Tensor loss = outcome.loss.detach().expand({part.size()}).contiguous();
     checks_.enter("");
-    objective::DeferredChecks::add(loss, [rows = part.rows](const at::Tensor& here) {
+    ops::DeferredChecks::add(loss, [rows = part.rows](const at::Tensor& here) {
       if (const int64_t row = first_non_finite(here); row >= 0) throw Error(ErrorKind::NonFinite, "the loss of " + rows.name(row) + " is NaN or infinite");
     });
     checks_.settle();
@@ -224,7 +224,7 @@ class Ascent {
   Climb& climb_;
   const Part whole_;
   at::Tensor best_, loss_, fooled_;
-  objective::DeferredChecks checks_;
+  ops::DeferredChecks checks_;
 };
 
 }  // namespace

@@ -49,7 +49,7 @@ using Objective = std::function<Outcome(const at::Tensor& x_adv, const Rows& row
 /// Adversaries [N, ...] of `images`, where these are (float32 or float64, in [0, 1]) that ascend `objective`: detached, in [0, 1] (with steps = 0 and
 /// clamp_start off: the bare start) and within epsilon of the images, exactly in floating point. Over restarts the first fooling adversary of a
 /// sample is kept, and the sample leaves (but in train mode); else the one with the highest loss (for a scalar loss: the batch with the highest). NonFinite on a NaN or infinite
-/// gradient: on the CPU at once, on a device, where a step waits for nothing, once the steps are queued, or when the thread's objective::DeferredChecks settle; so are the losses of
+/// gradient: on the CPU at once, on a device, where a step waits for nothing, once the steps are queued, or when the thread's ops::DeferredChecks settle; so are the losses of
 /// an objective checked there.
 at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step = {});
 

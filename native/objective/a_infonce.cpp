@@ -102,11 +102,6 @@ void objective::check_weights(const Options& options) {
 Tensor a_infonce(const Tensor& features, const Options& options) {
   ops::check_rows(features, "features"), objective::require_device(features, "features");
   check_options(features, features.size(0), options);
-  if (options.labels && !features.is_cpu()) {
-    Options there = options;
-    there.labels = options.labels->cpu();
-    return objective::supervised(features.cpu(), there).to(features.device());
-  }
   return options.labels ? objective::supervised(features, options) : objective::fused(features, options);
 }
 

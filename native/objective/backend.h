@@ -5,7 +5,7 @@
 
 namespace a_infonce::objective {
 
-/// Takes checked options without labels and features that are checked but for what their numbers are, on a device of its kind.
+/// Takes checked options and features that are checked but for what their numbers are, on a device of its kind.
 struct Backend {
   virtual ~Backend() = default;
   /// As objective::fused has it. sums: those that `clean_sums` gives for the rows that stay, where some do.
@@ -13,6 +13,10 @@ struct Backend {
   /// In float64 for float64 features.
   virtual c10::intrusive_ptr<Evaluation> released_hard_negatives(const Features& features, const Options& options, bool differentiable) const = 0;
   virtual at::Tensor clean_sums(const at::Tensor& clean, const Options& options) const = 0;
+  /// With labels, on the CPU or where the features are.
+  virtual c10::intrusive_ptr<Evaluation> supervised(const at::Tensor& features, const Options& options, bool differentiable) const = 0;
+  /// Of queries, keys and queue.
+  virtual c10::intrusive_ptr<Evaluation> queue(const std::vector<at::Tensor>& inputs, const Options& options, const std::vector<bool>& wanted) const = 0;
 };
 
 /// Null for a device without one; the CPU has none but in tests. Loads the library of CUDA kernels as ops::backend does.

@@ -122,12 +122,10 @@ class Queue final : public HostEvaluation {
       const double x = scale * queries.dot(queries.rows[i], keys.rows[i]);
       double log_sums[2] = {};
       for (int64_t p = 0; p < negatives.count(); ++p) log_sums[p] = negatives.log_sum(p, i);
-      const kernels::LogNegatives rest(log_sums, log_count, x, negative);
-      // -log(e^x / (e^x + e^rest)) = softplus(rest - x)
-      const double y = rest.value - x, decay = std::exp(-std::abs(y)), slope = (y > 0 ? 1 : decay) / (1 + decay) / static_cast<double>(n);
-      loss += (std::max(y, 0.0) + std::log1p(decay)) / static_cast<double>(n);
-      by_positive[i] = slope * (rest.by_positive - 1);
-      for (int64_t p = 0; p < negatives.count(); ++p) negatives.set_derivative(p, i, slope * rest.by_sums[p], 0);
+      const kernels::QueueTerm term(x, log_sums, log_count, negative);
+      loss += term.value / static_cast<double>(n);
+      by_positive[i] = term.by_x / static_cast<double>(n);
+      for (int64_t p = 0; p < negatives.count(); ++p) negatives.set_derivative(p, i, term.by_sums[p] / static_cast<double>(n), 0);
     }
   }
 
@@ -217,12 +215,12 @@ void check_beside(const Tensor& queries, const Tensor& x, const char* name, int6
 Tensor queue_loss(const Tensor& queries, const Tensor& keys, const Tensor& queue, const objective::Options& given) {
   ops::check_rows(queries, "queries"), objective::require_device(queries, "queries");
   check_beside(queries, keys, "keys", queries.size(0)), check_beside(queries, queue, "queue", -1);
-  if (!queries.is_cpu()) return queue_loss(queries.cpu(), keys.cpu(), queue.cpu(), given).to(queries.device());
   objective::Options options;
   options.temperature = given.temperature, options.hard_negative = given.hard_negative;
   objective::check_weights(options);
   objective::check_precision(1, queries.scalar_type(), options);
   return objective::evaluated([&](const std::vector<Tensor>& inputs, const std::vector<bool>& wanted) -> c10::intrusive_ptr<objective::Evaluation> {
+    if (const auto* device = objective::backend(inputs[0].device().type())) return device->queue(inputs, options, wanted);
     if (inputs[0].scalar_type() == at::kFloat) return c10::make_intrusive<objective::Queue<float>>(inputs, options, wanted);
     return c10::make_intrusive<objective::Queue<double>>(inputs, options, wanted);
   }, queries.scalar_type(), queries, keys, queue);

@@ -7,6 +7,7 @@
 #include <span>
 #include "error.h"
 #include "objective/algebra.h"
+#include "objective/backend.h"
 #include "objective/evaluation.h"
 #include "objective/rows.h"
 #include "objective/terms.h"
@@ -31,11 +32,10 @@ std::vector<int32_t> classes_of(const Tensor& labels) {
 }
 
 /// Rows lie in the order of their classes, clean ones first: pairs of one class and kind are few blocks. Pairs that weigh the same have one sum, found with all others in
-/// one pass. Where an anchor's softmax is close to its target, sums over positives are those of float64 rows, whatever the features are: tight positives cancel in
-/// log_denominator - s and in the gradient.
+/// one pass. Where an anchor has tight positives (kernels::tight_distance), which cancel in log_denominator - s and in the gradient, sums over positives are those of
+/// float64 rows.
 template <typename T>
 class Supervised final : public HostEvaluation {
-  static constexpr double enough = 1.0 / 16;  // of the distance of softmax and target, for T's precision
   const Options options;
   const int64_t n, d;
   const double scale;
@@ -116,7 +116,7 @@ class Supervised final : public HostEvaluation {
       if (count > 0) used += count + 1;
       if (options.hard_negative && count > 0) require_range(n - 1 - count > 0, "options.hardNegative", "a row of another label for every anchor", "one label only");
     }
-    require_range(used > 0, "options.labels", "at least two rows of one label", "no row with a positive");
+    require_used(used);
 
     const double largest_square = rows.pack(pairs);
     if (!std::isfinite(largest_square)) ops::require_finite_rows(features, "features");
@@ -128,7 +128,7 @@ class Supervised final : public HostEvaluation {
     const bool fine = sizeof(T) == 8 || std::all_of(sums.begin() + apart, sums.end(), [&](const auto& each) { return each.in_range(n); });
     if (fine) settle(sums, pairs);
     if constexpr (sizeof(T) == 8) evaluate(std::span(sums).subspan(apart));
-    else if (!fine || !(evaluate(std::span(sums).subspan(apart)) > enough)) {
+    else if (!fine || !(evaluate(std::span(sums).subspan(apart)) > kernels::tight_distance)) {
       sums.erase(sums.begin() + apart, sums.end());
       if (!apart) apart = true, sums.emplace_back(kernels::Negatives, powers_of(options), pairs.rows, bound), find(sums, pairs);
       settle(sums, pairs);
@@ -155,45 +155,25 @@ class Supervised final : public HostEvaluation {
         rows.add(1, row, z.data());
         for (int64_t k = 0; k < d; ++k) others[k] = by_kind[kind * d + k] - z[k];
         const auto dot = kernels::similarity<double>().dot;
-        const auto [value, distance] = term(row.place, count, size(1 - kind, group), dot(z.data(), others.data(), d), dot(z.data(), by_kind + (1 - kind) * d, d), positives);
-        losses[group] += value, distances[group] = std::min(distances[group], distance);
+        const kernels::LabelTerm term = term_of(row.place, count, size(1 - kind, group), dot(z.data(), others.data(), d), dot(z.data(), by_kind + (1 - kind) * d, d), positives);
+        losses[group] += term.value, distances[group] = std::min(distances[group], term.distance);
       });
     });
     loss = 0;
     for (const double part : losses) loss += part / static_cast<double>(used);
     return *std::min_element(distances.begin(), distances.end());
   }
-  struct Term {
-    double value;     // mean of l(i, j) over the positives of a row
-    double distance;  // a lower bound, to a factor, of the total variation between its softmax and its target
-  };
-  /// For a row with `count` positives, `crosses` of them across kinds; within and across: sums of <z_i, z_j> over both sorts. Its derivatives by the sums are set.
+  /// The share of a row; its derivatives by the sums are set.
   template <typename U>
-  Term term(int64_t place, int64_t count, int64_t crosses, double within, double across, std::span<ops::Moments<U>> positives) {
-    const double log_count = std::log(static_cast<double>(count)), log_weight = std::log(options.positive_weight);
-    double logs[2], log_positive = -INFINITY, log_weighed = -INFINITY;
-    for (size_t k = 0; k < positives.size(); ++k) {
-      logs[k] = positives[k].log_sum(0, place);
-      log_positive = kernels::log_add(log_positive, logs[k]), log_weighed = kernels::log_add(log_weighed, logs[k] + (k == 1 ? log_weight : 0));
-    }
-    double log_sums[2] = {-INFINITY, -INFINITY};
-    for (int64_t p = 0; apart && p < sums[0].count(); ++p) log_sums[p] = sums[0].log_sum(p, place);
-    const kernels::LogNegatives rest(log_sums, std::log(static_cast<double>(n - 1 - count)), log_positive - log_count, negative_of(options));
-    const double log_share = options.hard_negative ? log_count : 0, log_mean = log_weighed - log_share, log_denominator = kernels::log_add(log_mean, rest.value);
-
-    const double crossing = options.weight * static_cast<double>(crosses), total = static_cast<double>(count - crosses) + crossing;
-    const double by_denominator = total / static_cast<double>(count * used), by_mean = by_denominator * std::exp(log_mean - log_denominator),
-                 by_rest = rest.value == -INFINITY ? 0 : by_denominator * std::exp(rest.value - log_denominator);
-    for (int64_t p = 0; apart && p < sums[0].count(); ++p) sums[0].set_derivative(p, place, by_rest * rest.by_sums[p], 0);
-    for (size_t k = 0; k < positives.size(); ++k)
-      if (logs[k] != -INFINITY)
-        positives[k].set_derivative(0, place, by_mean * std::exp(logs[k] + (k == 1 ? log_weight : 0) - log_weighed) + by_rest * rest.by_positive * std::exp(logs[k] - log_positive), 0);
-    // Targets are shares of the term's weights: 1 / total, and weight / total across kinds.
-    const double value = total * log_denominator - crossing * log_weight - scale * (within + options.weight * across);
-    const double log_target = -std::log(total) + (crossing > 0 ? crossing * std::log(options.weight) / total : 0);
-    // What the softmax gives to negatives; or Kullback and Leibler's divergence over the largest logarithm of a ratio, since one far positive alone makes that large.
-    const double share = std::exp(rest.value - log_denominator), divergence = total > 0 ? value / total + log_share + log_target : INFINITY;
-    return {value / static_cast<double>(count), std::max(share, divergence / (1 + 2 * bound))};
+  kernels::LabelTerm term_of(int64_t place, int64_t count, int64_t crosses, double within, double across, std::span<ops::Moments<U>> positives) {
+    double log_positives[2], log_negatives[2] = {-INFINITY, -INFINITY};
+    for (size_t k = 0; k < positives.size(); ++k) log_positives[k] = positives[k].log_sum(0, place);
+    for (int64_t p = 0; apart && p < sums[0].count(); ++p) log_negatives[p] = sums[0].log_sum(p, place);
+    const kernels::LabelTerms terms{n, scale, options.weight, std::log(options.positive_weight), negative_of(options)};
+    const kernels::LabelTerm term(terms, count, crosses, within, across, bound, log_positives, static_cast<int>(positives.size()), log_negatives);
+    for (int64_t p = 0; apart && p < sums[0].count(); ++p) sums[0].set_derivative(p, place, term.by_negatives[p] / static_cast<double>(used), 0);
+    for (size_t k = 0; k < positives.size(); ++k) positives[k].set_derivative(0, place, term.by_positives[k] / static_cast<double>(used), 0);
+    return term;
   }
 
  public:
@@ -228,6 +208,7 @@ class Supervised final : public HostEvaluation {
 
 Tensor supervised(const Tensor& features, const Options& options) {
   return evaluated([&](const std::vector<Tensor>& inputs, const std::vector<bool>& wanted) -> c10::intrusive_ptr<Evaluation> {
+    if (const auto* device = backend(inputs[0].device().type())) return device->supervised(inputs[0], options, wanted[0]);
     if (inputs[0].scalar_type() == at::kFloat) return c10::make_intrusive<Supervised<float>>(inputs[0], options, wanted[0]);
     return c10::make_intrusive<Supervised<double>>(inputs[0], options, wanted[0]);
   }, features.scalar_type(), features);

@@ -18,6 +18,9 @@
 
 namespace a_infonce::ops {
 
+struct KnownLogMoments;
+struct CrossFactors;
+
 /// The backends of one interface, by device type.
 template <typename Backend>
 class Backends {
@@ -65,6 +68,9 @@ struct Backend {
   virtual void on_own_stream(const at::Tensor& x, const std::function<void()>& work) const = 0;
   /// Throws Operator there, naming the operator, which takes numbers of the host along: they would be gone when the graph runs.
   void require_no_capture(const at::Tensor& x, const char* name) const;
+
+  /// kernels/similarity. As ops::log_moments has it, of rows and codes that are checked but for what their numbers are; codes there or on the CPU.
+  virtual c10::intrusive_ptr<KnownLogMoments> log_moments(const at::Tensor& z, const at::Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) const = 0;
 
   // kernels/perturbation. x_adv, grad, x: [N, ...] of one dense layout, samples one after the other; `bad` bool [N], samples int64 [N], out [N, count].
   virtual void linf_step(const at::Tensor& x_adv, const at::Tensor& grad, const at::Tensor& x, double epsilon, double step_size, kernels::StepOrder order, const at::Tensor& bad) const = 0;

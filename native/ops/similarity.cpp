@@ -5,7 +5,6 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/graph_task.h>
-#include <torch/custom_class.h>
 #include <torch/library.h>
 #include <algorithm>
 #include <cmath>
@@ -23,10 +22,11 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-void check_vector(const Tensor& x, const char* name, at::ScalarType type, int64_t n) {
-  if (x.scalar_type() != type) throw Error(ErrorKind::ArgumentType, name, "a tensor of " + dtype_name(type), dtype_name(x.scalar_type()));
-  if (!x.is_cpu()) throw Error(ErrorKind::ArgumentType, name, "a tensor on the CPU", x.device().str());
-  require_range(x.dim() == 1 && x.size(0) == n, name, "shape [" + std::to_string(n) + "]", shape_text(x.sizes()));
+void check_codes(const Tensor& codes, const Tensor& z) {
+  if (codes.scalar_type() != at::kInt) throw Error(ErrorKind::ArgumentType, "codes", "a tensor of " + dtype_name(at::kInt), dtype_name(codes.scalar_type()));
+  if (!codes.is_cpu() && codes.device() != z.device())
+    throw Error(ErrorKind::ArgumentType, "codes", z.is_cpu() ? "a tensor on the CPU" : "a tensor on " + z.device().str() + ", as z is, or on the CPU", codes.device().str());
+  require_range(codes.dim() == 1 && codes.size(0) == z.size(0), "codes", "shape [" + std::to_string(z.size(0)) + "]", shape_text(codes.sizes()));
 }
 
 template <typename T>
@@ -38,23 +38,15 @@ Pairs<T> packed(const Tensor& z, const Tensor& codes, double scale) {
   for_blocks(pairs.blocks, z.numel(), [&](int64_t block) { pairs.pack(block, data + block * kernels::block_rows * z.size(1)); });
   return pairs;
 }
-/// max_i scale |z_i|^2, which bounds every |s_ij|. NonFinite if there is none.
-double bound_of(const Tensor& z, double scale) {
-  const double bound = scale * z.square().sum(1, false, at::kDouble).max().item<double>();
-  if (!std::isfinite(bound)) {
-    require_finite_rows(z, "z");
-    throw Error(ErrorKind::NonFinite, "z: the square of a row overflows");
-  }
-  return bound;
+/// max_i |z_i|^2, which may overflow. NonFinite on rows that are not finite.
+double largest_square_of(const Tensor& z) {
+  const double largest = z.square().sum(1, false, at::kDouble).max().item<double>();
+  if (!std::isfinite(largest)) require_finite_rows(z, "z");
+  return largest;
 }
 
-/// What backward needs of forward.
-struct Known : torch::CustomClassHolder {
-  virtual Tensor log_sums() const = 0;  // [powers, n]
-  virtual Tensor gradient(const Tensor& full, const Tensor& detached) = 0;
-};
 template <typename T>
-struct KnownMoments final : Known {
+struct KnownMoments final : KnownLogMoments {
   Pairs<T> pairs;
   Moments<T> moments;
   CrossFactors factors;
@@ -87,14 +79,16 @@ struct KnownMoments final : Known {
 struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
   static variable_list forward(AutogradContext* context, const Tensor& z, const Tensor& codes, double scale, std::vector<double> powers, int64_t selection,
                                double clean, double adversarial) {
-    const double bound = bound_of(z, scale), largest = *std::max_element(powers.begin(), powers.end());
-    const double precision = z.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
-    require_range(bound * largest * precision <= 1, "scale", "one at which similarities times powers are known to 1, in " + dtype_name(z.scalar_type()) + " for rows of this length",
-                  std::to_string(scale));
-    c10::intrusive_ptr<Known> known;
+    c10::intrusive_ptr<KnownLogMoments> known;
     const CrossFactors factors{clean, adversarial};
-    if (z.scalar_type() == at::kFloat) known = c10::make_intrusive<KnownMoments<float>>(z, codes, scale, powers, selection, factors, bound);
-    else known = c10::make_intrusive<KnownMoments<double>>(z, codes, scale, powers, selection, factors, bound);
+    if (const Backend* device = backend(z.device().type())) known = device->log_moments(z.contiguous(), codes.contiguous(), scale, powers, selection, factors);
+    else {
+      check_least_code(codes.min().item<int32_t>());
+      const double largest = largest_square_of(z);
+      check_scale(largest, scale, powers, z.scalar_type());
+      if (z.scalar_type() == at::kFloat) known = c10::make_intrusive<KnownMoments<float>>(z, codes, scale, powers, selection, factors, scale * largest);
+      else known = c10::make_intrusive<KnownMoments<double>>(z, codes, scale, powers, selection, factors, scale * largest);
+    }
     context->set_materialize_grads(false);
     context->saved_data["known"] = at::IValue::make_capsule(known);
     return {known->log_sums(), known->log_sums()};
@@ -104,13 +98,21 @@ struct LogMomentsFunction : torch::autograd::Function<LogMomentsFunction> {
     require_first_order();
     if (!gradients[0].defined() && !gradients[1].defined()) return variable_list(7);
     context->get_saved_variables();  // throws if a backward has been here
-    const auto known = c10::static_intrusive_pointer_cast<Known>(context->saved_data["known"].toCapsule());
+    const auto known = c10::static_intrusive_pointer_cast<KnownLogMoments>(context->saved_data["known"].toCapsule());
     if (!torch::autograd::get_current_graph_task_keep_graph()) context->saved_data.clear();
     return {known->gradient(gradients[0], gradients[1]), {}, {}, {}, {}, {}, {}};
   }
 };
 
 }  // namespace
+
+void check_scale(double largest_square, double scale, const std::vector<double>& powers, at::ScalarType dtype) {
+  if (!std::isfinite(largest_square)) throw Error(ErrorKind::NonFinite, "z: the square of a row overflows");
+  const double precision = dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
+  require_range(scale * largest_square * *std::max_element(powers.begin(), powers.end()) * precision <= 1, "scale",
+                "one at which similarities times powers are known to 1, in " + dtype_name(dtype) + " for rows of this length", std::to_string(scale));
+}
+void check_least_code(int32_t least) { require_range(least >= 0, "codes", "numbers of at least 0 (2 * group + kind)", std::to_string(least)); }
 
 void require_first_order() {
   if (at::GradMode::is_enabled()) throw Error(ErrorKind::Operator, "the loss is differentiable once: its gradient has none (create_graph)");
@@ -131,17 +133,9 @@ void require_finite_rows(const Tensor& x, const char* argument) {
 
 std::tuple<Tensor, Tensor> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) {
   check_rows(z, "z");
-  if (!z.is_cpu()) {
-    backend_of(z, "z");  // throws where there is none
-    if (!codes.is_cpu() && codes.device() != z.device())
-      throw Error(ErrorKind::ArgumentType, "codes", "a tensor on " + z.device().str() + ", as z is, or on the CPU", codes.device().str());
-    const auto [full, detached] = log_moments(z.cpu(), codes.cpu(), scale, powers, selection, factors);
-    return {full.to(z.device()), detached.to(z.device())};
-  }
+  backend_of(z, "z");  // throws where there is none
   require_range(z.size(0) < (int64_t{1} << 30), "z", "fewer than 2^30 rows", shape_text(z.sizes()));
-  check_vector(codes, "codes", at::kInt, z.size(0));
-  const auto least_code = codes.min().item<int32_t>();
-  require_range(least_code >= 0, "codes", "numbers of at least 0 (2 * group + kind)", std::to_string(least_code));
+  check_codes(codes, z);
   require_range(std::isfinite(scale) && scale > 0, "scale", "a positive number", std::to_string(scale));
   require_range(powers.size() == 1 || powers.size() == 2, "powers", "one or two powers", std::to_string(powers.size()));
   for (double power : powers) require_range(std::isfinite(power) && power > 0, "powers", "positive numbers", std::to_string(power));

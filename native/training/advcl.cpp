@@ -9,7 +9,7 @@
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
-#include "../objective/deferred.h"
+#include "../ops/deferred.h"
 #include "../ops/augment.h"
 #include "../transfer.h"
 
@@ -118,7 +118,7 @@ at::Tensor advcl_loss(nn::Network& network, const AdvclBatch& batch, const Advcl
   if (options.adaptive) {
     const at::NoGradGuard no_grad;
     const at::Tensor from = network.features(org, clean);
-    distance = objective::DeferredChecks::read(at::pairwise_distance(from, network.features(x_adv.slice(0, 0, n), clean)).mean());
+    distance = ops::DeferredChecks::read(at::pairwise_distance(from, network.features(x_adv.slice(0, 0, n), clean)).mean());
     objective.alpha = alpha_of(*objective.alpha, *options.adaptive, distance);
   }
   const at::Tensor contrastive = a_infonce(adversaries.contrastive, objective);

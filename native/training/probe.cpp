@@ -8,7 +8,7 @@
 #include "../describe.h"
 #include "../dtype.h"
 #include "../error.h"
-#include "../objective/deferred.h"
+#include "../ops/deferred.h"
 #include "../ops/image_checks.h"
 #include "../transfer.h"
 #include "snapshot.h"
@@ -23,7 +23,7 @@ std::string text(at::IntArrayRef shape) {
 void require_indices(const at::Tensor& tensor, const char* name, int64_t limit) {
   require_range(tensor.scalar_type() == at::kLong && tensor.dim() == 1, name, "int64 of one dimension", dtype_name(tensor.scalar_type()) + (" of " + text(tensor.sizes())));
   if (tensor.numel() == 0) return;
-  objective::DeferredChecks::add(ops::bounds(tensor), [=](const at::Tensor& bounds) {
+  ops::DeferredChecks::add(ops::bounds(tensor), [=](const at::Tensor& bounds) {
     const int64_t lowest = bounds[0].item<int64_t>(), highest = bounds[1].item<int64_t>();
     require_range(lowest >= 0 && highest < limit, name, "values from 0 to " + std::to_string(limit - 1), std::to_string(lowest) + " to " + std::to_string(highest));
   });
@@ -88,7 +88,7 @@ Report probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tenso
   require_range(given_labels.dim() == 1 && given_labels.size(0) == features.size(0), "labels", text(features.sizes().slice(0, 1)), text(given_labels.sizes()));
   require_range(batch_size >= 1, "batchSize", "at least 1", std::to_string(batch_size));
   {
-    objective::DeferredChecks checks;
+    ops::DeferredChecks checks;
     require_indices(given_labels, "labels", head->weight.size(0));
     require_indices(given_order, "order", features.size(0));
     checks.settle();

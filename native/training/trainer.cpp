@@ -4,7 +4,7 @@
 #include <cmath>
 #include <optional>
 #include "../error.h"
-#include "../objective/deferred.h"
+#include "../ops/deferred.h"
 #include "snapshot.h"
 
 namespace a_infonce::training {
@@ -39,12 +39,12 @@ void require_finite(double value, const char* what) {
 }
 
 /// The numbers, once what there is to check was found right: a device is waited for once.
-Report read(const Values& values, objective::DeferredChecks& checks) {
+Report read(const Values& values, ops::DeferredChecks& checks) {
   std::vector<at::Tensor> scalars;
   for (const auto& [name, value] : values)
     if (const auto* scalar = std::get_if<at::Tensor>(&value)) scalars.push_back(scalar->detach().to(at::kDouble));
   Report report;
-  objective::DeferredChecks::add(at::stack(scalars), [&](const at::Tensor& numbers) {
+  ops::DeferredChecks::add(at::stack(scalars), [&](const at::Tensor& numbers) {
     for (int64_t next = 0; const auto& [name, value] : values) {
       const auto* known = std::get_if<double>(&value);
       report.emplace_back(name, known ? *known : numbers[next++].item<double>());
@@ -80,7 +80,7 @@ Report Trainer::step(double lr, const Method& method, const std::vector<at::Tens
   Values values(1);
   std::optional<nn::Bfloat16> bf16;
   if (bf16_) bf16.emplace();
-  objective::DeferredChecks checks;
+  ops::DeferredChecks checks;
   const at::Tensor loss = method(*network_, values);
   if (loss.is_cpu()) checks.settle(), require_finite(loss.item<double>(), "loss");  // a device would be waited for
   loss.backward();

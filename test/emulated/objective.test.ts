@@ -53,6 +53,34 @@ for (const precision of ['full', 'bf16x3'] as const)
 }
 for (const each of cases) each.x ??= normal(each.shape);
 
+// Rows of a class are positives of one another: classes of one image, of most and of all; clean rows and adversarial ones, where positives across kinds weigh otherwise or not.
+const classes: Record<string, (i: number, batch: number) => number> = {
+  'few classes': (i) => (7 * i) % 5 - 2, 'classes of one, and a large one': (i) => (i % 3 === 0 ? -1 : i), 'one class': () => 3, 'every image its own': (i, batch) => batch - i,
+};
+const labelled: Record<string, AInfoNCEOptions> = {
+  'one view': { views: 1 }, 'three views': { views: 3 }, 'IP': { views: 3, adversarialView: 0, inferiorPositive: { alpha: 0.2, weight: 1.3, positiveWeight: 0.7 } }, 'weight 0': { views: 2, adversarialView: 1, weight: 0 },
+  'HN': { views: 2, ...general }, 'IP+HN': { views: 2, adversarialView: 1, inferiorPositive: { alpha: 0.3, weight: 0.7, positiveWeight: 1.3 }, ...hard }, 'rows of any length': { views: 2, normalize: false, adversarialView: 1, ...ip },
+};
+for (const [of, label] of Object.entries(classes))
+  for (const [name, options] of Object.entries(labelled))
+    for (const [temperature, limit] of [[0.5, 1e-5], [0.05, 1e-4], [0.004, 1e-3]] as const)
+      for (const dtype of ['float64', 'float32'] as const) {
+        const batch = options.views === 1 ? 67 : 71;
+        const none = of === 'one class' ? options.hardNegative : of === 'every image its own' ? options.views === 1 || options.weight === 0 : options.normalize === false && temperature < 0.5;
+        if (none) continue; // no negatives, no positives, or rows too long
+        const x = options.normalize === false ? normal([options.views! * batch, 11]).map((v) => v / 4) : normal([options.views! * batch, 11]);
+        cases.push({ name: `labels, ${of}, ${name}, t = ${temperature}, ${dtype}`, shape: [options.views! * batch, 11], options: { ...options, temperature, labels: Array.from({ length: batch }, (_, i) => label(i, batch)) }, dtype, x,
+          limits: dtype === 'float64' ? [1e-12, 1e-11] : [1e-5, limit] });
+      }
+for (const batch of [2, 96, 97, 193]) // ragged: blocks of 192 rows, strips of 64
+  cases.push({ name: `labels, batch ${batch}`, shape: [2 * batch, 70], x: normal([2 * batch, 70]), options: { views: 2, adversarialView: 1, ...ip, labels: Array.from({ length: batch }, (_, i) => i % 4) }, dtype: 'float64', limits: [1e-12, 1e-11] });
+for (const [temperature, limit] of [[0.5, 1e-5], [0.1, 1e-5], [0.07, 1e-5], [0.05, 1e-5], [0.02, 1e-3]] as const)
+  for (const options of [{}, { adversarialView: 1, inferiorPositive: { alpha: 0.3, weight: 0.7, positiveWeight: 1.3 } }, { hardNegative: { beta: 0.5 } }] as AInfoNCEOptions[]) {
+    const centre = unitRows([12, 32]), labels = Array.from({ length: 48 }, (_, i) => i % 12);
+    const x = Float64Array.from(new Float32Array(normal([2 * 48, 32]).map((e, k) => centre[32 * (Math.floor(k / 32) % 12) + (k % 32)]! + 0.01 * e)));
+    cases.push({ name: `labels, tight positives, ${Object.keys(options).join(' and ')}, t = ${temperature}`, shape: [2 * 48, 32], options: { views: 2, ...options, temperature, labels }, dtype: 'float32', limits: [Math.max(1e-5, limit / 10), limit], x });
+  }
+
 /** What moves is the adversarial view, or the first. */
 const mover = ({ form, views, adversarialView }: AInfoNCEOptions) => (form === 'advcl' ? 0 : form === 'rocl' ? (views === 3 ? 2 : 0) : (adversarialView ?? 0));
 function run({ shape: [n, dim], options, dtype, fixed, x }: Case): Result {

@@ -1,8 +1,7 @@
 #include "kernels/rows/rows_cuda.h"
 #include <cmath>
 #include <cstring>
-#include "kernels/cuda/instructions.h"
-#include "kernels/cuda/reduce.h"
+#include "kernels/rows/row_cuda.h"
 
 namespace a_infonce::kernels::cuda {
 namespace {
@@ -14,20 +13,6 @@ __device__ __forceinline__ void raise(double* to, double x) {
   unsigned long long bits;
   memcpy(&bits, &x, sizeof bits);
   atomicMax(reinterpret_cast<unsigned long long*>(to), bits);
-}
-
-template <typename T>
-__device__ __forceinline__ const T* row_at(const ViewRows<T>& z, int64_t place) {
-  if (place < z.first_count) return z.first + place * z.d;
-  const int64_t at = place - z.places.second_place;
-  return z.second && at >= 0 && at < z.second_count ? z.second + at * z.d : nullptr;
-}
-template <typename T>
-__device__ __forceinline__ double dot(const T* x, const T* y, int64_t d) {
-  double sum = 0;
-#pragma unroll 4
-  for (int64_t k = lane(); k < d; k += 32) sum += static_cast<double>(x[k]) * static_cast<double>(y[k]);
-  return warp_sum(sum);
 }
 
 __global__ void visits_kernel(int32_t blocks, int32_t moving, int32_t* offsets, int32_t* ranges) {
@@ -52,7 +37,14 @@ __global__ void __launch_bounds__(threads, 1) measure_kernel(const ViewRows<T> z
     }
     if (lane() == 0) {
       z.lengths[place] = length, z.inverses[place] = inverse;
-      z.codes[place] = x ? static_cast<int32_t>(2 * z.places.image(place) + (z.places.view(place) == z.places.adversarial)) : -1;
+      int32_t code = -1;
+      if (x && z.given) {
+        code = z.given[place < z.first_count ? place : z.first_count + place - z.places.second_place];
+        if (code < 0) atomicMin(&numbers->least_code, code);
+      } else if (x) {
+        code = static_cast<int32_t>(2 * z.places.image(place) + (z.places.view(place) == z.places.adversarial));
+      }
+      z.codes[place] = code;
     }
   }
   double* const shared = shared_memory<double>();
@@ -160,7 +152,6 @@ __global__ void __launch_bounds__(threads, 1) finish_kernel(const ViewRows<T> z,
     factors[w] = task.scale * by * z.inverses[place];
   }
   __syncwarp();
-  const T* const x = row_at(z, at);
   const double factor = task.scale * (task.factors ? static_cast<double>(task.factors[at]) : 1);
   double own[2] = {}, weight[2] = {};
   for (int c = 0; c < task.centres; ++c) {
@@ -179,13 +170,7 @@ __global__ void __launch_bounds__(threads, 1) finish_kernel(const ViewRows<T> z,
       if (factors[w] != 0) g += factors[w] * static_cast<double>(row_at(z, z.places.place(w, image))[k]);
     return g;
   };
-  const double length = z.lengths[at], inverse = z.inverses[at], by_loss = *task.by_loss;
-  double along = 0;
-  if (z.normalize && (z.released ? length > 0 : length > least_length)) {
-    for (int64_t k = lane(); k < z.d; k += 32) along += by_row(k) * static_cast<double>(x[k]);
-    along = warp_sum(along) * inverse * inverse / length;
-  }
-  for (int64_t k = lane(); k < z.d; k += 32) task.to[at * z.d + k] = static_cast<T>(by_loss * (inverse * by_row(k) - along * static_cast<double>(x[k])));
+  give_back(z, at, by_row, *task.by_loss, task.to + at * z.d);
 }
 
 }  // namespace

@@ -15,10 +15,15 @@ struct Numbers {
   double mean;             // of s over pairs of different images
   double centres[2];       // that products in bfloat16 leave out
   double loss;
+  double label_reference;  // of exponents over positives
   int32_t out_of_range;    // sums need a running maximum
   int32_t larger;          // a row has a larger similarity with another image than within its own
   int32_t wrong_sums;      // those given are not of these rows
   int32_t infinite_loss;
+  int32_t least_code;      // of those given, where it is below 0
+  int32_t used;            // rows that have a positive, of labels
+  int32_t no_negatives;    // a row has none, of labels
+  int32_t positives;       // of labels, the stage of sums over them: 0 of the rows as they are; 1 of float64 ones; 2 those with a running maximum
 };
 static_assert(sizeof(Numbers) % sizeof(double) == 0);
 
@@ -50,6 +55,7 @@ struct ViewRows {
   bool normalize, released;    // z = x / |x|, or x / (|x| + 1e-8)
   double *lengths, *inverses;  // [rows]: |x|, and z = x * inverse, 0 for padding
   int32_t* codes;              // [rows]: 2 * image + adversarial, -1 for padding
+  const int32_t* given = nullptr;  // codes [first_count + second_count] in their place
 };
 constexpr double least_length = 1e-12;  // a row of zeros stays one
 

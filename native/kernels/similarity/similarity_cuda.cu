@@ -28,9 +28,9 @@ __global__ void describe_kernel(const int32_t* codes, int64_t strips, Strip* out
   if (lane == 0) out[strip] = found;
 }
 
-__global__ void range_kernel(const double* sums, int64_t size, double least, int32_t* flag) {
+__global__ void range_kernel(const double* sums, int64_t size, double least, int32_t* flag, int32_t value) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x;
-  if (i < size && !(sums[i] == 0 || (sums[i] >= least && sums[i] < static_cast<double>(INFINITY)))) *flag = 1;
+  if (i < size && !(sums[i] == 0 || (sums[i] >= least && sums[i] < static_cast<double>(INFINITY)))) *flag = value;
 }
 
 template <typename T, Joining joining>
@@ -114,11 +114,11 @@ void describe_codes(const int32_t* codes, int64_t R, Strip* strips, Stream strea
 }
 
 template <typename T>
-void find_out_of_range(const double* sums, int64_t size, int64_t n, int32_t* flag, Stream stream) {
+void find_out_of_range(const double* sums, int64_t size, int64_t n, int32_t* flag, int32_t value, Stream stream) {
   const double least = static_cast<double>(n) * (sizeof(T) == 4 ? 0x1p-100 : 0x1p-960);
-  launch("find_out_of_range", range_kernel, blocks_for(size, threads), threads, 0, stream, sums, size, least, flag);
+  launch("find_out_of_range", range_kernel, blocks_for(size, threads), threads, 0, stream, sums, size, least, flag, value);
 }
-template void find_out_of_range<float>(const double*, int64_t, int64_t, int32_t*, Stream);
-template void find_out_of_range<double>(const double*, int64_t, int64_t, int32_t*, Stream);
+template void find_out_of_range<float>(const double*, int64_t, int64_t, int32_t*, int32_t, Stream);
+template void find_out_of_range<double>(const double*, int64_t, int64_t, int32_t*, int32_t, Stream);
 
 }  // namespace a_infonce::kernels::cuda

@@ -166,8 +166,8 @@ extern const DeviceSimilarity<double> portable_float64;
 
 /// strips [R / 64] of the codes [R].
 void describe_codes(const int32_t* codes, int64_t R, Strip* strips, Stream stream);
-/// *flag = 1 if one of the sums [size] is neither 0 nor in the range that holds its precision, over up to n terms (ops::Moments::in_range); *flag is left alone otherwise.
+/// *flag = value if one of the sums [size] is neither 0 nor in the range that holds its precision, over up to n terms (ops::Moments::in_range); *flag is left alone otherwise.
 template <typename T>
-void find_out_of_range(const double* sums, int64_t size, int64_t n, int32_t* flag, Stream stream);
+void find_out_of_range(const double* sums, int64_t size, int64_t n, int32_t* flag, int32_t value, Stream stream);
 
 }  // namespace a_infonce::kernels::cuda

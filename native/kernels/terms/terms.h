@@ -85,6 +85,56 @@ struct LogNegatives {
   }
 };
 
+/// Form paper with labels.
+struct LabelTerms {
+  int64_t rows;
+  double scale, weight, log_weight;  // of similarities; of the terms of pairs across kinds, and of such positives inside the logarithm
+  NegativeWeights negative;
+};
+/// An anchor's share, times the number of anchors.
+struct LabelTerm {
+  double value;     // mean of l(i, j) over its positives
+  double distance;  // a lower bound, to a factor, of the total variation between its softmax and its target
+  double by_negatives[2] = {}, by_positives[2] = {};  // by the logs of its sums
+  /// log_positives: of its sums over positives; or over those within its kind and over those across kinds, where these weigh otherwise (kinds = 2). log_negatives as in
+  /// LogNegatives, -infinity where sums over positives hold negatives too. Of `count` positives `crosses` are across kinds; within and across: sums of <z_i, z_j> over both
+  /// sorts; bound: of |s|.
+  A_INFONCE_HOST_DEVICE LabelTerm(const LabelTerms& terms, int64_t count, int64_t crosses, double within, double across, double bound, const double* log_positives, int kinds, const double* log_negatives) {
+    const double log_count = std::log(static_cast<double>(count));
+    double log_positive = -INFINITY, log_weighed = -INFINITY;
+    const auto weighed = [&](int k) { return log_positives[k] + (k == 1 ? terms.log_weight : 0); };
+    for (int k = 0; k < kinds; ++k) log_positive = log_add(log_positive, log_positives[k]), log_weighed = log_add(log_weighed, weighed(k));
+    const LogNegatives rest(log_negatives, std::log(static_cast<double>(terms.rows - 1 - count)), log_positive - log_count, terms.negative);
+    const double log_share = terms.negative.hard ? log_count : 0, log_mean = log_weighed - log_share, log_denominator = log_add(log_mean, rest.value);
+
+    const double crossing = terms.weight * static_cast<double>(crosses), total = static_cast<double>(count - crosses) + crossing, by_denominator = total / static_cast<double>(count);
+    const double by_mean = by_denominator * std::exp(log_mean - log_denominator), by_rest = rest.value == -INFINITY ? 0 : by_denominator * std::exp(rest.value - log_denominator);
+    for (int p = 0; p < 2; ++p) by_negatives[p] = by_rest * rest.by_sums[p];
+    for (int k = 0; k < kinds; ++k)
+      if (log_positives[k] != -INFINITY) by_positives[k] = by_mean * std::exp(weighed(k) - log_weighed) + by_rest * rest.by_positive * std::exp(log_positives[k] - log_positive);
+    // Targets are shares of the term's weights: 1 / total, and weight / total across kinds.
+    const double sum = total * log_denominator - crossing * terms.log_weight - terms.scale * (within + terms.weight * across);
+    const double log_target = -std::log(total) + (crossing > 0 ? crossing * std::log(terms.weight) / total : 0);
+    // What the softmax gives to negatives; or Kullback and Leibler's divergence over the largest logarithm of a ratio, since one far positive alone makes that large.
+    const double share = std::exp(rest.value - log_denominator), divergence = (total > 0 ? sum / total + log_share + log_target : static_cast<double>(INFINITY)) / (1 + 2 * bound);
+    value = sum / static_cast<double>(count), distance = share < divergence ? divergence : share;
+  }
+};
+/// An anchor whose softmax is this close to its target has tight positives: its sums over them are those of float64 rows, whatever the features are.
+constexpr double tight_distance = 1.0 / 16;
+
+/// An anchor with one positive, of similarity x, and negatives that are nobody's positives (a queue).
+struct QueueTerm {
+  double value, by_x, by_sums[2];
+  A_INFONCE_HOST_DEVICE QueueTerm(double x, const double* log_sums, double log_count, const NegativeWeights& negative) {
+    const LogNegatives rest(log_sums, log_count, x, negative);
+    // -log(e^x / (e^x + e^rest)) = softplus(rest - x)
+    const double y = rest.value - x, decay = std::exp(-std::abs(y)), slope = (y > 0 ? 1 : decay) / (1 + decay);
+    value = (y < 0 ? 0 : y) + std::log1p(decay), by_x = slope * (rest.by_positive - 1);
+    for (int p = 0; p < 2; ++p) by_sums[p] = slope * rest.by_sums[p];
+  }
+};
+
 namespace terms {
 A_INFONCE_HOST_DEVICE inline double log_sum(const double* x, int64_t count) {
   double top = x[0], sum = 0;

@@ -20,9 +20,9 @@ __global__ void weights_kernel(const Weighing by, double* full, double* detached
   full[cell] = weight.full, detached[cell] = weight.detached, log_positive[cell] = weight.log_positive;
 }
 
-__global__ void reference_kernel(double scale, double room, Numbers* numbers) {
+__global__ void reference_kernel(double scale, double room, const Numbers* numbers, double* to) {
   const double reference = scale * (1 + 1e-6) * numbers->largest_square - room;  // rows were rounded
-  if (threadIdx.x == 0) numbers->reference = reference > 0 && reference < static_cast<double>(INFINITY) ? reference : 0;
+  if (threadIdx.x == 0) *to = reference > 0 && reference < static_cast<double>(INFINITY) ? reference : 0;
 }
 
 struct Powers {
@@ -56,47 +56,37 @@ __global__ void check_known_kernel(const double* known, const Powers powers, con
   }
 }
 
-__global__ void log_sums_kernel(const double* sums, int64_t rows, const Powers powers, const Places places, const Numbers* numbers, double* result) {
-  const int64_t i = thread_index(), count = places.views * places.batch;
-  if (i >= count) return;
-  const int64_t place = places.place(i / places.batch, i % places.batch);
-  for (int p = 0; p < powers.count; ++p) {
-    const double sum = sums[p * rows + place];
-    result[p * count + i] = numbers->out_of_range ? sum : powers.power[p] * numbers->reference + log(sum);
-  }
+template <typename T>
+__global__ void log_sums_kernel(const MomentSums<T> sums, int64_t n, double* result) {
+  const int64_t i = thread_index();
+  for (int p = 0; i < n && p < sums.count; ++p) result[p * n + i] = sums.log_sum(p, i);
+}
+template <typename T>
+__global__ void set_derivatives_kernel(const MomentSums<T> sums, int64_t n, const double* full, const double* detached) {
+  const int64_t i = thread_index();
+  for (int p = 0; i < n && p < sums.count; ++p) sums.set_derivative(p, i, full ? full[p * n + i] : 0, detached ? detached[p * n + i] : 0);
 }
 
 /// few: an image's numbers are the thread's own.
 template <typename T, bool few>
-__global__ void __launch_bounds__(threads, 1) log_moment_terms_kernel(const LogMomentTerms<T> task, double* scratch, double* losses, const Numbers* numbers) {
+__global__ void __launch_bounds__(threads, 1) log_moment_terms_kernel(const LogMomentTerms<T> task, double* scratch, double* losses) {
   const int64_t views = task.places.views, cells = views * views;
-  const bool bounded = !task.logs[0] || !numbers->out_of_range;
-  const double reference = numbers->reference;
+  const int count = task.negatives.count;
   double local[few ? scratch_of(few_views) : 1];
   double* const memory = few ? local : scratch + thread_index() * scratch_of(views);
   double *const log_sums = memory, *const by_full = memory + 2 * views, *const by_detached = by_full + 2 * views, *const unused = by_detached + 2 * views, *const working = unused + 2 * cells;
   double loss = 0;
   for (int64_t image = thread_index(); image < task.places.batch; image += static_cast<int64_t>(gridDim.x) * threads) {
     for (int64_t v = 0; v < views; ++v)
-      for (int p = 0; p < task.count; ++p) {
-        const double sum = task.sums[p * task.rows + task.places.place(v, image)];
-        log_sums[v * task.count + p] = bounded ? task.powers[p] * reference + log(sum) : sum;
-      }
+      for (int p = 0; p < count; ++p) log_sums[v * count + p] = task.negatives.log_sum(p, task.places.place(v, image));
     Derivatives ds{unused, unused + cells};
     if (task.full) ds = {task.full + image * cells, task.detached + image * cells};
     for (int64_t k = 0; k < cells; ++k) ds.full[k] = ds.detached[k] = 0;
     for (int64_t k = 0; k < 2 * views; ++k) by_full[k] = by_detached[k] = 0;
-    loss += plain_terms(task.terms, task.count, task.similarity + image * cells, log_sums, ds, by_full, by_detached, working);
+    loss += plain_terms(task.terms, count, task.similarity + image * cells, log_sums, ds, by_full, by_detached, working);
     if (!task.full) continue;
     for (int64_t v = 0; v < views; ++v)
-      for (int p = 0; p < task.count; ++p) {
-        const int64_t place = task.places.place(v, image);
-        const double sum = task.sums[p * task.rows + place];
-        const bool none = bounded ? sum == 0 : sum == -static_cast<double>(INFINITY);  // negatives
-        const double factor = none ? 0 : task.powers[p] / (bounded ? sum : 1), full = by_full[v * task.count + p], detached = by_detached[v * task.count + p];
-        task.own[p][place] = static_cast<T>(none ? 0 : factor * (full + detached)), task.other[p][place] = static_cast<T>(none ? 0 : factor * full);
-        if (task.logs[p]) task.logs[p][place] = static_cast<T>(bounded || none ? 0 : sum);
-      }
+      for (int p = 0; p < count; ++p) task.negatives.set_derivative(p, task.places.place(v, image), by_full[v * count + p], by_detached[v * count + p]);
   }
   loss = sum(loss, shared_memory<double>());
   if (threadIdx.x == 0) losses[blockIdx.x] = loss;
@@ -195,8 +185,8 @@ unsigned blocks_of(int64_t batch, int64_t views) {
 int64_t terms_workspace(int64_t batch, int64_t views) { return views <= few_views ? 0 : blocks_of(batch, views) * threads * scratch_of(views); }
 
 template <typename T>
-void find_reference(double scale, double power, Numbers* numbers, Stream stream) {
-  launch("find_reference", reference_kernel, 1, 32, 0, stream, scale, (sizeof(T) == 4 ? 40 : 300) / power, numbers);
+void find_reference(double scale, double power, const Numbers* numbers, double* reference, Stream stream) {
+  launch("find_reference", reference_kernel, 1, 32, 0, stream, scale, (sizeof(T) == 4 ? 40 : 300) / power, numbers, reference);
 }
 void find_centres(int count, const double* powers, Numbers* numbers, Stream stream) {
   launch("find_centres", centres_kernel, 1, 32, 0, stream, powers_of(count, powers), numbers);
@@ -209,14 +199,19 @@ void add_known_sums(const double* known, int count, const double* powers, const 
 void check_known_sums(const double* known, int count, const double* powers, const double* similarities, int64_t rows, double scale, double epsilon, Numbers* numbers, Stream stream) {
   launch("check_known_sums", check_known_kernel, 1, threads, reduce_bytes<double>, stream, known, powers_of(count, powers), similarities, rows, scale, epsilon, numbers);
 }
-void log_sums(const double* sums, int64_t rows, int count, const double* powers, const Places& places, const Numbers* numbers, double* result, Stream stream) {
-  launch("log_sums", log_sums_kernel, blocks_for(places.views * places.batch, threads), threads, 0, stream, sums, rows, powers_of(count, powers), places, numbers, result);
+template <typename T>
+void log_sums(const MomentSums<T>& sums, int64_t n, double* result, Stream stream) {
+  launch("log_sums", log_sums_kernel<T>, blocks_for(n, threads), threads, 0, stream, sums, n, result);
+}
+template <typename T>
+void set_derivatives(const MomentSums<T>& sums, int64_t n, const double* full, const double* detached, Stream stream) {
+  launch("set_derivatives", set_derivatives_kernel<T>, blocks_for(n, threads), threads, 0, stream, sums, n, full, detached);
 }
 
 template <typename T>
-void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, const Numbers* numbers, Stream stream) {
+void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, Stream stream) {
   auto* const kernel = task.places.views <= few_views ? log_moment_terms_kernel<T, true> : log_moment_terms_kernel<T, false>;
-  launch("log_moment_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, reduce_bytes<double>, stream, task, scratch, losses, numbers);
+  launch("log_moment_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, reduce_bytes<double>, stream, task, scratch, losses);
 }
 void find_loss(const double* losses, int64_t blocks, Numbers* numbers, Stream stream) {
   launch("find_loss", loss_kernel, 1, threads, reduce_bytes<double>, stream, losses, blocks, numbers);
@@ -249,8 +244,10 @@ void hard_centres(const HardTerms<T>& task, Numbers* numbers, Stream stream) {
 }
 
 #define A_INFONCE_FOR(T)                                                                                           \
-  template void find_reference<T>(double, double, Numbers*, Stream);                                               \
-  template void log_moment_terms<T>(const LogMomentTerms<T>&, double*, double*, const Numbers*, Stream);           \
+  template void find_reference<T>(double, double, const Numbers*, double*, Stream);                                \
+  template void log_sums<T>(const MomentSums<T>&, int64_t, double*, Stream);                                       \
+  template void set_derivatives<T>(const MomentSums<T>&, int64_t, const double*, const double*, Stream);           \
+  template void log_moment_terms<T>(const LogMomentTerms<T>&, double*, double*, Stream);                           \
   template void hard_shifts<T>(const HardTerms<T>&, Numbers*, Stream);                                             \
   template void hard_raised<T>(const HardTerms<T>&, Numbers*, Stream);                                             \
   template void hard_weights<T>(const HardTerms<T>&, const Numbers*, Stream);                                      \

@@ -12,9 +12,45 @@ void fill_weights(const Weighing& by, double* full, double* detached, double* lo
 int64_t terms_blocks(int64_t batch);
 int64_t terms_workspace(int64_t batch, int64_t views);
 
-/// numbers->reference: of exponentials of p (s - reference) with a power up to `power`, as ops::reference_of<T> has it for rows of numbers->largest_square.
+/// Of exponentials of p (s - reference) with a power up to `power`, as ops::reference_of<T> has it for rows of numbers->largest_square.
 template <typename T>
-void find_reference(double scale, double power, Numbers* numbers, Stream stream);
+void find_reference(double scale, double power, const Numbers* numbers, double* reference, Stream stream);
+
+/// Sums over pairs, and the derivatives by their logs as the similarity kernels take them.
+template <typename T>
+struct MomentSums {
+  int count;
+  double powers[2];
+  const double* sums;              // [count, rows]: of e^{p (s - reference)}; logs where *stage == running
+  int64_t rows;
+  const double* reference;
+  const int32_t* stage;            // null: no logs
+  int32_t running;
+  T *own[2], *other[2], *logs[2];  // out, [rows]; `own` null: nobody wants them; logs null where `stage` is
+
+  A_INFONCE_HOST_DEVICE bool bounded() const { return !stage || *stage != running; }
+  A_INFONCE_HOST_DEVICE double log_sum(int p, int64_t row) const {
+    const double sum = sums[p * rows + row];
+    return bounded() ? powers[p] * *reference + std::log(sum) : sum;
+  }
+  /// The derivative of a loss by log_sum(p, row) through both ends of its pairs (full) and through the row's own end (detached).
+  A_INFONCE_HOST_DEVICE void set_derivative(int p, int64_t row, double full, double detached) const {
+    const double sum = sums[p * rows + row];
+    const bool direct = bounded(), none = direct ? sum == 0 : sum == -static_cast<double>(INFINITY);
+    const double factor = none ? 0 : powers[p] / (direct ? sum : 1);
+    own[p][row] = static_cast<T>(none ? 0 : factor * (full + detached)), other[p][row] = static_cast<T>(none ? 0 : factor * full);
+    if (logs[p] && !direct && !none) logs[p][row] = static_cast<T>(sum);
+  }
+};
+/// Of a row without a sum: an exponential of any similarity less this is 0.
+constexpr double no_log = 1e30;
+
+/// result [count, n] = the logs of the sums of the first n rows.
+template <typename T>
+void log_sums(const MomentSums<T>& sums, int64_t n, double* result, Stream stream);
+/// Of the same rows, from full and detached [count, n]; null: 0.
+template <typename T>
+void set_derivatives(const MomentSums<T>& sums, int64_t n, const double* full, const double* detached, Stream stream);
 /// numbers->centres[p] = e^{p (mean - reference)}.
 void find_centres(int count, const double* powers, Numbers* numbers, Stream stream);
 
@@ -22,25 +58,19 @@ void find_centres(int count, const double* powers, Numbers* numbers, Stream stre
 void add_known_sums(const double* known, int count, const double* powers, const Places& places, double* sums, int64_t rows, const Numbers* numbers, Stream stream);
 /// numbers->wrong_sums = 1 unless the known sums of the first of them are those of these similarities [count of rows that stay], to `rounding` and what `largest_square` adds.
 void check_known_sums(const double* known, int count, const double* powers, const double* similarities, int64_t rows, double scale, double epsilon, Numbers* numbers, Stream stream);
-/// result [count, places.views * places.batch] = the logs of sums [count, rows]; of logs already, where numbers->out_of_range.
-void log_sums(const double* sums, int64_t rows, int count, const double* powers, const Places& places, const Numbers* numbers, double* result, Stream stream);
 
-/// plain_terms of every image, and the derivatives as the similarity kernels take them; none where `full` is null.
+/// plain_terms of every image, and the derivatives; none where `full` is null.
 template <typename T>
 struct LogMomentTerms {
   Terms terms;
   Places places;
-  int count;
-  double powers[2];
   const double* similarity;         // [batch, views, views]
-  const double* sums;               // [count, rows]; logs where numbers->out_of_range
-  int64_t rows;
+  MomentSums<T> negatives;
   double *full, *detached;          // out, [batch, views, views]
-  T *own[2], *other[2], *logs[2];   // out, [rows], of rows that are none of padding; logs null where sums cannot be out of range
 };
 /// losses: a part each block; `find_loss` adds them up.
 template <typename T>
-void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, const Numbers* numbers, Stream stream);
+void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, Stream stream);
 /// numbers->loss and ->infinite_loss.
 void find_loss(const double* losses, int64_t blocks, Numbers* numbers, Stream stream);
 

@@ -11,137 +11,17 @@
 #include <string>
 #include <type_traits>
 #include <utility>
-#include "kernels/similarity/similarity_cuda.h"
-#include "kernels/terms/terms_cuda.h"
-#include "objective/algebra.h"
-#include "objective/deferred.h"
-#include "objective/terms.h"
-#include "ops/cuda/device.h"
-#include "ops/similarity.h"
+#include "objective/cuda/evaluations.h"
+#include "objective/cuda/rows.h"
 
 namespace a_infonce::objective {
 namespace {
 
 using at::Tensor;
 namespace cuda = kernels::cuda;
-using cuda::Numbers, cuda::Products, cuda::Stream, cuda::Visits;
+using cuda::Numbers;
 
-/// Rows measured and packed.
-template <typename T>
-class Rows {
- public:
-  const Tensor first, second;  // undefined: all rows are the first ones
-  const int64_t d, blocks, rows;
-  const double scale;
-  const Products products;
-  cuda::ViewRows<T> z;
-  Tensor numbers;
-
-  /// products: of similarities; those of float64 rows are of float64.
-  Rows(const Tensor& first, const Tensor& second, cuda::Places places, const Options& options, Products products, Stream stream)
-      : first(first), second(second), d(first.size(1)), blocks(blocks_of(first.size(0)) + (second.defined() ? blocks_of(second.size(0)) : 0)), rows(blocks * kernels::block_rows),
-        scale(1 / options.temperature), products(products), numbers(at::zeros({sizeof(Numbers) / sizeof(double)}, of(at::kDouble))) {
-    if (second.defined()) places.second_place = blocks_of(first.size(0)) * kernels::block_rows;
-    lengths = at::empty({2, rows}, of(at::kDouble)), codes = at::empty({rows}, of(at::kInt));
-    z = {places, first.const_data_ptr<T>(), second.defined() ? second.const_data_ptr<T>() : nullptr, first.size(0), second.defined() ? second.size(0) : 0, d, rows,
-         options.normalize.value_or(options.form != Form::AdvCL), options.form == Form::RoCL, lengths.mutable_data_ptr<double>(), lengths.mutable_data_ptr<double>() + rows, codes.mutable_data_ptr<int32_t>()};
-    cuda::measure(z, known(), stream);
-    strips = at::empty({rows / cuda::chunk_rows, static_cast<int64_t>(sizeof(cuda::Strip))}, of(at::kByte));
-    cuda::describe_codes(z.codes, rows, reinterpret_cast<cuda::Strip*>(strips.mutable_data_ptr()), stream);
-    packed = at::zeros({cuda::packed_bytes(products, blocks, d)}, of(at::kByte));
-    char* const to = static_cast<char*>(packed.mutable_data_ptr());
-    const int64_t row_bytes = cuda::packed_bytes(products, 1, d) / cuda::parts_of(products) / kernels::block_rows;
-    table.pack(z.first, z.first_count, d, z.inverses, nullptr, blocks, to, stream);
-    if (z.second) table.pack(z.second, z.second_count, d, z.inverses + places.second_place, nullptr, blocks, to + places.second_place * row_bytes, stream);
-  }
-  static int64_t blocks_of(int64_t rows) { return (rows + kernels::block_rows - 1) / kernels::block_rows; }
-  at::TensorOptions of(at::ScalarType type) const { return first.options().dtype(type).requires_grad(false); }
-  at::TensorOptions numbers_of_kernels() const { return of(at::CppTypeToScalarType<T>::value); }
-  Numbers* known() const { return reinterpret_cast<Numbers*>(numbers.mutable_data_ptr()); }
-  Visits first_blocks(int64_t count) const { return {count, nullptr, nullptr, cuda::splits_of(count, blocks)}; }
-
-  /// One of the similarity kernels; with a flag, where *flag == value.
-  template <typename Task>
-  void run(void (*cuda::DeviceSimilarity<T>::*kernel)(const cuda::DeviceMatrix&, const Task&, const Visits&, const cuda::Context&), const Task& task, const Visits& visits, Stream stream,
-           const int32_t* flag = nullptr, int32_t value = 0) const {
-    constexpr bool log_moments = std::is_same_v<Task, cuda::DeviceLogMoments<T>> || std::is_same_v<Task, cuda::DeviceLogMomentsGradient<T>>;
-    const Tensor workspace = at::empty({cuda::workspace_bytes(products, d, visits, log_moments)}, of(at::kByte));
-    (table.*kernel)({products, blocks, d, packed.const_data_ptr(), z.codes, static_cast<const cuda::Strip*>(strips.const_data_ptr()), scale}, task, visits,
-                    {stream, workspace.mutable_data_ptr(), flag, value});
-  }
-  /// Throws where rows, options or the loss are not as they must be: now, or as the thread's DeferredChecks say. `names` of the first and of the second rows. Nobody looks
-  /// while somebody else captures a graph.
-  void check(const Options& options, const std::array<const char*, 2>& names) const {
-    const bool later = DeferredChecks::active();
-    if (!later && ops::stream_captures(first)) return;
-    const auto require_finite = [names, first = later ? Tensor() : first, second = later ? Tensor() : second] {
-      if (!first.defined()) throw Error(ErrorKind::NonFinite, std::string(names[0]) + ": expected finite rows, got one whose square is NaN or infinite");
-      ops::require_finite_rows(first, names[0]);
-      if (second.defined()) ops::require_finite_rows(second, names[1]);
-    };
-    DeferredChecks::add(numbers, [=, dtype = first.scalar_type(), normalize = z.normalize](const Tensor& here) {
-      Numbers seen;
-      std::memcpy(&seen, here.const_data_ptr(), sizeof seen);
-      const double largest_square = (1 + 1e-6) * seen.largest_square;
-      if (!std::isfinite(largest_square)) require_finite();
-      check_precision(largest_square, dtype, options);
-      if (options.form == Form::AdvCL && !normalize) check_lengths(seen.largest_error, names[0]);
-      check_sums(!seen.wrong_sums);
-      require_finite_loss(!seen.infinite_loss);
-    });
-  }
-  void release() { packed.reset(); }
-
- private:
-  Tensor lengths, codes, strips, packed;
-  const cuda::DeviceSimilarity<T> table = cuda::device_similarity<T>(products);
-};
-
-/// Of |z|^2 of rows that are not refused later.
-double bound_of(const Options& options) {
-  if (options.normalize.value_or(options.form != Form::AdvCL)) return 1 + 1e-6;
-  return options.form == Form::AdvCL ? (1 + 1e-6) * (1 + length_error) * (1 + length_error) : INFINITY;
-}
-/// Whether sums of exponentials of rows of this square have their range at any rate (ops::Moments::in_range).
-template <typename T>
-bool surely_in_range(double square, const Options& options) {
-  const double power = powers_of(options).back(), bound = square / options.temperature, reference = ops::reference_of<T>(bound, {power});
-  return power * (bound + reference) + std::log(2.0) <= (sizeof(T) == 4 ? 100 : 960) * std::log(2.0);  // half of the rows, or more, are negatives
-}
-template <typename T>
-Products products_of(const Options& options, int64_t d) {
-  if (sizeof(T) == 8) return Products::Float64;
-  const double square = bound_of(options);
-  if (options.precision == kernels::Precision::Full || !bf16_suffices(options, d, square) || !surely_in_range<T>(square, options)) return Products::Float32;
-  return options.precision == kernels::Precision::Bf16 ? Products::Bf16 : Products::Bf16x3;
-}
 bool centred(Products products) { return products == Products::Bf16 || products == Products::Bf16x3; }
-
-/// Sums of e^{p (s - reference)} over negatives, or their logs.
-template <typename T>
-struct LogMoments {
-  const Rows<T>& rows;
-  const std::vector<double> powers;
-  const bool bounded;  // surely
-  Tensor sums;         // [count, rows]; logs where numbers->out_of_range
-  LogMoments(const Rows<T>& rows, const Options& options, Stream stream)
-      : rows(rows), powers(powers_of(options)), bounded(surely_in_range<T>(bound_of(options), options)), sums(at::zeros({count(), rows.rows}, rows.of(at::kDouble))) {
-    cuda::find_reference<T>(rows.scale, powers.back(), rows.known(), stream);
-  }
-  int64_t count() const { return static_cast<int64_t>(powers.size()); }
-  void add(const Visits& visits, T* attraction, int64_t attracted, const double* centre, Stream stream) {
-    const cuda::DeviceLogMoments<T> task{kernels::Negatives, static_cast<int>(count()), {powers[0], powers.back()}, &rows.known()->reference, sums.template mutable_data_ptr<double>(), attraction, attracted, centre};
-    rows.run(&cuda::DeviceSimilarity<T>::log_moments, task, visits, stream);
-  }
-  /// With running maxima, where it must be.
-  void settle(int64_t n, Stream stream) {
-    if (bounded) return;
-    double* const out = sums.template mutable_data_ptr<double>();
-    cuda::find_out_of_range<T>(out, count() * rows.rows, n, &rows.known()->out_of_range, stream);
-    rows.run(&cuda::DeviceSimilarity<T>::running_log_moments, cuda::DeviceRunningLogMoments{kernels::Negatives, static_cast<int>(count()), {powers[0], powers.back()}, out},
-             rows.first_blocks(rows.blocks), stream, &rows.known()->out_of_range, 1);
-  }
-};
 
 /// What the forms have in common, as in objective/images.h.
 template <typename T>
@@ -190,10 +70,12 @@ class DeviceImages : public Evaluation {
   /// After the terms.
   void finish(Stream stream) {
     cuda::find_loss(losses.const_data_ptr<double>(), losses.size(0), rows->known(), stream);
-    rows->check(options, {alone ? "adversaries" : "features", "clean"});
+    std::vector<std::pair<std::string, Tensor>> given{{alone ? "adversaries" : "features", features.moving}};
+    if (alone) given.emplace_back("clean", *features.fixed);
+    rows->check(options, given);
     losses.reset(), scratch.reset();
   }
-  Tensor no_gradient() const { return at::zeros({moving * kernels::block_rows, cuda::padded_dimensions(d)}, rows->numbers_of_kernels()); }
+  Tensor no_gradient() const { return rows->no_gradient(moving); }
   double alpha() const { return options.form == Form::Paper ? options.alpha.value_or(0.5) : 0.5; }
 
   /// What the loss sends to the kernels' rows through their sums; `centres`, own, other and weights as in cuda::RowGradient, where products leave something out.
@@ -232,21 +114,18 @@ template <typename T>
 class DeviceLogMomentForm final : public DeviceImages<T> {
   using Base = DeviceImages<T>;
   using Base::alone, Base::batch, Base::moving, Base::n, Base::options, Base::products, Base::rows, Base::terms, Base::views;
-  std::optional<LogMoments<T>> negatives;
-  Tensor derivatives;  // own, other and logs, [3, count, rows]
-  Tensor attraction;   // where the columns are detached: sum_j e^{s_ij} z_j of the rows that move
-
-  T* derivative(int which, int64_t p) const { return derivatives.template mutable_data_ptr<T>() + (which * negatives->count() + p) * rows->rows; }
+  std::optional<ops::DeviceMoments<T>> negatives;
+  Tensor attraction;  // where the columns are detached: sum_j e^{s_ij} z_j of the rows that move
 
  public:
   DeviceLogMomentForm(const Features& features, const Options& options, bool differentiable, const std::optional<Tensor>& known) : Base(features, options) {
     ops::on_device_of(features.moving, [&](Stream stream) {
       this->prepare(stream);
-      negatives.emplace(*rows, options, stream);
+      negatives.emplace(*rows, kernels::Negatives, powers_of(options), surely_in_range<T>(bound_of(options), options), stream);
       const int64_t count = negatives->count();
       const double* const powers = negatives->powers.data();
       if (centred(products)) cuda::find_centres(static_cast<int>(count), powers, rows->known(), stream);
-      if (differentiable && !terms.any_full && count == 1 && negatives->bounded) attraction = this->no_gradient();
+      if (differentiable && !terms.any_full && count == 1 && negatives->surely_bounded()) attraction = this->no_gradient();
       Visits visits = rows->first_blocks(rows->blocks);
       const Tensor ranges = alone ? at::empty({3 * rows->blocks + 1}, rows->of(at::kInt)) : Tensor();
       if (alone) {
@@ -254,7 +133,7 @@ class DeviceLogMomentForm final : public DeviceImages<T> {
         cuda::visit_moving(rows->blocks, moving, offsets, offsets + rows->blocks + 1, stream);
         visits.offsets = offsets, visits.ranges = offsets + rows->blocks + 1;
       }
-      negatives->add(visits, attraction.defined() ? attraction.mutable_data_ptr<T>() : nullptr, attraction.defined() ? moving : 0, centred(products) ? rows->known()->centres : nullptr, stream);
+      negatives->add(visits, stream, attraction.defined() ? attraction.mutable_data_ptr<T>() : nullptr, attraction.defined() ? moving : 0, centred(products) ? rows->known()->centres : nullptr);
       if (known) {
         const double* const sums = known->const_data_ptr<double>();
         const Tensor similarities = at::empty({n - batch}, rows->of(at::kDouble));
@@ -262,18 +141,17 @@ class DeviceLogMomentForm final : public DeviceImages<T> {
         cuda::check_known_sums(sums, static_cast<int>(count), powers, similarities.const_data_ptr<double>(), n - batch, this->scale(), std::numeric_limits<T>::epsilon(), rows->known(), stream);
         cuda::add_known_sums(sums, static_cast<int>(count), powers, this->places(), negatives->sums.template mutable_data_ptr<double>(), rows->rows, rows->known(), stream);
       }
-      negatives->settle(n, stream);
+      negatives->look(n, stream), negatives->run(rows->first_blocks(rows->blocks), stream);
       if (attraction.defined() || !differentiable) rows->release();
 
-      cuda::LogMomentTerms<T> task{terms, this->places(), static_cast<int>(count), {powers[0], negatives->powers.back()}, this->similarity.template const_data_ptr<double>(),
-                                   negatives->sums.template const_data_ptr<double>(), rows->rows, nullptr, nullptr, {}, {}, {}};
+      cuda::LogMomentTerms<T> task{terms, this->places(), this->similarity.template const_data_ptr<double>(), {}, nullptr, nullptr};
       if (differentiable) {
+        negatives->differentiate();
         this->by_full = this->images(views * views), this->by_detached = this->images(views * views);
         task.full = this->by_full.template mutable_data_ptr<double>(), task.detached = this->by_detached.template mutable_data_ptr<double>();
-        derivatives = at::zeros({negatives->bounded ? 2 : 3, count, rows->rows}, rows->numbers_of_kernels());
       }
-      for (int64_t p = 0; differentiable && p < count; ++p) task.own[p] = derivative(0, p), task.other[p] = derivative(1, p), task.logs[p] = negatives->bounded ? nullptr : derivative(2, p);
-      cuda::log_moment_terms(task, this->scratch.template mutable_data_ptr<double>(), this->losses.template mutable_data_ptr<double>(), rows->known(), stream);
+      task.negatives = negatives->task();
+      cuda::log_moment_terms(task, this->scratch.template mutable_data_ptr<double>(), this->losses.template mutable_data_ptr<double>(), stream);
       this->finish(stream);
       negatives->sums.reset();
     });
@@ -282,27 +160,14 @@ class DeviceLogMomentForm final : public DeviceImages<T> {
   typename Base::BySums by_sums(Stream stream) override {
     const int64_t count = negatives->count();
     typename Base::BySums result{attraction, nullptr, centred(products) ? static_cast<int>(count) : 0, {}, {}, {}};
-    for (int64_t p = 0; p < count; ++p) result.own[p] = derivative(0, p), result.other[p] = derivative(1, p);
+    for (int64_t p = 0; p < count; ++p) result.own[p] = negatives->own(p), result.other[p] = negatives->other(p);
     if (attraction.defined()) {
-      result.factors = derivative(0, 0);
+      result.factors = negatives->own(0);
       return result;
     }
     result.rows = this->no_gradient();
-    const Visits visits = rows->first_blocks(moving);
-    const auto task = [&](auto task) {
-      task.selection = kernels::Negatives, task.count = static_cast<int>(count), task.gradient = result.rows.template mutable_data_ptr<T>();
-      task.factor[0] = static_cast<T>(2 * this->alpha()), task.factor[1] = static_cast<T>(2 * (1 - this->alpha()));
-      for (int64_t p = 0; p < count; ++p) task.powers[p] = negatives->powers[p], task.own[p] = result.own[p], task.other[p] = result.other[p];
-      return task;
-    };
-    auto bounded = task(cuda::DeviceLogMomentsGradient<T>{});
-    bounded.reference = &rows->known()->reference, bounded.centres = centred(products) ? rows->known()->centres : nullptr;
-    const int32_t* const flag = negatives->bounded ? nullptr : &rows->known()->out_of_range;
-    rows->run(&cuda::DeviceSimilarity<T>::log_moments_gradient, bounded, visits, stream, flag, 0);
-    if (!flag) return result;
-    auto running = task(cuda::DeviceRunningLogMomentsGradient<T>{});
-    for (int64_t p = 0; p < count; ++p) running.log_sums[p] = derivative(2, p);
-    rows->run(&cuda::DeviceSimilarity<T>::running_log_moments_gradient, running, visits, stream, flag, 1);
+    negatives->add_gradient(rows->first_blocks(moving), {2 * this->alpha(), 2 * (1 - this->alpha())}, result.rows.template mutable_data_ptr<T>(), stream,
+                            centred(products) ? rows->known()->centres : nullptr);
     return result;
   }
 };
@@ -378,12 +243,12 @@ Tensor clean_sums_of(const Tensor& clean, const Options& options) {
     const int64_t n = clean.size(0);
     const cuda::Places places{n / (options.views - 1), options.views - 1};
     const Rows<T> rows(clean, {}, places, options, sizeof(T) == 8 ? Products::Float64 : Products::Float32, stream);
-    LogMoments<T> moments(rows, options, stream);
-    moments.add(rows.first_blocks(rows.blocks), nullptr, 0, nullptr, stream);
-    moments.settle(n, stream);
+    ops::DeviceMoments<T> moments(rows, kernels::Negatives, powers_of(options), surely_in_range<T>(bound_of(options), options), stream);
+    moments.add(rows.first_blocks(rows.blocks), stream);
+    moments.look(n, stream), moments.run(rows.first_blocks(rows.blocks), stream);
     result = at::empty({moments.count(), n}, rows.of(at::kDouble));
-    cuda::log_sums(moments.sums.template const_data_ptr<double>(), rows.rows, static_cast<int>(moments.count()), moments.powers.data(), places, rows.known(), result.template mutable_data_ptr<double>(), stream);
-    rows.check(options, {"clean", "clean"});
+    cuda::log_sums(moments.task(), n, result.template mutable_data_ptr<double>(), stream);
+    rows.check(options, {{"clean", clean}});
   });
   return result;
 }
@@ -400,6 +265,8 @@ struct DeviceBackend final : Backend {
   Tensor clean_sums(const Tensor& clean, const Options& options) const override {
     return clean.scalar_type() == at::kFloat ? clean_sums_of<float>(clean, options) : clean_sums_of<double>(clean, options);
   }
+  c10::intrusive_ptr<Evaluation> supervised(const Tensor& features, const Options& options, bool differentiable) const override { return supervised_on_device(features, options, differentiable); }
+  c10::intrusive_ptr<Evaluation> queue(const std::vector<Tensor>& inputs, const Options& options, const std::vector<bool>& wanted) const override { return queue_on_device(inputs, options, wanted); }
 };
 
 const DeviceBackend device_backend;

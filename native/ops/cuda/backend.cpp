@@ -8,6 +8,7 @@
 #include "kernels/square/square_cuda.h"
 #include "ops/cuda/device.h"
 #include "ops/cuda/graph.h"
+#include "ops/cuda/moments.h"
 #ifndef A_INFONCE_EMULATED
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -26,6 +27,49 @@ Tensor upload(const void* data, int64_t bytes, const Tensor& x) {
 }
 
 kernels::ImageShape shape_of(const Tensor& x) { return {x.size(1), x.size(2), x.size(3)}; }
+
+template <typename T>
+class DeviceKnownLogMoments final : public KnownLogMoments {
+  using Products = kernels::cuda::Products;
+  const CrossFactors factors;
+  const int64_t n;
+  std::optional<DeviceRows<T>> rows;
+  std::optional<DeviceMoments<T>> moments;
+  Tensor known;
+
+ public:
+  DeviceKnownLogMoments(const Tensor& z, const Tensor& given, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) : factors(factors), n(z.size(0)) {
+    on_device_of(z, [&](Stream stream) {
+      const Tensor codes = given.to(z.device(), at::kInt, /*non_blocking=*/true);
+      rows.emplace(z, Tensor(), kernels::cuda::Places{n, 1}, typename DeviceRows<T>::Form{scale, false, false, sizeof(T) == 8 ? Products::Float64 : Products::Float32}, stream, codes,
+                   DeviceRows<T>::no_numbers(z));
+      moments.emplace(*rows, static_cast<int32_t>(selection), powers, false, stream);
+      const auto all = rows->first_blocks(rows->blocks);
+      moments->add(all, stream), moments->look(n, stream), moments->run(all, stream);
+      known = at::empty({moments->count(), n}, rows->of(at::kDouble));
+      kernels::cuda::log_sums(moments->task(), n, known.mutable_data_ptr<double>(), stream);
+      rows->check({{"z", z}}, [scale, powers, dtype = z.scalar_type()](const kernels::cuda::Numbers& seen) {
+        check_least_code(seen.least_code);
+        check_scale(seen.largest_square, scale, powers, dtype);
+      });
+    });
+  }
+  Tensor log_sums() const override { return known.clone(); }
+  Tensor gradient(const Tensor& full, const Tensor& detached) override {
+    Tensor result;
+    on_device_of(known, [&](Stream stream) {
+      const auto values = [](const Tensor& x) { return x.defined() ? x.contiguous() : x; };
+      const Tensor both[2] = {values(full), values(detached)};
+      const auto at = [&](int end) { return both[end].defined() ? both[end].const_data_ptr<double>() : nullptr; };
+      moments->differentiate();
+      kernels::cuda::set_derivatives(moments->task(), n, at(0), at(1), stream);
+      const Tensor sums = rows->no_gradient(rows->blocks);
+      moments->add_gradient(rows->first_blocks(rows->blocks), factors, sums.template mutable_data_ptr<T>(), stream);
+      result = sums.narrow(0, 0, n).narrow(1, 0, rows->d).mul(rows->scale);
+    });
+    return result;
+  }
+};
 
 // A launch for the type of x, scalar_t, on its `stream`.
 #define A_INFONCE_FLOATING(x, name, ...) \
@@ -49,6 +93,12 @@ struct DeviceBackend final : Backend {
   bool capturing(const Tensor& x) const override { return stream_captures(x); }
   std::unique_ptr<Graph> record(std::vector<Tensor> tensors, const std::function<void()>& work) const override { return record_graph(std::move(tensors), work); }
   void on_own_stream(const Tensor& x, const std::function<void()>& work) const override { work_on_own_stream(x, work); }
+
+  c10::intrusive_ptr<KnownLogMoments> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) const override {
+    if (codes.is_cpu()) require_no_capture(z, "log_moments with codes on the CPU");
+    if (z.scalar_type() == at::kFloat) return c10::make_intrusive<DeviceKnownLogMoments<float>>(z, codes, scale, powers, selection, factors);
+    return c10::make_intrusive<DeviceKnownLogMoments<double>>(z, codes, scale, powers, selection, factors);
+  }
 
   void linf_step(const Tensor& x_adv, const Tensor& grad, const Tensor& x, double epsilon, double step_size, kernels::StepOrder order, const Tensor& bad) const override {
     A_INFONCE_FLOATING(x, "linf_step", kernels::cuda::linf_step(A_INFONCE_OUT(x_adv), A_INFONCE_IN(grad), A_INFONCE_IN(x), x.size(0), x.numel() / x.size(0), epsilon, step_size, order,

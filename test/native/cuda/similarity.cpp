@@ -353,12 +353,12 @@ class Problem {
     each_pair(Negatives, [&](int64_t i, int64_t, double) { has[i] = true; });
     for (int64_t i = 0; i < R; ++i) CHECK((sums[i] > 0) == has[i], "%s: the sum of row %ld is %g", name.c_str(), long(i), sums[i]);
     int32_t flag = 0;
-    find_out_of_range<T>(sums.data(), R, n, &flag, nullptr);
+    find_out_of_range<T>(sums.data(), R, n, &flag, 1, nullptr);
     CHECK(flag == (std::find(has.begin(), has.end(), true) != has.end()), "%s: the flag is %d", name.c_str(), flag);
     for (const int32_t i : places) sums[i] = 1;
-    flag = 0, find_out_of_range<T>(sums.data(), R, n, &flag, nullptr);
+    flag = 0, find_out_of_range<T>(sums.data(), R, n, &flag, 1, nullptr);
     CHECK(flag == 0, "%s: the flag is %d", name.c_str(), flag);
-    sums[places[0]] = INFINITY, find_out_of_range<T>(sums.data(), R, n, &flag, nullptr);
+    sums[places[0]] = INFINITY, find_out_of_range<T>(sums.data(), R, n, &flag, 1, nullptr);
     CHECK(flag == 1, "%s: the flag is %d", name.c_str(), flag);
   }
 };

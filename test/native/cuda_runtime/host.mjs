@@ -97,6 +97,7 @@ const forms = {
   'rocl': { form: 'rocl', views: 3 },
   'rocl, IP+HN': { form: 'rocl', views: 3, inferiorPositive: {}, hardNegative: {} },
   'paper, labels': { views: 3, labels: Array.from({ length: 256 }, (_, i) => i % 7) },
+  'paper, labels on the device, IP+HN': { views: 3, labels: integers(256, (i) => i % 7), adversarialView: 2, inferiorPositive: { positiveWeight: 0.7 }, hardNegative: {} },
 };
 for (const [form, options] of Object.entries(forms))
   for (const [precision, dtype] of [['bf16', 'float32'], ['full', 'float32'], ['full', 'float64']]) {
@@ -108,10 +109,17 @@ await measure('loss, fixed views', () => scope(() => {
   const fixed = new FixedViews(randn([512, 128], { device }), { views: 3, adversarialView: 2 });
   for (let step = 0; step < 2; step++) fixed.loss(randn([256, 128], { device, requiresGrad: true })).backward();
 }));
-await measure('loss, queue', () => scope(() => {
-  a_infonce.queue_loss(randn([256, 128], { device, requiresGrad: true }), randn([256, 128], { device }), randn([1024, 128], { device }), { temperature: 0.2 }).backward();
+for (const [moves, queue] of [['queries', randn([1024, 128], { device })], ['queries and queue', randn([1024, 128], { device, requiresGrad: true })]])
+  for (const keywords of [{ temperature: 0.2 }, { temperature: 0.005, beta: 1 }])
+    await measure(`loss, queue, ${Object.keys(keywords)}, gradient of ${moves}`, () => scope(() => {
+      const queries = randn([256, 128], { device, requiresGrad: true });
+      a_infonce.queue_loss(queries, randn([256, 128], { device }), queue, keywords).backward();
+    }));
+const codes = integers(256).to({ dtype: 'int32' });
+await measure('log moments', () => scope(() => {
+  const [full] = a_infonce.log_moments(randn([256, 128], { device, requiresGrad: true }), codes, 2, [1, 2], 2);
+  aten.sum(full).backward();
 }));
-await measure('log moments', () => scope(() => { a_infonce.log_moments(randn([256, 128], { device }), integers(256).to({ dtype: 'int32' }), 2, [1, 2], 2); }));
 
 const shape = [16, 3, 32, 32], images = rand(shape, { device }), labels = integers(16, (i) => i % 10), samples = integers(16);
 const encoder = () => Encoder.create({ width: 4, branches: ['normal', 'pgd', 'pgd_ce'], projector: { hidden: [32], output: 16, batchNorm: true }, heads: [2, 5], seed: 3 }).to(device);

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace a_infonce::objective {
+namespace a_infonce::ops {
 
 /// To read what was found on a device is to wait for the device, which a loss called alone does at its end. While one of these lives, what its thread finds is left to
 /// `settle` of the innermost: many steps wait once.
@@ -50,4 +50,4 @@ class DeferredChecks {
   std::string where_;
 };
 
-}  // namespace a_infonce::objective
+}  // namespace a_infonce::ops

@@ -1,11 +1,11 @@
-#include "objective/deferred.h"
+#include "ops/deferred.h"
 #include <ATen/ops/cat.h>
 #include <iterator>
 #include <unordered_map>
 #include <utility>
 #include "error.h"
 
-namespace a_infonce::objective {
+namespace a_infonce::ops {
 
 thread_local DeferredChecks* DeferredChecks::active_ = nullptr;
 
@@ -61,4 +61,4 @@ void DeferredChecks::add_copies(const std::vector<Found>& recorded) {
   for (const auto& [numbers, check, where] : recorded) found_.push_back({numbers.clone(), check, where_});
 }
 
-}  // namespace a_infonce::objective
+}  // namespace a_infonce::ops
