@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { aInfoNCE, cuda, manualSeed, ops, randn, runtimeInfo, scope } from '../dist/index.js';
+import { aInfoNCE, cuda, manualSeed, ops, randn, runtimeInfo, scope, tensor } from '../dist/index.js';
 import { Companion } from '../dist/benchmark/companion.js';
 
 const defaults = { python: 'python3', device: 'cuda', sizes: '2048,4096,8192,16384,32768,65536,1048576', dim: '128', seconds: '1', 'peers-up-to': '32768', json: '' };
@@ -15,6 +15,7 @@ const { values } = parseArgs({
 });
 const { device } = values, onDevice = device !== 'cpu', dim = Number(values.dim), seconds = Number(values.seconds), most = Number(values['peers-up-to']);
 const losses = { 'two views': { views: 2 }, 'IP+HN': { views: 4, form: 'advcl', normalize: true, inferiorPositive: { alpha: 0.2 }, hardNegative: { beta: 1, tauPlus: 0.1 } } };
+const MOST_LABELLED = 65_536;
 const PRECISIONS = ['full', 'bf16x3', 'bf16'], LONGEST = 15_000;  // milliseconds of a call
 const TOLERANCE = { bf16: 1e-3, bf16x3: 1e-4, full: 1e-5 }, GRADIENT = { bf16: 1.5e-3, bf16x3: 1e-5 };
 
@@ -71,9 +72,10 @@ try {
           }
       await peers.ask({ ask: 'forget' });
     }
-    for (const [name, options] of Object.entries(losses)) {
+    using labels = tensor(BigInt64Array.from({ length: n / 2 }, (_, i) => BigInt(i % 10)), { device });
+    for (const [name, options] of Object.entries({ ...losses, ...(n <= MOST_LABELLED && { labels: { views: 2, labels } }) })) {
       let full;
-      for (const precision of PRECISIONS) {
+      for (const precision of options.labels ? ['full'] : PRECISIONS) {
         const key = `${name} ${precision}`, expected = last[key] && last[key].ms * (n / last[key].n) ** 2;
         if (expected > LONGEST) {
           console.log(`${String(n).padStart(8)}  ${name.padEnd(10)} ours           ${precision.padEnd(7)} not measured: about ${(expected / 1000).toFixed(0)} s a call`);

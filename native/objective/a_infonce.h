@@ -5,7 +5,6 @@
 namespace a_infonce {
 
 /// The loss of features [views * batch, dim] (float32 or float64), differentiable, a scalar of their dtype.
-/// On another device with labels: the CPU finds it, of a copy of the features, and the gradient is copied back.
 /// ArgumentType / ArgumentRange name the option in the facade's spelling; NonFinite names the first bad row.
 at::Tensor a_infonce(const at::Tensor& features, const objective::Options& options);
 

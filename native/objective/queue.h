@@ -8,7 +8,6 @@ namespace a_infonce {
 ///   -log e^{s_i} / (e^{s_i} + Neg_i),   s_i = <q_i, k_i> / t,   Neg_i = sum_j e^{<q_i, queue_j> / t}, or with hard negatives as form `paper` has it.
 /// queries and keys [B, dim], queue [N, dim], float32 or float64 of one dtype; rows are divided by their length first. A scalar of their dtype; the
 /// gradient goes to whatever asks for it. Of the options, temperature and hard_negative count. The B x N similarities never exist.
-/// On another device: the CPU finds it, of copies of the tensors, and the gradients are copied back.
 at::Tensor queue_loss(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& queue, const objective::Options& options);
 
 }  // namespace a_infonce

@@ -25,7 +25,7 @@ type Keywords = Parameters<typeof a_infonce.queue_loss>[3] & object;
 const queued = (keywords: Keywords) => ([queries, keys, queue]: Tensor[]) => a_infonce.queue_loss(queries!, keys!, queue!, keywords);
 for (const keywords of [{}, { temperature: 0.07 }, { temperature: 0.3, beta: 1, tau_plus: 0.05 }, { temperature: 1, beta: 0, tau_plus: 0.01 }, { temperature: 0.004 }, { temperature: 0.004, beta: 0.7 }] as Keywords[])
   for (const [rows, size, dim] of [[1, 1, 3], [7, 200, 16], [200, 250, 37], [3, 800, 130], [192, 192, 64]] as const)
-    for (const wanted of [[true, false, false], [true, true, true], [false, true, false], [false, false, true]])
+    for (const wanted of rows === 7 ? [[true, false, false], [true, true, true], [false, true, false], [false, false, true]] : [[true, false, false], [true, true, true]])
       for (const dtype of ['float64', 'float32'] as const)
         cases.push({ name: `queue ${rows} ${size} ${dim}, ${JSON.stringify(keywords)}, gradients of ${wanted}, ${dtype}`, inputs: [data([rows, dim], wanted[0]), data([rows, dim], wanted[1]), data([size, dim], wanted[2])],
           loss: queued(keywords), dtype, limits: dtype === 'float64' ? [1e-12, 1e-11] : [1e-5, keywords.temperature === 0.004 ? 1e-3 : 2e-5] });
@@ -54,7 +54,7 @@ for (const n of [1, 2, 65, 193, 250])
     for (const scale of [2, 300])
       for (const dtype of ['float64', 'float32'] as const)
         for (const [of, code] of [['few groups', (i: number) => (7 * i) % 13], ['one group', (i: number) => i % 2], ['groups of one', (i: number) => 2 * i]] as const) {
-          if (n > 65 && of !== 'few groups' && scale > 2) continue;
+          if (n !== 65 && (of !== 'few groups' || (n > 65 && scale > 2 && selection !== 15))) continue;
           cases.push({ name: `moments of ${n} rows, ${of}, selection ${selection}, powers ${powers.join(' and ')}, scale ${scale}, ${dtype}`, inputs: [data([n, 33], true, unitRows([n, 33]))],
             loss: weighed(Array.from({ length: n }, (_, i) => code(i)), scale, powers, selection, factors, both), dtype, limits: dtype === 'float64' ? [1e-11, 1e-10] : [3e-5, scale > 2 ? 2e-3 : 2e-5] });
         }

@@ -1,7 +1,7 @@
-import { FixedViews, manualSeed, scope, tensor, type AInfoNCEOptions } from 'a-infonce';
+import { FixedViews, manualSeed, scope, tensor, type AInfoNCEOptions, type Tensor } from 'a-infonce';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { distance, goldenCases, normal, relative, unitRows } from '../objective/fixtures.js';
-import { a_infonce, device, numbers, on, there } from './device.js';
+import { a_infonce, aten, device, numbers, on, there } from './device.js';
 
 beforeEach(() => manualSeed(1));
 
@@ -53,34 +53,79 @@ describe.each(Object.entries(forms))('form %s is the CPU\'s', (_, options) => {
   });
 });
 
-it('labels, fixed views and queues are the CPU\'s', () => {
-  const shape = [2 * 150, 40], x = normal(shape), labels = Array.from({ length: 150 }, (_, i) => i % 7);
-  for (const loss of [
-    { views: 2, labels },
-    (rows: Parameters<typeof a_infonce.queue_loss>[0]) => {
-      const [keys, queue] = [normal(shape), normal([500, 40])].map((values, i) => tensor(values, { shape: i ? [500, 40] : shape, dtype: rows.dtype, device: rows.device }));
-      return a_infonce.queue_loss(rows, keys!, queue!, { temperature: 0.2 });
-    },
-    (rows: Parameters<typeof a_infonce.queue_loss>[0]) => {
-      using clean = tensor(normal([2 * 300, 40]), { shape: [600, 40], dtype: rows.dtype, device: rows.device });
-      using fixed = new FixedViews(clean, { views: 3, adversarialView: 2 });
-      return fixed.loss(rows);
-    },
-  ]) {
-    const [expected, found] = ['cpu', device].map((place) => (manualSeed(2), on(place, x, shape, loss))) as [ReturnType<typeof on>, ReturnType<typeof on>];
-    expect(relative(found.loss, expected.loss)).toBeLessThan(1e-11);
-    expect(distance(found.gradient, expected.gradient)).toBeLessThan(1e-10);
-  }
+it('fixed views are the CPU\'s', () => {
+  const shape = [2 * 150, 40], x = normal(shape);
+  const loss = (rows: Tensor) => {
+    using clean = tensor(normal([2 * 300, 40]), { shape: [600, 40], dtype: rows.dtype, device: rows.device });
+    using fixed = new FixedViews(clean, { views: 3, adversarialView: 2 });
+    return fixed.loss(rows);
+  };
+  const [expected, found] = ['cpu', device].map((place) => (manualSeed(2), on(place, x, shape, loss))) as [ReturnType<typeof on>, ReturnType<typeof on>];
+  expect(relative(found.loss, expected.loss)).toBeLessThan(1e-11);
+  expect(distance(found.gradient, expected.gradient)).toBeLessThan(1e-10);
 });
 
-it('row moments are the CPU\'s', () => {
-  scope(() => {
-    const z = tensor(unitRows([250, 33]), { shape: [250, 33] }), codes = tensor(Int32Array.from({ length: 250 }, (_, i) => i % 50));
-    for (const selection of [1, 2, 3]) {
-      const [expected, found] = [a_infonce.log_moments(z, codes, 2, [1, 2], selection), a_infonce.log_moments(there(z), there(codes), 2, [1, 2], selection)];
-      for (const [i, values] of expected.entries()) expect(distance(numbers(found[i]!), numbers(values))).toBeLessThan(1e-12);
-    }
+const across = { adversarialView: 1, inferiorPositive: { alpha: 0.3, weight: 0.7, positiveWeight: 1.3 } };
+describe.each(Object.entries({ 'labels': {}, 'labels, IP': across, 'labels, IP+HN': { ...across, hardNegative: { beta: 0.6, tauPlus: 0.01 } }, 'labels, small temperature': { temperature: 0.01 } } as Record<string, AInfoNCEOptions>))('%s', (_, options) => {
+  it.each([[2, 3], [97, 129], [150, 40]] as const)('of %i images are the CPU\'s, dim %i', (batch, dim) => {
+    const shape = [2 * batch, dim], x = normal(shape), all = { views: 2, ...options, labels: Array.from({ length: batch }, (_, i) => (i % 11 === 10 ? i : i % 7)) };
+    const expected = on('cpu', x, shape, all), wide = on(device, x, shape, all), narrow = on(device, x, shape, all, 'float32');
+    expect(relative(wide.loss, expected.loss)).toBeLessThan(1e-11);
+    expect(distance(wide.gradient, expected.gradient)).toBeLessThan(1e-10);
+    expect(relative(narrow.loss, expected.loss)).toBeLessThan(2e-5);
+    expect(distance(narrow.gradient, expected.gradient)).toBeLessThan(options.temperature ? 1e-3 : 2e-4);
   });
+  it('have the same bits each time', () => {
+    const shape = [2 * 400, 128], x = normal(shape), all = { views: 2, ...options, labels: Array.from({ length: 400 }, (_, i) => i % 10) };
+    const first = on(device, x, shape, all, 'float32');
+    for (let again = 0; again < 3; again++) expect(on(device, x, shape, all, 'float32')).toEqual(first);
+  });
+});
+
+it('tight classes keep their precision', () => {
+  const centres = unitRows([12, 32]), shape = [96, 32], x = Float64Array.from(new Float32Array(normal(shape).map((e, k) => centres[32 * (Math.floor(k / 32) % 12) + (k % 32)]! + 0.01 * e)));
+  const options = { views: 2, temperature: 0.1, labels: Array.from({ length: 48 }, (_, i) => i % 12) };
+  expect(distance(on(device, x, shape, options, 'float32').gradient, on('cpu', x, shape, options).gradient)).toBeLessThan(1e-5);
+});
+
+it.each([{ temperature: 0.2 }, { temperature: 0.3, beta: 1, tau_plus: 0.05 }, { temperature: 0.005 }])('queues are the CPU\'s, whoever gets a gradient: %j', (keywords) => {
+  for (const [n, size, dim] of [[7, 200, 16], [200, 500, 130]] as const)
+    for (const wanted of [[true, false, false], [true, true, true]]) {
+      const values = [normal([n, dim]), normal([n, dim]), normal([size, dim])];
+      const run = (place: string, dtype: 'float32' | 'float64') => scope(() => {
+        const inputs = values.map((x, k) => {
+          const there = tensor(x, { shape: [x.length / dim, dim], dtype }).to({ device: place }).detach();
+          there.requiresGrad = wanted[k]!;
+          return there;
+        }) as [Tensor, Tensor, Tensor];
+        const loss = a_infonce.queue_loss(...inputs, keywords);
+        loss.backward();
+        return { loss: loss.item(), gradients: inputs.filter((_, k) => wanted[k]).map((x) => numbers(x.grad!)) };
+      });
+      const expected = run('cpu', 'float64');
+      for (const [dtype, limit] of [['float64', 1e-10], ['float32', keywords.temperature < 0.1 ? 1e-3 : 2e-4]] as const) {
+        const found = run(device, dtype);
+        expect(relative(found.loss, expected.loss)).toBeLessThan(limit);
+        found.gradients.forEach((gradient, k) => expect(distance(gradient, expected.gradients[k]!)).toBeLessThan(limit));
+      }
+    }
+});
+
+it('row moments are the CPU\'s, and so are their gradients', () => {
+  const values = unitRows([250, 33]), codes = tensor(Int32Array.from({ length: 250 }, (_, i) => i % 50));
+  for (const selection of [1, 3, 14])
+    for (const scale of [2, 300])
+      for (const dtype of ['float64', 'float32'] as const) {
+        const run = (place: string, dtype: 'float32' | 'float64') => scope(() => {
+          const z = tensor(values, { shape: [250, 33], dtype }).to({ device: place }).detach();
+          z.requiresGrad = true;
+          const [full, detached] = a_infonce.log_moments(z, place === 'cpu' ? codes : there(codes), scale, [1, 2], selection, 0.4, 1.6);
+          aten.sum(aten.add(full, aten.mul(detached, 0.5))).backward();
+          return [numbers(full), numbers(detached), numbers(z.grad!)];
+        });
+        const expected = run('cpu', 'float64'), found = run(device, dtype);
+        for (const [i, x] of expected.entries()) expect(distance(found[i]!, x)).toBeLessThan(dtype === 'float64' ? 1e-10 : scale > 2 ? 1e-3 : 1e-4);
+      }
 });
 
 it('rows that are not numbers are told', () => {

@@ -20,11 +20,10 @@ class DeviceSupervised final : public Evaluation {
   static constexpr bool narrow = sizeof(T) == sizeof(float);
   template <typename U> using Sums = std::vector<ops::DeviceMoments<U>>;
   const Options options;
-  const Tensor features;
   const int64_t n, d;
   cuda::Classes classes;
-  Tensor bounds, places, codes, sums, losses;  // places: of the rows that were given
-  std::optional<Rows<T>> rows;                 // in the order of their classes
+  Tensor bounds, places, sums, losses;  // places: the rows that were given for them; sums: of the classes
+  std::optional<Rows<T>> rows;          // in the order of their classes
   std::optional<Rows<double>> wide;
   std::optional<ops::DeviceMoments<T>> negatives;
   Sums<T> positives;   // of weight 1 and, where they weigh otherwise, across kinds
@@ -52,13 +51,14 @@ class DeviceSupervised final : public Evaluation {
 
  public:
   DeviceSupervised(const Tensor& features, const Options& options, bool differentiable)
-      : options(options), features(features), n(features.size(0)), d(features.size(1)), classes{options.labels->size(0), options.views, options.adversarial_view.value_or(-1), nullptr} {
+      : options(options), n(features.size(0)), d(features.size(1)), classes{options.labels->size(0), options.views, options.adversarial_view.value_or(-1), nullptr} {
     if (options.labels->is_cpu()) ops::backend(features.device().type())->require_no_capture(features, "a loss with labels on the CPU");
     ops::on_device_of(features, [&](Stream stream) {
       const auto integers = features.options().requires_grad(false).dtype(at::kLong);
       const auto [labels, images] = at::sort(options.labels->to(at::kLong).to(features.device(), at::kLong, /*non_blocking=*/true), std::optional<bool>(true));
       const Tensor numbers = Rows<T>::no_numbers(features);
-      bounds = at::empty({classes.batch, 2}, integers.dtype(at::kInt)), codes = at::empty({n}, bounds.options()), places = at::empty({n}, integers);
+      bounds = at::empty({classes.batch, 2}, integers.dtype(at::kInt)), places = at::empty({n}, integers);
+      const Tensor codes = at::empty({n}, bounds.options());
       classes.bounds = bounds.const_data_ptr<int32_t>();
       cuda::arrange_classes(labels.template const_data_ptr<int64_t>(), images.template const_data_ptr<int64_t>(), classes, bounds.mutable_data_ptr<int32_t>(), places.mutable_data_ptr<int64_t>(),
                             codes.mutable_data_ptr<int32_t>(), reinterpret_cast<cuda::Numbers*>(numbers.mutable_data_ptr()), stream);
@@ -78,6 +78,7 @@ class DeviceSupervised final : public Evaluation {
       find_terms(positives, differentiable, stream);
       if constexpr (narrow) {
         wide.emplace(x.to(at::kDouble), Tensor(), cuda::Places{n, 1}, options, Products::Float64, stream, codes);
+        wide->forget();
         enter_positives(*wide, exact, {&wide->known()->label_reference, &known->positives, 1}, stream);
         for (auto& each : exact) each.run(all(), stream);
         find_terms(exact, differentiable, stream);
@@ -96,8 +97,8 @@ class DeviceSupervised final : public Evaluation {
   std::vector<Tensor> gradients(const Tensor& factor) override {
     const double alpha = options.alpha.value_or(0.5);
     const ops::CrossFactors ends{2 * alpha, 2 * (1 - alpha)};
-    const Tensor by_sums = rows->no_gradient(rows->blocks), by_exact = wide ? wide->no_gradient(wide->blocks) : Tensor(), result = at::empty_like(features);
-    ops::on_device_of(features, [&](Stream stream) {
+    const Tensor by_sums = rows->no_gradient(rows->blocks), by_exact = wide ? wide->no_gradient(wide->blocks) : Tensor(), result = at::empty({n, d}, by_sums.options());
+    ops::on_device_of(result, [&](Stream stream) {
       T* const given = by_sums.template mutable_data_ptr<T>();
       negatives->add_gradient(all(), ends, given, stream);
       for (const auto& each : positives) each.add_gradient(all(), ends, given, stream);

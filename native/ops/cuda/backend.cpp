@@ -52,6 +52,7 @@ class DeviceKnownLogMoments final : public KnownLogMoments {
         check_least_code(seen.least_code);
         check_scale(seen.largest_square, scale, powers, dtype);
       });
+      rows->forget();
     });
   }
   Tensor log_sums() const override { return known.clone(); }

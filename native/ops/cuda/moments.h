@@ -39,7 +39,7 @@ class DeviceRows {
     Products products;  // those of float64 rows are of float64
   };
 
-  const at::Tensor first, second;  // contiguous; `second` undefined: all rows are the first ones
+  at::Tensor first, second;  // contiguous; `second` undefined: all rows are the first ones
   const int64_t d, blocks, rows;
   const double scale;
   const Products products;
@@ -66,7 +66,7 @@ class DeviceRows {
   }
   static int64_t blocks_of(int64_t rows) { return (rows + kernels::block_rows - 1) / kernels::block_rows; }
   static at::Tensor no_numbers(const at::Tensor& first) { return at::zeros({sizeof(Numbers) / sizeof(double)}, first.options().dtype(at::kDouble).requires_grad(false)); }
-  at::TensorOptions of(at::ScalarType type) const { return first.options().dtype(type).requires_grad(false); }
+  at::TensorOptions of(at::ScalarType type) const { return numbers.options().dtype(type); }
   at::TensorOptions numbers_of_kernels() const { return of(at::CppTypeToScalarType<T>::value); }
   /// Of a gradient of the first blocks.
   at::Tensor no_gradient(int64_t blocks) const { return at::zeros({blocks * kernels::block_rows, kernels::cuda::padded_dimensions(d)}, numbers_of_kernels()); }
@@ -86,7 +86,7 @@ class DeviceRows {
   /// they were, by name.
   void check(const std::vector<std::pair<std::string, at::Tensor>>& given, std::function<void(const Numbers& seen)> found) const {
     const bool later = DeferredChecks::active();
-    if (!later && stream_captures(first)) return;
+    if (!later && stream_captures(numbers)) return;
     std::string names;
     std::vector<std::pair<std::string, at::Tensor>> shown;
     for (const auto& each : given) {
@@ -104,6 +104,9 @@ class DeviceRows {
       found(seen);
     });
   }
+  /// What was given: nothing but similarities is asked from here on.
+  void forget() { first.reset(), second.reset(); }
+  /// What the similarity kernels read.
   void release() { packed.reset(); }
 
  private:
