@@ -41,7 +41,7 @@ __device__ __forceinline__ uint32_t tf32(float x) {
 /// 2^x to 2^-22 of it; results below 2^-126 are 0.
 __device__ __forceinline__ float exp2_approximate(float x) {
 #ifdef A_INFONCE_EMULATED
-  const float y = std::exp2(x);
+  const float y = std::exp2(x) * (__float_as_uint(x) & 1 ? 1 + 0x1p-22f : 1 - 0x1p-22f);  // as wrong as it may be
   return y < 0x1p-126f ? 0 : y;
 #else
   float y;

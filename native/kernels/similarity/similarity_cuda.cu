@@ -68,7 +68,8 @@ template void join_splits(Joining, const double*, double*, const Splits&, const 
 
 int splits_of(int64_t row_blocks, int64_t columns) {
   // Thread blocks run in waves of one a multiprocessor; each split reads and writes its share of the results once more, as if it had half a block of columns to visit.
-  const int64_t processors = device().multiprocessors, most = std::clamp<int64_t>(columns, 1, 16);
+  // After many waves the last one matters less than memory for partial results does.
+  const int64_t processors = device().multiprocessors, most = std::clamp<int64_t>(std::min(columns, 32 * processors / std::max<int64_t>(row_blocks, 1)), 1, 16);
   int64_t best = 1;
   double least = INFINITY;
   for (int64_t splits = 1; splits <= most; ++splits) {

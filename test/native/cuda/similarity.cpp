@@ -363,6 +363,49 @@ class Problem {
   }
 };
 
+/// Gradients of so many blocks of copies of one row lose the same with every sum that is rounded towards zero: no more than `limit`, relatively.
+void long_sums(Products products, int capability, int64_t blocks, double limit) {
+  emulator::device.capability = capability;
+  const int64_t d = 64, R = blocks * block_rows;
+  std::vector<float> row(d), z;
+  double square = 0;
+  for (float& x : row) {
+    const float whole = static_cast<float>(draw(0.05, 0.2)), high = bf16_low(bf16_pair(whole, 0)), low = bf16_low(bf16_pair(whole - high, 0));
+    x = products == Products::Bf16 ? high : products == Products::Bf16x3 ? high + low : whole;
+    square += double(x) * x;
+  }
+  for (int64_t i = 0; i < R; ++i) z.insert(z.end(), row.begin(), row.end());
+  std::vector<int32_t> codes(R);
+  for (int64_t i = 0; i < R; ++i) codes[i] = static_cast<int32_t>(2 * i);
+  std::vector<Strip> strips(R / chunk_rows);
+  describe_codes(codes.data(), R, strips.data(), nullptr);
+  const DeviceSimilarity<float> kernels = device_similarity<float>(products);
+  std::vector<uint4> packed(packed_bytes(products, R / block_rows, d) / sizeof(uint4));
+  kernels.pack(z.data(), R, d, nullptr, nullptr, R / block_rows, packed.data(), nullptr);
+  const std::vector<float> factors(R, 201.0f / 512);  // of which twice as much is a bfloat16 number
+  std::vector<float> gradient(block_rows * d);
+  const DeviceLogMomentsGradient<float> task{Negatives, 1, {1, 1}, &square, {factors.data()}, {factors.data()}, {1, 1}, gradient.data()};
+  const Visits visits{1};
+  std::vector<double> workspace(workspace_bytes(products, d, visits, true) / sizeof(double));
+  kernels.log_moments_gradient({products, R / block_rows, d, packed.data(), codes.data(), strips.data(), 1}, task, visits, {nullptr, workspace.data()});
+  double lost = 0;
+  for (int64_t k = 0; k < block_rows * d; ++k) lost = std::max(lost, std::abs(1 - gradient[k] / (201.0 / 256 * static_cast<double>(R - 1) * row[k % d])));
+  CHECK(lost <= limit, "products %d, compute capability %d: long sums lose %g", static_cast<int>(products), capability, lost);
+}
+
+/// What splits need does not grow with the rows beyond what the device can use.
+void splits() {
+  const auto before = emulator::device;
+  emulator::device = {80, 132};
+  CHECK(splits_of(1, 1) == 1 && splits_of(1, 100) == 16 && splits_of(132, 132) == 1 && splits_of(133, 133) > 1, "splits");
+  for (int64_t blocks = 1; blocks < 6000; ++blocks) {
+    Visits visits{blocks};
+    visits.splits = splits_of(blocks, blocks);
+    CHECK(workspace_bytes(Products::Float32, 128, visits, true) < int64_t{1} << 29, "%ld blocks of rows in %d splits", long(blocks), visits.splits);
+  }
+  emulator::device = before;
+}
+
 template <typename T>
 void check(Products products, int capability = 80) {
   emulator::device.capability = capability;
@@ -422,6 +465,9 @@ void check(Products products, int capability = 80) {
 
 int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
+  splits();
+  if (!looks_for_races && (only.empty() || only == "long"))
+    long_sums(Products::Bf16, 80, 8, 2e-7), long_sums(Products::Bf16, 90, 32, 2e-7), long_sums(Products::Bf16x3, 80, 8, 6e-6), long_sums(Products::Float32, 80, 8, 3e-6);
   if (only.empty() || only == "bf16") check<float>(Products::Bf16);
   if (only.empty() || only == "hopper") check<float>(Products::Bf16, 90);
   if (only.empty() || only == "bf16x3") check<float>(Products::Bf16x3);
