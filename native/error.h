@@ -24,6 +24,7 @@ struct Error : std::runtime_error {
         kind(kind), argument(std::move(argument)), expected(std::move(expected)), received(std::move(received)) {}
   ErrorKind kind;
   std::string argument, expected, received;
+  std::string more;  // that follows the message
 };
 
 /// Throws ArgumentRange unless `ok`. `expected` and `received` read as in "<argument>: expected <expected>, got <received>".

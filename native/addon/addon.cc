@@ -87,7 +87,7 @@ Napi::Error to_javascript_error(Napi::Env env, std::exception_ptr exception) {
   if (state.error_factory.IsEmpty()) return Napi::Error::New(env, error.what());
   auto text = [&](const std::string& value) { return Napi::String::New(env, value); };
   Napi::Value made = state.error_factory.Call(
-      {text(name_of(error.kind)), text(error.what()), text(error.argument), text(error.expected), text(error.received)});
+      {text(name_of(error.kind)), text(error.what()), text(error.argument), text(error.expected), text(error.received), text(error.more)});
   return Napi::Error(env, made);
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/core/jit_type.h>
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <sstream>
 #include "../device.h"
 #include "../dtype.h"
@@ -173,8 +174,21 @@ std::optional<IValue> to_ivalue(const Napi::Value& value, const c10::Type& type,
   return conversion ? conversion->convert(value) : std::nullopt;
 }
 
+std::string expected_of(const c10::Type& type) {
+  const auto* conversion = conversion_of(type);
+  return conversion ? conversion->expected : "a value of type " + type.str() + ", which JavaScript cannot pass";
+}
+
+/// Why a call does not fit a schema.
+struct Refusal {
+  std::string argument, expected, received;  // the argument is empty where it is about all of them
+  size_t fitting = 0;  // arguments before it
+  bool missing = false;
+  std::string text() const { return argument + (argument.empty() ? "" : ": ") + "expected " + expected + ", got " + received; }
+};
+
 /// What the value, or the first item of the list, has against the type.
-std::string misfit(const std::string& name, const Napi::Value& value, const c10::Type& type) {
+Refusal misfit(const std::string& name, const Napi::Value& value, const c10::Type& type) {
   if (type.kind() == TypeKind::OptionalType) return misfit(name, value, *type.castRaw<c10::OptionalType>()->getElementType());
   const auto* conversion = conversion_of(type);
   if (conversion && type.kind() == TypeKind::ListType && value.IsArray()) {
@@ -183,8 +197,7 @@ std::string misfit(const std::string& name, const Napi::Value& value, const c10:
     for (uint32_t i = 0; i < array.Length(); ++i)
       if (const Napi::Value item = array.Get(i); !to_ivalue(item, element, {})) return misfit(name + "[" + std::to_string(i) + "]", item, element);
   }
-  return name + ": expected " + (conversion ? conversion->expected : "a value of type " + type.str() + ", which JavaScript cannot pass") + ", got " +
-         (value.IsExternal() ? "a Tensor" : describe_value(value));
+  return {name, expected_of(type), value.IsExternal() ? "a Tensor" : describe_value(value)};
 }
 
 // --- IValue to JavaScript ------------------------------------------------------------------------------------------------------------------
@@ -260,14 +273,14 @@ struct Arguments {
 };
 
 // Fills the stack, or says why these arguments do not fit this schema.
-bool try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::vector<IValue>& stack, std::string* why = nullptr) {
+bool try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::vector<IValue>& stack, Refusal* why = nullptr) {
   stack.clear();
+  const auto& arguments = schema.arguments();
+  size_t positional = given.positional.Length(), used = 0, keywords_used = 0, fitting = 0;
   const auto refuse = [&](const auto& reason) {
-    if (why) *why = reason();
+    if (why) *why = reason(), why->fitting = fitting;
     return false;
   };
-  const auto& arguments = schema.arguments();
-  size_t positional = given.positional.Length(), used = 0, keywords_used = 0;
   for (const auto& argument : arguments) {
     Napi::Value value;
     bool present = false;
@@ -280,38 +293,52 @@ bool try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::ve
       present = !value.IsUndefined() || !argument.default_value();
     }
     if (!present) {
-      if (!argument.default_value()) return refuse([&] { return argument.name() + ": missing (" + argument.real_type()->str() + ")"; });
+      if (!argument.default_value()) return refuse([&] { return Refusal{.argument = argument.name(), .expected = expected_of(*argument.real_type()), .received = "nothing", .missing = true}; });
       stack.push_back(*argument.default_value());
       continue;
     }
     auto converted = to_ivalue(value, *argument.real_type(), argument.N());
     if (!converted) return refuse([&] { return misfit(argument.name(), value, *argument.real_type()); });
     stack.push_back(*std::move(converted));
+    ++fitting;
   }
-  if (used < positional) return refuse([&] { return "takes at most " + std::to_string(used) + " positional arguments, got " + std::to_string(positional); });
+  if (used < positional)
+    return refuse([&] { return Refusal{"", "at most " + std::to_string(used) + " positional argument" + (used == 1 ? "" : "s"), std::to_string(positional)}; });
   if (keywords_used < given.keyword_names.size())
-    return refuse([&]() -> std::string {
+    return refuse([&] {
+      std::string names;
+      for (const auto& argument : arguments) names += (names.empty() ? "" : ", ") + argument.name();
       for (const auto& name : given.keyword_names)
-        if (!std::any_of(arguments.begin(), arguments.end(), [&](const auto& argument) { return argument.name() == name; }))
-          return "no argument is called '" + name + "'";
-      return "an argument is given twice";
+        if (!std::any_of(arguments.begin(), arguments.end(), [&](const auto& argument) { return argument.name() == name; })) return Refusal{name, "a known argument (" + names + ")", "'" + name + "'"};
+      return Refusal{"", "each argument once", "one by its place and by its name"};
     });
   return true;
 }
 
-// What each overload has against the arguments, a line each.
-std::string reasons_of(const std::vector<c10::OperatorHandle>& overloads, const std::optional<std::string>& wanted, const Arguments& given) {
+/// Of the overload that came nearest, what it has against the arguments; then what each has, a line each.
+Error refusal_of(const std::string& name, const std::vector<c10::OperatorHandle>& overloads, const std::optional<std::string>& wanted, const Arguments& given) {
   std::vector<IValue> stack;
-  std::string reasons, reason;
+  std::vector<Refusal> refusals;
+  std::string all;
   for (const auto& handle : overloads) {
     const auto& schema = handle.schema();
-    if (wanted ? schema.overload_name() != *wanted : has_keyword_out(schema) && !reasons.empty()) continue;  // without out the same has been said
-    try_bind(schema, given, stack, &reason);
+    if (wanted ? schema.overload_name() != *wanted : has_keyword_out(schema) && !refusals.empty()) continue;  // without out the same has been said
+    try_bind(schema, given, stack, &refusals.emplace_back());
     std::ostringstream text;
-    text << "\n  " << schema << "\n    " << reason;
-    reasons += text.str();
+    text << "\n  " << schema << "\n    " << refusals.back().text();
+    all += text.str();
   }
-  return reasons;
+  if (refusals.empty()) return Error(ErrorKind::ArgumentRange, "operator", "an overload of " + name, "'" + *wanted + "'");
+  const auto rank = [](const Refusal& refusal) { return std::make_tuple(refusal.fitting, !refusal.argument.empty(), !refusal.missing); };
+  const Refusal nearest = *std::max_element(refusals.begin(), refusals.end(), [&](const Refusal& a, const Refusal& b) { return rank(a) < rank(b); });
+  std::set<std::string> expected;
+  for (const Refusal& each : refusals)
+    if (rank(each) == rank(nearest) && each.argument == nearest.argument) expected.insert(each.expected);
+  std::string text;
+  for (const std::string& each : expected) text += (text.empty() ? "" : " or ") + each;
+  Error error(ErrorKind::ArgumentType, name + (nearest.argument.empty() ? "" : "." + nearest.argument), text, nearest.received);
+  error.more = "\nOverloads:" + all;
+  return error;
 }
 
 std::string summary(const IValue& value) {
@@ -371,9 +398,7 @@ Napi::Value call_operator(const Napi::CallbackInfo& info) {
     for (size_t i = 0; i < stack.size(); ++i) tuple.Set(static_cast<uint32_t>(i), from_return(env, stack[i], schema.returns()[i]));
     return tuple;
   }
-  const std::string reasons = reasons_of(overloads, wanted, given);
-  if (reasons.empty()) throw Error(ErrorKind::ArgumentRange, "operator", "an overload of " + name, "'" + wanted.value_or("") + "'");
-  throw Error(ErrorKind::ArgumentType, name, "arguments that fit an overload", "arguments that fit none:" + reasons);
+  throw refusal_of(name, overloads, wanted, given);
 }
 
 // --- listing -------------------------------------------------------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ void check_options(const Tensor& features, int64_t rows, const Options& options)
       throw Error(ErrorKind::ArgumentType, "options.labels", "an int32 or int64 tensor (pass { dtype: 'int64' } to tensor())", dtype_name(labels.scalar_type()));
     objective::require_device(labels, "options.labels");
     if (!labels.is_cpu()) objective::require_same_device(labels, "options.labels", features, "the features");
-    require(labels.dim() == 1 && labels.size(0) == rows / views, "options.labels", ("shape [" + text_of(rows / views) + "], a label an image").c_str(), shape_text(labels.sizes()));
+    if (labels.dim() != 1 || labels.size(0) != rows / views)
+      throw Error(ErrorKind::ArgumentRange, "options.labels", "shape [" + text_of(rows / views) + "], a label an image", shape_text(labels.sizes()));
   }
   if (options.form != Form::AdvCL && options.weight != 1 && !options.alpha)
     require(options.form == Form::Paper && options.adversarial_view.has_value(), "options.weight",

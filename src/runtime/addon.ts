@@ -16,7 +16,7 @@ export type NativeProgress = ((values: Record<string, number>) => void) | undefi
 
 export interface RuntimeAddon {
   /** Called once an environment with the constructor of typed errors. */
-  set_error_factory(factory: (kind: string, message: string, argument: string, expected: string, received: string) => Error): void;
+  set_error_factory(factory: (kind: string, message: string, argument: string, expected: string, received: string, more: string) => Error): void;
   info(): { libtorch: string; instructionSet: string; instructionSets: string[]; threads: number; cuda: boolean; openmp: boolean; cpu: string };
   set_threads(threads: number): void;
   get_threads(): number;

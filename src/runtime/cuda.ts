@@ -1,5 +1,5 @@
 /** CUDA devices. Where there is none everything computes on the processor, and nothing of CUDA is opened. */
-import { ArgumentTypeError, check, describe } from './errors.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from './errors.js';
 import { native } from './native.js';
 
 /** A card. */
@@ -31,6 +31,17 @@ export function checkDevice(argument: string, value: unknown): string {
   return native().device_named(value, argument);
 }
 
+/** What is there is all that can be set, also by code that is not strict: a misspelt property is an error. */
+function closed<T extends object>(name: string, object: T): T {
+  const settable = Object.entries(Object.getOwnPropertyDescriptors(object)).filter(([, { set }]) => set).map(([key]) => key);
+  return new Proxy(Object.freeze(object), {
+    set(target, key, value) {
+      if (!settable.includes(String(key))) throw new ArgumentRangeError(`${name}.${String(key)}`, `a property that can be set (${settable.join(', ')})`, `'${String(key)}'`);
+      return Reflect.set(target, key, value);
+    },
+  });
+}
+
 /**
  * The CUDA devices of this machine. Work on them is queued: an operator returns before it is done, and whoever reads a number waits for it.
  * @example
@@ -39,7 +50,7 @@ export function checkDevice(argument: string, value: unknown): string {
  * using features = randn([256, 128], { device });
  * ```
  */
-export const cuda = {
+export const cuda = closed('cuda', {
   /** Whether there is a device, a LibTorch that is built with CUDA, and the library of CUDA kernels, `liba_infonce_cuda.so`. */
   isAvailable(): boolean {
     const { devices = 0, architectures } = native().cuda_info();
@@ -65,7 +76,7 @@ export const cuda = {
    * Whether LibTorch's convolutions and products of float32 on a card may take TF32: 10 bits of mantissa instead of 23, sooner. By default they may not, so that a card
    * computes the processor's numbers to rounding; PyTorch lets its convolutions. Our own kernels do not ask.
    * Of the process: workers, and jobs that are under way, follow it at once.
-   * @throws ArgumentTypeError when something else than a boolean is assigned
+   * @throws ArgumentTypeError when something else than a boolean is assigned; any other property that is assigned is an ArgumentRangeError
    */
   get allowTF32(): boolean {
     return native().cuda_allow_tf32();
@@ -77,4 +88,4 @@ export const cuda = {
   releaseMemory(): void {
     native().cuda_release_memory();
   },
-} as const;
+} as const);

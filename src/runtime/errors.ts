@@ -11,8 +11,9 @@ export interface ArgumentDetails {
 export class ArgumentTypeError extends TypeError implements ArgumentDetails {
   override readonly name = 'ArgumentTypeError';
   readonly code = 'ERR_ARGUMENT_TYPE';
-  constructor(readonly argument: string, readonly expected: string, readonly received: string) {
-    super(`${argument}: expected ${expected}, got ${received}`);
+  /** `more` follows in the message. */
+  constructor(readonly argument: string, readonly expected: string, readonly received: string, more = '') {
+    super(`${argument}: expected ${expected}, got ${received}${more}`);
   }
 }
 

@@ -46,9 +46,9 @@ function openLibTorch(dir: string, preload: Preload): void {
   if (mapped !== undefined && mapped !== realpathSync(join(dir, 'lib', 'libtorch_cpu.so'))) throw new Error(`another one, ${mapped}, is loaded in this process already`);
 }
 
-function makeError(kind: string, message: string, argument: string, expected: string, received: string): Error {
+function makeError(kind: string, message: string, argument: string, expected: string, received: string, more: string): Error {
   switch (kind) {
-    case 'ArgumentType': return new ArgumentTypeError(argument, expected, received);
+    case 'ArgumentType': return new ArgumentTypeError(argument, expected, received, more);
     case 'ArgumentRange': return new ArgumentRangeError(argument, expected, received);
     case 'Operator': return new OperatorError(message);
     case 'NonFinite': return new NonFiniteError(message);

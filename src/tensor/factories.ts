@@ -1,5 +1,5 @@
 /** The everyday constructors, over the operators of the same names. */
-import { check } from '../runtime/errors.js';
+import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { DTYPE_NAMES, type DType } from './dtype.js';
 import { ops } from './ops.js';
 import { checkPlace, type Tensor } from './tensor.js';
@@ -29,8 +29,9 @@ export function zeros(shape: readonly number[], options?: FactoryOptions): Tenso
 export function ones(shape: readonly number[], options?: FactoryOptions): Tensor {
   return made(shape, options, (lengths, keywords) => ops.aten.ones(lengths, keywords));
 }
-/** The given shape filled with `value`. */
+/** The given shape filled with `value`. @throws ArgumentTypeError naming it, when it is left out, too */
 export function full(shape: readonly number[], value: number, options?: FactoryOptions): Tensor {
+  if (!['number', 'bigint', 'boolean'].includes(typeof value)) throw new ArgumentTypeError('value', 'a number', describe(value));
   return made(shape, options, (lengths, keywords) => ops.aten.full(lengths, value, keywords));
 }
 /** Uniform numbers in [0, 1), from LibTorch's generator ({@link manualSeed}). */

@@ -11,7 +11,7 @@ import { Tensor } from './tensor.js';
  * Integers may be numbers or bigints (int64 results outside the safe integers are bigints), dtypes are names, tuples and lists are arrays,
  * `null` is "none". Gradients flow as in PyTorch. A number without a fraction is an integer scalar: `ops.aten.full([2], 1)` makes int64,
  * `ops.aten.full([2], 1, { dtype: 'float32' })` does not.
- * @throws ArgumentTypeError naming the operator, the schemas tried and the argument that did not fit
+ * @throws ArgumentTypeError naming operator and argument (`aten::full.fill_value`), what was expected and what came, of the overload that came nearest; its message then lists the overloads
  * @throws OperatorError naming operator, arguments and shapes when LibTorch refuses the call
  */
 export const ops: Operators = namespaces();
@@ -24,6 +24,7 @@ function namespaces(): Operators {
       if (!known.has(namespace)) known.set(namespace, operatorsOf(namespace));
       return known.get(namespace);
     },
+    set: (_target, namespace) => refuse(`ops.${String(namespace)}`),
   });
 }
 
@@ -40,7 +41,12 @@ function operatorsOf(namespace: string): Record<string, (...args: unknown[]) => 
       }
       return operator;
     },
+    set: (_target, property) => refuse(`ops.${namespace}.${String(property)}`),
   });
+}
+
+function refuse(name: string): never {
+  throw new ArgumentRangeError(name, 'no value (operators are those of LibTorch)', 'an assignment');
 }
 
 function bind(name: string, overload: string | null): (...args: unknown[]) => unknown {

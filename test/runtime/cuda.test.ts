@@ -37,6 +37,12 @@ it('takes TF32 only when it is allowed', () => {
     expect(cuda.allowTF32).toBe(true);
     expect(() => (cuda.allowTF32 = 1 as never)).toThrow(/^cuda.allowTF32: expected a boolean, got 1$/);
     expect(cuda.allowTF32).toBe(true);
+    const settings = cuda as unknown as Record<string, unknown>;
+    for (const name of ['allowTf32', 'memory'])  // where nothing is strict, too
+      for (const assign of [() => (settings[name] = false), Function('settings', 'name', 'settings[name] = false').bind(null, settings, name)])
+        expect(assign).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: `cuda.${name}`, expected: 'a property that can be set (allowTF32)', received: `'${name}'` }));
+    expect(() => Object.defineProperty(cuda, 'allowTf32', { value: true })).toThrow(TypeError);
+    expect(cuda.allowTF32).toBe(true);
   } finally {
     cuda.allowTF32 = false;
   }

@@ -128,6 +128,9 @@ describe('making tensors', () => {
       expect(() => ask(['2'] as never)).toThrow(expect.objectContaining({ argument: `${argument}[0]` }));
       expect(() => ask(Array(1) as never)).toThrow(expect.objectContaining({ argument: `${argument}[0]` }));
     }
+    for (const value of [undefined, null, '1', [1]])
+      expect(() => full([2], value as never)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_TYPE', argument: 'value', expected: 'a number' }));
+    expect([full([1], true as never).toArray(), full([1], 2n as never).toArray(), full([1], Infinity).toArray()]).toEqual([[1], [2], [Infinity]]);
     expect(() => (zeros as () => Tensor)()).toThrow(/^shape: expected an array of integers, got undefined$/);
     for (const ask of [() => zeros([2], { dtype: 'int64', requiresGrad: true }), () => tensor([1n, 2n], { requiresGrad: true }), () => tensor([1, 2], { dtype: 'int64', requiresGrad: true })])
       expect(ask).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'options.requiresGrad', message: expect.stringContaining('expected false for dtype int64') }));
