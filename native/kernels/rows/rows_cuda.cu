@@ -125,14 +125,6 @@ __global__ void mean_kernel(const double* sums, int64_t d, const double* partial
 }
 
 template <typename T>
-__global__ void first_kernel(const ViewRows<T> z, double scale, double* similarities) {  // a warp a row
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * warps + warp(), first = z.places.second_place;
-  if (at >= z.second_count) return;
-  const double s = scale * (z.inverses[first] * z.inverses[first + at] * dot(z.second, z.second + at * z.d, z.d));
-  if (lane() == 0) similarities[at] = at % z.places.batch == 0 ? -static_cast<double>(INFINITY) : s;
-}
-
-template <typename T>
 __global__ void __launch_bounds__(threads, 1) finish_kernel(const ViewRows<T> z, const RowGradient<T> task) {  // a warp a row
   const int64_t views = z.places.views, at = static_cast<int64_t>(blockIdx.x) * warps + warp();
   if (at >= z.first_count) return;
@@ -206,11 +198,6 @@ void find_mean(const double* sums, int64_t d, const double* partials, const Plac
 }
 
 template <typename T>
-void similarities_of_first(const ViewRows<T>& z, double scale, double* similarities, Stream stream) {
-  launch("similarities_of_first", first_kernel<T>, blocks_for(z.second_count, warps), threads, 0, stream, z, scale, similarities);
-}
-
-template <typename T>
 void finish_gradient(const ViewRows<T>& z, const RowGradient<T>& task, Stream stream) {
   launch("finish_gradient", finish_kernel<T>, blocks_for(z.first_count, warps), threads, warps * z.places.views * sizeof(double), stream, z, task);
 }
@@ -219,7 +206,6 @@ void finish_gradient(const ViewRows<T>& z, const RowGradient<T>& task, Stream st
   template void measure<T>(const ViewRows<T>&, Numbers*, Stream);                               \
   template void similarities_within<T>(const ViewRows<T>&, double, double*, double*, Stream);   \
   template void sum_rows<T>(const ViewRows<T>&, int, const T* const*, double*, double*, Stream); \
-  template void similarities_of_first<T>(const ViewRows<T>&, double, double*, Stream);          \
   template void finish_gradient<T>(const ViewRows<T>&, const RowGradient<T>&, Stream);
 A_INFONCE_FOR(float)
 A_INFONCE_FOR(double)

@@ -81,10 +81,6 @@ constexpr int64_t row_sums_workspace(int count, int64_t d) { return row_sum_part
 /// numbers->mean from sums [2, 1, d] of all rows and the partial sums of the similarities within images.
 void find_mean(const double* sums, int64_t d, const double* partials, const Places& places, double scale, Numbers* numbers, Stream stream);
 
-/// similarities [second_count] of the first row of `second` with all of them, those of its own image excepted, which become -infinity; needs measured rows.
-template <typename T>
-void similarities_of_first(const ViewRows<T>& z, double scale, double* similarities, Stream stream);
-
 /// The gradient of first rows, from what the loss sends them.
 template <typename T>
 struct RowGradient {

@@ -1,10 +1,13 @@
 #include "kernels/terms/terms_cuda.h"
+#include <algorithm>
+#include <limits>
 #include "kernels/cuda/reduce.h"
+#include "kernels/rows/row_cuda.h"
 
 namespace a_infonce::kernels::cuda {
 namespace {
 
-constexpr int threads = 128;
+constexpr int threads = 128, warps = threads / 32;
 constexpr int64_t few_views = 4;         // whose numbers a thread keeps by itself
 constexpr int64_t most_scratch = 1 << 22;  // numbers, where there are more
 
@@ -41,18 +44,39 @@ __global__ void known_kernel(const double* known, const Powers powers, const Pla
   for (int p = 0; p < powers.count; ++p) sums[p * rows + places.second_place + i] += exp(known[p * count + i] - powers.power[p] * numbers->reference);
 }
 
-__global__ void check_known_kernel(const double* known, const Powers powers, const double* similarities, int64_t count, double scale, double epsilon, Numbers* numbers) {
+__device__ __forceinline__ void add(FirstRowPart& to, const FirstRowPart& from, const Powers& powers) {
+  const double top = max(to.top, from.top);
+  if (top == -static_cast<double>(INFINITY)) return;
+#pragma unroll
+  for (int p = 0; p < 2; ++p)
+    if (p < powers.count) to.sums[p] = to.sums[p] * exp(powers.power[p] * (to.top - top)) + from.sums[p] * exp(powers.power[p] * (from.top - top));
+  to.top = top;
+}
+template <typename T>
+__global__ void first_row_kernel(const ViewRows<T> z, double scale, const Powers powers, FirstRowPart* parts) {  // a warp a row
+  const int64_t first = z.places.second_place;
+  FirstRowPart own{-static_cast<double>(INFINITY), {0, 0}};
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * warps + warp(); at < z.second_count; at += static_cast<int64_t>(gridDim.x) * warps)
+    if (at % z.places.batch != 0) add(own, {scale * (z.inverses[first] * z.inverses[first + at] * dot(z.second, z.second + at * z.d, z.d)), {1, 1}}, powers);
+  FirstRowPart* const all = shared_memory<FirstRowPart>();
+  if (lane() == 0) all[warp()] = own;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int w = 1; w < warps; ++w) add(own, all[w], powers);
+  parts[blockIdx.x] = own;
+}
+__global__ void check_known_kernel(const double* known, const Powers powers, const FirstRowPart* parts, int64_t count, int64_t rows, double scale, double epsilon, Numbers* numbers) {
   double* const room = shared_memory<double>();
   double top = -static_cast<double>(INFINITY);
-  for (int64_t i = threadIdx.x; i < count; i += threads) top = max(top, similarities[i]);
+  for (int64_t i = threadIdx.x; i < count; i += threads) top = max(top, parts[i].top);
   top = reduce(top, room, [](double a, double b) { return max(a, b); });
   if (top == -static_cast<double>(INFINITY)) return;  // one image
   for (int p = 0; p < powers.count; ++p) {
     double sum = 0;
-    for (int64_t i = threadIdx.x; i < count; i += threads) sum += exp(powers.power[p] * (similarities[i] - top));
+    for (int64_t i = threadIdx.x; i < count; i += threads) sum += parts[i].sums[p] * exp(powers.power[p] * (parts[i].top - top));
     sum = cuda::sum(sum, room);
     const double rounding = 1e-3 + 16 * powers.power[p] * scale * (1 + 1e-6) * numbers->largest_square * epsilon;
-    if (threadIdx.x == 0 && !(fabs(known[p * count] - powers.power[p] * top - log(sum)) <= rounding)) numbers->wrong_sums = 1;
+    if (threadIdx.x == 0 && !(fabs(known[p * rows] - powers.power[p] * top - log(sum)) <= rounding)) numbers->wrong_sums = 1;
   }
 }
 
@@ -196,8 +220,12 @@ void add_known_sums(const double* known, int count, const double* powers, const 
   const int64_t each = (places.views - 1) * places.batch;
   launch("add_known_sums", known_kernel, blocks_for(each, threads), threads, 0, stream, known, powers_of(count, powers), places, each, sums, rows, numbers);
 }
-void check_known_sums(const double* known, int count, const double* powers, const double* similarities, int64_t rows, double scale, double epsilon, Numbers* numbers, Stream stream) {
-  launch("check_known_sums", check_known_kernel, 1, threads, reduce_bytes<double>, stream, known, powers_of(count, powers), similarities, rows, scale, epsilon, numbers);
+template <typename T>
+void check_known_sums(const ViewRows<T>& z, const double* known, int count, const double* powers, double scale, FirstRowPart* parts, Numbers* numbers, Stream stream) {
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(blocks_for(z.second_count, warps), first_row_parts));
+  launch("first_row", first_row_kernel<T>, blocks, threads, warps * sizeof(FirstRowPart), stream, z, scale, powers_of(count, powers), parts);
+  launch("check_known_sums", check_known_kernel, 1, threads, reduce_bytes<double>, stream, known, powers_of(count, powers), static_cast<const FirstRowPart*>(parts), int64_t{blocks}, z.second_count, scale,
+         static_cast<double>(std::numeric_limits<T>::epsilon()), numbers);
 }
 template <typename T>
 void log_sums(const MomentSums<T>& sums, int64_t n, double* result, Stream stream) {
@@ -245,6 +273,7 @@ void hard_centres(const HardTerms<T>& task, Numbers* numbers, Stream stream) {
 
 #define A_INFONCE_FOR(T)                                                                                           \
   template void find_reference<T>(double, double, const Numbers*, double*, Stream);                                \
+  template void check_known_sums<T>(const ViewRows<T>&, const double*, int, const double*, double, FirstRowPart*, Numbers*, Stream); \
   template void log_sums<T>(const MomentSums<T>&, int64_t, double*, Stream);                                       \
   template void set_derivatives<T>(const MomentSums<T>&, int64_t, const double*, const double*, Stream);           \
   template void log_moment_terms<T>(const LogMomentTerms<T>&, double*, double*, Stream);                           \

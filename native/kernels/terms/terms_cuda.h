@@ -56,8 +56,14 @@ void find_centres(int count, const double* powers, Numbers* numbers, Stream stre
 
 /// Sums over the clean negatives of rows that stay, given as logs [count, (views - 1) * batch] in the order of those rows, are added to the others of their sums [count, rows].
 void add_known_sums(const double* known, int count, const double* powers, const Places& places, double* sums, int64_t rows, const Numbers* numbers, Stream stream);
-/// numbers->wrong_sums = 1 unless the known sums of the first of them are those of these similarities [count of rows that stay], to `rounding` and what `largest_square` adds.
-void check_known_sums(const double* known, int count, const double* powers, const double* similarities, int64_t rows, double scale, double epsilon, Numbers* numbers, Stream stream);
+/// Of some of the similarities of the first row of `second` with rows of other images there: the largest, and the sums of e^{power (s - top)}.
+struct FirstRowPart {
+  double top, sums[2];
+};
+constexpr int64_t first_row_parts = 1024;
+/// numbers->wrong_sums = 1 unless the known sums of that row are those of its similarities, to rounding and what `largest_square` adds; needs measured rows. parts: [first_row_parts].
+template <typename T>
+void check_known_sums(const ViewRows<T>& z, const double* known, int count, const double* powers, double scale, FirstRowPart* parts, Numbers* numbers, Stream stream);
 
 /// plain_terms of every image, and the derivatives; none where `full` is null.
 template <typename T>

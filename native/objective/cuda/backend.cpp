@@ -136,9 +136,8 @@ class DeviceLogMomentForm final : public DeviceImages<T> {
       negatives->add(visits, stream, attraction.defined() ? attraction.mutable_data_ptr<T>() : nullptr, attraction.defined() ? moving : 0, centred(products) ? rows->known()->centres : nullptr);
       if (known) {
         const double* const sums = known->const_data_ptr<double>();
-        const Tensor similarities = at::empty({n - batch}, rows->of(at::kDouble));
-        cuda::similarities_of_first(rows->z, this->scale(), similarities.mutable_data_ptr<double>(), stream);
-        cuda::check_known_sums(sums, static_cast<int>(count), powers, similarities.const_data_ptr<double>(), n - batch, this->scale(), std::numeric_limits<T>::epsilon(), rows->known(), stream);
+        const Tensor parts = at::empty({cuda::first_row_parts * static_cast<int64_t>(sizeof(cuda::FirstRowPart))}, rows->of(at::kByte));
+        cuda::check_known_sums(rows->z, sums, static_cast<int>(count), powers, this->scale(), static_cast<cuda::FirstRowPart*>(parts.mutable_data_ptr()), rows->known(), stream);
         cuda::add_known_sums(sums, static_cast<int>(count), powers, this->places(), negatives->sums.template mutable_data_ptr<double>(), rows->rows, rows->known(), stream);
       }
       negatives->look(n, stream), negatives->run(rows->first_blocks(rows->blocks), stream);
