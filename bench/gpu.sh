@@ -66,7 +66,7 @@ if command -v compute-sanitizer >/dev/null; then
   done
 else echo "=== sanitizer: there is no compute-sanitizer"; fi
 A_INFONCE_TEST_DEVICE=$device TAIL=60 stage tests 150 "$node" test/gpu/tests.mjs
-if [ -n "$quick" ]; then loss="--sizes 64,256 --seconds 0.05" step="--batch 8 --width 4 --rounds 1" views="--rounds 1 --seconds 0.05" attack="--rounds 1" graph="--batches 2 --width 4 --steps 5 --rounds 1"
+if [ -n "$quick" ]; then loss="--sizes 64,256 --seconds 0.05" step="--batch 8 --width 4 --rounds 1" views="--rounds 1 --seconds 0.05" attack="--rounds 1" graph="--batches 2 --evaluations 2 --images 6 --width 4 --steps 5 --rounds 1"
 else loss="--sizes 2048,8192,32768,65536,1048576 --seconds 0.5" step="--batch 512 --width 64 --rounds 5" views="--rounds 3" attack="--rounds 9" graph=; fi
 stage loss 120 "$node" bench/gpu-loss.mjs --python "$python" --device "$device" $loss --json "$out/loss.json"
 precisions=$([ "$device" = cpu ] && echo full || echo full,tf32,bf16)

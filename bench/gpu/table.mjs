@@ -23,6 +23,6 @@ for (const row of found.steps.filter(({ name }, at) => name.startsWith('ours') &
   line(`  ${row.method}, batch ${row.batch}, ${row.name.slice(6)}`, fixed(row.ms, 1), '', '', `${fixed(peer(false) / row.ms)} x`, `${fixed(peer(true) / row.ms)} x`);
 }
 for (const { norm, shape, eager, fused, copy } of found.attack) line(`  PGD step ${norm} [${shape}]`, fixed(fused, 4), `copy ${fixed(copy, 4)}`, '', `${fixed(eager / fused, 1)} x`);
-for (const { batch, eager, graph } of found.graph) line(`  PGD by a graph, ResNet-18, batch ${batch}`, fixed(graph, 3), '', '', `${fixed(eager / graph)} x`);
+for (const { images, batch, eager, graph } of found.graph) line(`  ${images ? `PGD-20, ${images} images` : 'PGD'} by a graph, batch ${batch}`, images ? fixed(1000 * graph, 0) : fixed(graph, 3), '', '', `${fixed(eager / graph)} x`);
 for (const [pipeline, rates] of Object.entries(found.views?.imagesPerSecond ?? {}))
   line(`  views, ${pipeline}`, `${Math.round(rates['a-infonce'])}/s`, '', '', `${fixed(rates['a-infonce'] / rates['torchvision v2, a batch at once'], 1)} x`);

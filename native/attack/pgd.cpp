@@ -4,14 +4,12 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cross_entropy_loss.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <vector>
+#include "attack/climb.h"
 #include "error.h"
 #include "nn/network.h"
 #include "objective/a_infonce.h"
@@ -40,103 +38,8 @@ void check(const at::Tensor& images, const PgdOptions& options) {
   require_range(ops::backend(device.type()) != nullptr, "options.graph", "false on " + device.str() + " (graphs are of CUDA devices)", "true");
   require_range(!options.early_stop, "options.graph", "false with earlyStop, which waits for every step", "true");
   require_range(!options.train_mode, "options.graph", "false with trainMode", "true");
+  require_range(!nn::Bfloat16::active(), "options.graph", "false in bfloat16, of whose weights a step of training keeps copies", "true");
 }
-
-/// Samples that are attacked together.
-struct Part {
-  at::Tensor images, samples, start;  // start: undefined for a random one
-  Rows rows;
-  Part select(const at::Tensor& which) const {
-    return {images.index_select(0, which), samples.index_select(0, which), start.defined() ? start.index_select(0, which) : start, {rows.numbers.index_select(0, which), rows.first}};
-  }
-  int64_t size() const { return images.size(0); }
-};
-
-Outcome outcome_of(const Objective& objective, const Part& part, const at::Tensor& x_adv) {
-  Outcome outcome = objective(x_adv, part.rows);
-  const at::Tensor& loss = outcome.loss;
-  require_range(loss.dim() == 0 || (loss.dim() == 1 && loss.size(0) == part.size()), "objective",
-                "a loss of shape [" + std::to_string(part.size()) + "] or a scalar", typed_shape(loss));
-  return outcome;
-}
-
-/// Steps from a start. With a graph its tensors are those of all batches of its size.
-class Climb {
- public:
-  Climb(const Objective& objective, const PgdOptions& options) : objective_(objective), options_(options) {}
-
-  /// At a start, which is the climb's from now on.
-  void begin(const Part& part, const at::Tensor& start) {
-    if (!graph_ || part.size() != part_.size()) {
-      graph_.reset(), recorded_.clear(), direction_.reset(), bad_.reset();
-      part_ = part, x_adv_ = start;
-      if (options_.graph) part_.images = part.images.clone();  // the batches to come are copied there
-      return;
-    }
-    part_.images.copy_(part.images), part_.rows.numbers.copy_(part.rows.numbers), x_adv_.copy_(start);
-    part_.rows.first = part.rows.first;
-    for (const at::Tensor& each : {direction_, bad_})
-      if (each.defined()) each.zero_();
-  }
-  /// False, and no step, where all are fooled and that is enough.
-  bool step() {
-    const auto [grad, fooled] = gradient();
-    if (options_.early_stop && fooled.defined() && fooled.all().item<bool>()) return false;
-    if (options_.momentum != 0) accumulate(grad);
-    const at::Tensor& direction = options_.momentum == 0 ? grad : direction_;
-    if (options_.norm == Norm::Linf) ops::pgd_step_linf_(x_adv_, direction, part_.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad_);
-    else ops::pgd_step_l2_(x_adv_, direction, part_.images, options_.epsilon, options_.step_size, options_.clamp_then_project, bad_);
-    return true;
-  }
-  /// `done` steps of this batch were taken. Recorded are steps after the first ones, in which libraries set up what they need and TorchScript compiles.
-  void step_by_graph(int64_t done, ops::DeferredChecks& checks) {
-    if (done < (graph_ ? 1 : first_steps)) {
-      step();
-      return;
-    }
-    if (!graph_) {
-      const size_t before = checks.size();
-      graph_ = ops::backend_of(x_adv_, "images")->record(tensors(), [this] { step(); });
-      recorded_ = checks.take(before);
-    }
-    graph_->replay(tensors());
-    checks.add_copies(recorded_);
-  }
-  void check_finite() const {
-    if (!bad_.defined()) return;
-    ops::DeferredChecks::add(bad_, [rows = part_.rows](const at::Tensor& bad) {
-      if (const at::Tensor found = bad.nonzero(); found.numel() > 0) throw Error(ErrorKind::NonFinite, "the gradient of " + rows.name(found[0][0].item<int64_t>()) + " is NaN or infinite");
-    });
-  }
-  const at::Tensor& x_adv() const { return x_adv_; }
-
- private:
-  static constexpr int64_t first_steps = 3;  // as torch.cuda.make_graphed_callables takes
-
-  /// Of a step.
-  std::vector<at::Tensor> tensors() const { return {x_adv_, part_.images, part_.rows.numbers, direction_, bad_}; }
-  /// Gradient of the summed loss, and who is fooled. The graph of autograd is gone when it returns.
-  std::pair<at::Tensor, at::Tensor> gradient() const {
-    const at::AutoGradMode grad_mode(true);
-    const at::Tensor leaf = x_adv_.detach().requires_grad_(true);
-    const Outcome outcome = outcome_of(objective_, part_, leaf);
-    return {input_gradient(outcome.loss, leaf), outcome.fooled};
-  }
-  /// direction <- momentum * direction + grad / |grad|_1, of each sample; |grad|_1 = 0 adds nothing.
-  void accumulate(const at::Tensor& grad) {
-    const at::Tensor length = grad.flatten(1).abs().sum(1);
-    const at::Tensor unit = grad / per_sample(at::where(length.eq(0), at::ones_like(length), length), grad);
-    if (direction_.defined()) direction_.mul_(options_.momentum).add_(unit);
-    else direction_ = unit;
-  }
-
-  const Objective& objective_;
-  const PgdOptions& options_;
-  Part part_;
-  at::Tensor x_adv_, direction_, bad_;
-  std::vector<ops::DeferredChecks::Found> recorded_;
-  std::unique_ptr<ops::Graph> graph_;
-};
 
 /// One batch: the loop over restarts and steps.
 class Ascent {
@@ -153,7 +56,7 @@ class Ascent {
         stepped((options_.restarts - restart) * options_.steps);
         break;
       }
-      if (options_.graph) standing = all;
+      if (climb_.by_graph()) standing = all;
       const Part part = standing.numel() == whole_.size() ? whole_ : whole_.select(standing);
       keep_worst(part, standing, climb(part, restart, stepped));
     }
@@ -174,8 +77,7 @@ class Ascent {
     climb_.begin(part, start(part, restart));
     for (int64_t step = 0; step < options_.steps; ++step) {
       checks_.enter("step " + std::to_string(step + 1) + " of the attack");
-      if (options_.graph) climb_.step_by_graph(step, checks_);
-      else if (!climb_.step()) {
+      if (!climb_.step(checks_)) {
         stepped(options_.steps - step);
         break;
       }
@@ -183,9 +85,9 @@ class Ascent {
       stepped(1);
     }
     check_finite();
-    if (options_.graph) checks_.settle();  // the next batch writes to what is checked
+    if (climb_.by_graph()) checks_.settle();  // the next batch writes to what is checked
     else if (options_.restarts == 1) checks_.hand_over();
-    return options_.graph ? climb_.x_adv().clone() : climb_.x_adv();
+    return climb_.by_graph() ? climb_.x_adv().clone() : climb_.x_adv();
   }
 
   void check_finite() {
@@ -227,10 +129,8 @@ class Ascent {
   ops::DeferredChecks checks_;
 };
 
-}  // namespace
-
-at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOptions& options, const StepCallback& step) {
-  check(images, options);
+/// `climb_of` a batch of these images.
+at::Tensor ascend(const Goal& goal, const at::Tensor& images, const PgdOptions& options, const StepCallback& step, const std::function<Climb&(const at::Tensor& images)>& climb_of) {
   const at::NoGradGuard no_grad;
   const c10::Device device = options.device.value_or(images.device());
   const at::Tensor x = images.detach().contiguous();
@@ -244,69 +144,99 @@ at::Tensor pgd(const Objective& objective, const at::Tensor& images, const PgdOp
   };
   const bool whole = n > 0 && n <= batch;
   at::Tensor adversaries = whole ? at::Tensor() : at::empty_like(x);
-  const auto run = [&] {
-    Climb climb(objective, options);
-    for_batches(n, batch, [&](int64_t begin, int64_t end) {
-      const auto there = [&](const at::Tensor& all) { return brought(all.slice(0, begin, end), device); };
-      const at::Tensor start = options.start.defined() ? there(options.start.detach()).contiguous() : at::Tensor();
-      const Part part{there(x), samples.slice(0, begin, end), start, {at::arange(begin, end, at::dtype(at::kLong).device(device)), begin}};
-      const at::Tensor found = Ascent(objective, options, climb, part).run(stepped);
-      if (whole) adversaries = found.to(x.device());
-      else adversaries.slice(0, begin, end).copy_(found);
-    });
-  };
-  if (!options.graph) run();
-  else ops::backend(device.type())->on_own_stream(at::empty({0}, at::device(device)), run);
+  for_batches(n, batch, [&](int64_t begin, int64_t end) {
+    const auto there = [&](const at::Tensor& all) { return brought(all.slice(0, begin, end), device); };
+    const at::Tensor start = options.start.defined() ? there(options.start.detach()).contiguous() : at::Tensor();
+    const Rows rows{at::arange(begin, end, at::dtype(at::kLong).device(device)), begin, goal.targets ? goal.targets(begin, end) : at::Tensor(), goal.highest};
+    const Part part{there(x), samples.slice(0, begin, end), start, rows};
+    const at::Tensor found = Ascent(goal.objective, options, climb_of(part.images), part).run(stepped);
+    if (whole) adversaries = found.to(x.device());
+    else adversaries.slice(0, begin, end).copy_(found);
+  });
   return adversaries;
 }
 
-Objective cross_entropy(nn::Model& model, at::Tensor labels, int64_t highest, bool targeted) {
-  return [&model, labels = std::move(labels), highest, targeted](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
-    const at::Tensor logits = logits_of(model, x_adv);
-    require_classes(highest, logits);
-    const at::Tensor wanted = labels.index_select(0, rows.numbers);
-    const at::Tensor loss = at::cross_entropy_loss(logits, wanted, {}, /*reduction none=*/0);
-    const at::Tensor predicted = logits.detach().argmax(1);
-    return targeted ? Outcome(-loss, predicted.eq(wanted)) : Outcome(loss, predicted.ne(wanted));
+/// On a model that has the mode of the attack, where it is. `step`: of the recorded ones, without the batch.
+at::Tensor ascend(nn::Model& model, const Goal& goal, const at::Tensor& images, const PgdOptions& options, const StepCallback& stepped, RecordedClimbs::Step step) {
+  if (!options.graph) return pgd(goal, images, options, stepped);
+  check(images, options);
+  const auto of = [&](at::IntArrayRef sizes) {
+    step.sizes = sizes.vec();
+    return step;
   };
+  std::vector<RecordedClimbs::Step> steps;
+  for_batches(images.size(0), options.batch_size, [&](int64_t begin, int64_t end) {
+    const auto found = of(images.slice(0, begin, end).sizes());
+    if (std::ranges::find(steps, found) == steps.end()) steps.push_back(found);
+  });
+  try {
+    auto& recorded = RecordedClimbs::of(model, *options.device, steps);
+    at::Tensor adversaries;
+    recorded.run([&] { adversaries = ascend(goal, images, options, stepped, [&](const at::Tensor& batch) -> Climb& { return recorded.climb(of(batch.sizes()), goal.objective); }); });
+    recorded.drop_unrecorded();
+    return adversaries;
+  } catch (...) {
+    model.recorded.reset();  // what an error leaves is not to be relied on
+    throw;
+  }
 }
 
-Objective contrastive(nn::Model& model, at::Tensor positives, double temperature) {
+PgdOptions where_it_is(const nn::Model& model, PgdOptions options, const at::Tensor& images) {
+  options.device = device_of(model, images);
+  return options;
+}
+
+}  // namespace
+
+at::Tensor pgd(const Goal& goal, const at::Tensor& images, const PgdOptions& options, const StepCallback& step) {
+  check(images, options);
+  Climb climb(goal.objective, options);
+  return ascend(goal, images, options, step, [&](const at::Tensor&) -> Climb& { return climb; });
+}
+
+Goal cross_entropy(nn::Model& model, at::Tensor labels, int64_t highest, bool targeted) {
+  const auto objective = [&model, targeted](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
+    const at::Tensor logits = logits_of(model, x_adv);
+    require_classes(rows.highest, logits);
+    const at::Tensor loss = at::cross_entropy_loss(logits, rows.targets, {}, /*reduction none=*/0);
+    const at::Tensor predicted = logits.detach().argmax(1);
+    return targeted ? Outcome(-loss, predicted.eq(rows.targets)) : Outcome(loss, predicted.ne(rows.targets));
+  };
+  return {objective, [labels = std::move(labels)](int64_t begin, int64_t end) { return labels.slice(0, begin, end); }, highest};
+}
+
+Goal contrastive(nn::Model& model, at::Tensor positives, c10::Device device, double temperature) {
   const auto embed = [&model](const at::Tensor& images) {
     const at::Tensor output = nn::embedding(model, images);
     require_range(output.dim() == 2 && output.size(0) == images.size(0) && output.is_floating_point(), "model",
                   "floating-point embeddings [" + std::to_string(images.size(0)) + ", length]", typed_shape(output));
     return output;
   };
+  const auto known = [embed](const at::Tensor& images) {
+    const at::NoGradGuard no_grad;
+    return embed(images);
+  };
   objective::Options options;
   options.form = objective::Form::RoCL;
   options.temperature = temperature;
-  // Of the batch last seen: an attack goes through the batches one after the other.
-  return [&model, embed, options, positives = std::move(positives), known = at::Tensor(), known_first = int64_t{0}](const at::Tensor& x_adv, int64_t first) mutable -> Outcome {
-    if (model.training() || !known.defined() || known_first != first || known.size(0) != x_adv.size(0)) {
-      const at::NoGradGuard no_grad;
-      const at::Tensor embedded = embed(brought(positives.slice(0, first, first + x_adv.size(0)).detach(), x_adv.device()));
-      if (known.defined() && known.sizes() == embedded.sizes()) known.copy_(embedded);  // where a graph of the steps reads it
-      else known = embedded;
-      known_first = first;
-    }
-    return a_infonce(at::cat({embed(x_adv), known}), options);
+  // In train mode the positives are embedded anew at each step.
+  const auto objective = [&model, embed, known, options](const at::Tensor& x_adv, const Rows& rows) -> Outcome {
+    const at::Tensor fixed = model.training() ? known(rows.targets) : rows.targets;
+    return a_infonce(at::cat({embed(x_adv), fixed}), options);
   };
+  return {objective, [&model, known, device, positives = std::move(positives)](int64_t begin, int64_t end) {
+            const at::Tensor images = brought(positives.slice(0, begin, end).detach(), device);
+            return model.training() ? images : known(images);
+          }};
 }
-
-namespace {
-PgdOptions where_it_is(const nn::Model& model, PgdOptions options, const at::Tensor& images) {
-  options.device = device_of(model, images);
-  return options;
-}
-}  // namespace
 
 at::Tensor pgd(nn::Model& model, const at::Tensor& images, const at::Tensor& labels, bool targeted, const PgdOptions& options,
                const StepCallback& step) {
   const int64_t highest = require_labelled(images, labels);
   const nn::ModeGuard mode(model, options.train_mode);
   const PgdOptions there = where_it_is(model, options, images);
-  return pgd(cross_entropy(model, brought(labels, *there.device), highest, targeted), images, there, step);
+  return ascend(model, cross_entropy(model, brought(labels, *there.device), highest, targeted), images, there, step,
+                {there, targeted ? "targeted cross-entropy" : "cross-entropy", 0, images.scalar_type(), {}});
 }
 
 at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at::Tensor& positives, double temperature, const PgdOptions& options,
@@ -315,7 +245,8 @@ at::Tensor pgd_contrastive(nn::Model& model, const at::Tensor& images, const at:
     throw Error(ErrorKind::ArgumentRange, "positives", typed_shape(images), typed_shape(positives));
   require_unit_range(images);
   const nn::ModeGuard mode(model, options.train_mode);
-  return pgd(contrastive(model, positives, temperature), images, where_it_is(model, options, images), step);
+  const PgdOptions there = where_it_is(model, options, images);
+  return ascend(model, contrastive(model, positives, *there.device, temperature), images, there, step, {there, "contrastive", temperature, images.scalar_type(), {}});
 }
 
 }  // namespace a_infonce::attack

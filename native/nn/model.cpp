@@ -12,6 +12,7 @@ std::optional<c10::Device> Model::device() const {
 
 void Model::to(c10::Device device) {
   const at::NoGradGuard no_grad;
+  recorded.reset();
   std::vector<at::Tensor> moving;
   for (auto& [name, tensor, parameter] : state())
     if (tensor.device() != device) moving.push_back(std::move(tensor));

@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <chrono>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -15,6 +16,11 @@ struct NamedTensor {
   std::string name;
   at::Tensor tensor;
   bool parameter;
+};
+
+/// Made for a model by those who work on it, and kept with it.
+struct Kept {
+  virtual ~Kept() = default;
 };
 
 class Model {
@@ -34,6 +40,8 @@ class Model {
   void to(c10::Device device);
   /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
   virtual std::recursive_timed_mutex& in_use() { return in_use_; }
+  /// Of attacks (attack/climb.h), under `in_use`; a model that moves gives it up.
+  std::unique_ptr<Kept> recorded;
 
  private:
   std::recursive_timed_mutex in_use_;

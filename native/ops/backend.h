@@ -38,7 +38,7 @@ struct DeviceInfo {
   int64_t memory;    // bytes
 };
 
-/// Work on a device that was recorded, to be queued on the current stream as a whole.
+/// Work on a device that was recorded, to be queued as a whole.
 class Graph {
  public:
   /// `tensors`: those from outside that the work reads and writes, which keep their memory.
@@ -52,6 +52,18 @@ class Graph {
   const std::vector<at::Tensor> tensors_;
 };
 
+/// A stream of a device, other than the default one and its owner's alone, and what is recorded there; one thread at a time. Libraries keep a workspace for each stream, whose address
+/// graphs hold: they are replayed on no other, and go together, before this.
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+  /// Does the work on the stream, after what is queued on the current one, and before what will be.
+  virtual void run(const std::function<void()>& work) = 0;
+  /// Within `run`: records what `work` does with `tensors`, of which nothing happens yet. It was done before on this thread, so that libraries are set up. Throws Operator where it
+  /// cannot be recorded: it waits for the device, say. After an error what else was recorded here is not to be replayed any more.
+  virtual std::unique_ptr<Graph> record(std::vector<at::Tensor> tensors, const std::function<void()>& work) = 0;
+};
+
 /// Takes tensors that an operator has checked, all on one device of its kind, contiguous where it says so. Work is queued on the device's current stream, and nothing waits
 /// for it.
 struct Backend {
@@ -61,11 +73,7 @@ struct Backend {
   virtual std::string architectures() const { return {}; }
   /// Whether work on the device of x is recorded for a graph, not done: nothing can be read from the device then.
   virtual bool capturing(const at::Tensor& x) const = 0;
-  /// Records what `work` does with `tensors` on the device of the first, of which nothing happens yet; on a stream of its own (below). The work was done before, so that libraries
-  /// are set up. Throws Operator where it cannot be recorded: it waits for the device, say.
-  virtual std::unique_ptr<Graph> record(std::vector<at::Tensor> tensors, const std::function<void()>& work) const = 0;
-  /// Does the work on another stream of x's device than the default one, after what is queued on the current stream, and before what will be.
-  virtual void on_own_stream(const at::Tensor& x, const std::function<void()>& work) const = 0;
+  virtual std::unique_ptr<Recorder> recorder(c10::Device device) const = 0;
   /// Throws Operator there, naming the operator, which takes numbers of the host along: they would be gone when the graph runs.
   void require_no_capture(const at::Tensor& x, const char* name) const;
 

@@ -22,12 +22,14 @@ export type SingleAttack = `pgd${number}` | 'fgsm' | `mim${number}` | 'apgd-ce' 
 
 /** What may be said of an attack that goes by its name. */
 export interface NamedAttackOptions extends BallOptions {
-  /** Of pgd. Default epsilon/4. This and the next two are refused where none of the attacks has them. */
+  /** Of pgd. Default epsilon/4. This and the next three are refused where none of the attacks has them. */
   stepSize?: number | undefined;
   /** Of pgd. Default true. */
   randomStart?: boolean | undefined;
   /** Runs from different starts: of pgd, apgd and fab (of each target), square. Default 1. */
   restarts?: number | undefined;
+  /** Of pgd on a GPU: its steps as a CUDA graph, as {@link PgdOptions}`.graph`. Default false. */
+  graph?: boolean | undefined;
   /** What an attack draws follows from it; fgsm, mim and cw draw nothing and take any, so that attacks may share one. Default 0. */
   seed?: number | undefined;
   /** Images a forward pass. Default 256. */
@@ -64,7 +66,7 @@ export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOp
 export async function attack(
   model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: AttackOptions,
 ): Promise<{ adversarial: Tensor; settings: AttackSettings; warnings: string[] }> {
-  const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'seed', 'batchSize', 'signal', 'onProgress']);
+  const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'graph', 'seed', 'batchSize', 'signal', 'onProgress']);
   check.function('options.onProgress', onProgress);
   const { settings, run } = onlyAttack(name, given, 'name')!, data = samplesOf(images, labels);
   const found = await doubts(model, data, [settings], { limit: data.length, batchSize: settings.batchSize, signal });
@@ -81,7 +83,7 @@ export interface NamedAttack {
 const ATTACK_NAMES = "'pgd<steps>' (as in 'pgd20', from 1 to 99999 steps), 'fgsm', 'mim<steps>', 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square' or 'cw'";
 
 /** Which of these options an attack has. */
-const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts'], apgd: ['restarts'], fab: ['restarts'], square: ['restarts'] } as const;
+const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts', 'graph'], apgd: ['restarts'], fab: ['restarts'], square: ['restarts'] } as const;
 
 /** Whether the attack of that name has the option. @internal */
 export function hasOption(name: string, option: (typeof OPTIONS)['pgd'][number]): boolean {
@@ -90,8 +92,8 @@ export function hasOption(name: string, option: (typeof OPTIONS)['pgd'][number])
 }
 
 /** Refuses values that no attack could take, whichever it is. Errors name values of `at`. @internal */
-export function checkValues({ norm, epsilon, stepSize, randomStart, restarts, seed, batchSize }: NamedAttackOptions, at = 'options'): void {
-  resolvePgdOptions({ norm, epsilon, stepSize, randomStart, restarts, seed, batchSize } as PgdOptions, at);
+export function checkValues({ norm, epsilon, stepSize, randomStart, restarts, graph, seed, batchSize }: NamedAttackOptions, at = 'options'): void {
+  resolvePgdOptions({ norm, epsilon, stepSize, randomStart, restarts, graph, seed, batchSize } as PgdOptions, at);
 }
 
 /** The attack of that name with its options, all of them its own; undefined for one of `others`, which have no more than a ball. Errors call the name `argument`. @internal */
@@ -113,7 +115,7 @@ export function checkOptions(names: readonly string[], given: NamedAttackOptions
 /** The attack of that name. Errors call the name `argument`, and tell of `others` that may stand there. @internal */
 export function namedAttack(name: unknown, given: NamedAttackOptions, argument: string, others: readonly string[] = []): NamedAttack {
   if (typeof name !== 'string') throw new ArgumentTypeError(argument, 'a name', describe(name));
-  const { norm, epsilon, stepSize, randomStart, restarts, seed, batchSize } = given;
+  const { norm, epsilon, stepSize, randomStart, restarts, graph, seed, batchSize } = given;
   const ball = { norm, epsilon, batchSize } as const;
   const descent = (attack: 'pgd' | 'fgsm' | 'mim', settings: ResolvedPgdOptions): NamedAttack => ({
     settings: { attack, ...settings },
@@ -123,7 +125,7 @@ export function namedAttack(name: unknown, given: NamedAttackOptions, argument: 
     ({ settings, run: (model, images, labels, samples, watch) => runLabelled(model, images, labels, settings, watch, samples) });
   const auto = (loss: ResolvedApgdOptions['loss']): NamedAttack => labelled({ attack: 'apgd', ...resolveApgdOptions({ ...ball, loss, restarts, seed }) });
   const [, kind, steps] = /^(pgd|mim)([1-9]\d{0,4})$/.exec(name) ?? [];
-  if (kind === 'pgd') return descent(kind, resolvePgdOptions({ ...ball, steps: Number(steps), stepSize, randomStart, restarts, seed }));
+  if (kind === 'pgd') return descent(kind, resolvePgdOptions({ ...ball, steps: Number(steps), stepSize, randomStart, restarts, graph, seed }));
   if (kind === 'mim') return descent(kind, resolveMimOptions({ ...ball, steps: Number(steps) }));
   switch (name) {
     case 'fgsm': return descent('fgsm', resolveFgsmOptions({ ...ball }));

@@ -38,9 +38,10 @@ export interface PgdOptions extends JobOptions {
   /** Images a forward pass. Default 256. */
   batchSize?: number;
   /**
-   * On a GPU: record a step as a CUDA graph, so that the processor queues one thing a step instead of each kernel, for batches that are too small to keep the card busy. The first
-   * three steps of a size of batch are done without, then the first of each batch; fooled samples stay in the batch over restarts, and memory is taken twice. Not with a function
-   * as model, `earlyStop` or `trainMode`, and of {@link pgd} alone: attacks by name have it not. Default false.
+   * On a GPU: record a step as a CUDA graph, so that the processor queues one thing a step instead of each kernel, for batches that are too small to keep the card busy. Recorded is the
+   * fourth step of the first batch of a shape; the model keeps the graph, and the memory that a step takes, for later batches and calls with the same `norm`, `epsilon`,
+   * `stepSize`, `clampThenProject`, `momentum` and objective, of four shapes and options at most, until it moves (`model.to`), one of its tensors does, an attack by a
+   * graph fails, or it is disposed; its weights may change meanwhile. Fooled samples stay in the batch over restarts. Not with a function as model, `earlyStop` or `trainMode`. Default false.
    */
   graph?: boolean;
   /**

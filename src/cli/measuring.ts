@@ -5,6 +5,7 @@ import { Option } from 'commander';
 import type { Classifier, Dataset, EvaluateOptions, Model, Result, Score, Split } from '../index.js';
 import type { Context } from './command.js';
 import type { RecordedRun } from './data.js';
+import { UsageError } from './failure.js';
 import { Interrupted } from './interrupt.js';
 import type { Loaded } from './model.js';
 import { atOnce, countOption, real } from './options.js';
@@ -21,6 +22,12 @@ export const attackOptions = (defaults = { epsilon: '8/255 (l2: 0.5)', stepSize:
   countOption('restarts', 'from so many random starts; default: 1'),
   atOnce(),
 ];
+
+/** Steps of PGD as a CUDA graph, and that there is a card for it. */
+export const graphOption = (): Option => new Option('--graph', 'on a GPU, for small batches: the steps of PGD as a CUDA graph');
+export function checkGraph(device: string, graph: boolean | undefined): void {
+  if (graph && device === 'cpu') throw new UsageError('--graph is of a GPU: type --device cuda too, or leave it out');
+}
 
 /** What the run says of PGD, which is of PGD alone; a ball of another kind or size has steps of its own. */
 export const recordedPgd = (run: RecordedRun | undefined, { norm, epsilon }: { norm?: string | undefined; epsilon?: number | undefined }) =>

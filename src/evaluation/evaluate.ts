@@ -1,7 +1,7 @@
 /** Clean and robust accuracy over a data set. */
 import { type AutoAttackReport, beginAutoAttack } from '../attack/autoAttack.js';
 import { doubts, warningsOf } from '../attack/doubts.js';
-import { type AttackSettings, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack } from '../attack/named.js';
+import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack } from '../attack/named.js';
 import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf, select } from '../attack/samples.js';
 import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
@@ -59,13 +59,13 @@ export interface Score {
 }
 
 const KNOWN = [
-  'attacks', 'norm', 'epsilon', 'stepSize', 'restarts', 'randomStart', 'seed', 'batchSize', 'pgd', 'limit', 'state', 'stateKey', 'onScore', 'onProgress', 'signal',
+  'attacks', 'norm', 'epsilon', 'stepSize', 'restarts', 'randomStart', 'graph', 'seed', 'batchSize', 'pgd', 'limit', 'state', 'stateKey', 'onScore', 'onProgress', 'signal',
 ] as const satisfies readonly (keyof EvaluateOptions)[];
 
 /**
  * Accuracy of a classifier on a data set, clean and under attacks. The model is in eval mode throughout. A sample counts as robust only if it is
  * classified right both without the attack and under it; with epsilon 0 robust and clean accuracy are equal. Each attack is made against
- * the samples that are right without it; the rest cannot count. Options, and whether AutoAttack can run and keep its state, are checked before the first attack.
+ * the samples that are right without it; the rest cannot count, and is attacked with `graph` alone, so that batches keep their size. Options, and whether AutoAttack can run and keep its state, are checked before the first attack.
  * Runs off the main thread.
  * @param model a Classifier, a TorchScriptModel or a function, from images in [0, 1] to logits: normalisation belongs inside.
  * @returns one {@link Score} an attack, with its settings.
@@ -136,6 +136,11 @@ export async function measureScores<const Names extends readonly AttackName[] = 
     if (named('clean')) await done('clean', share(right.reduce((sum, { length }) => sum + length, 0), { limit, attack: 'clean', batchSize }));
   }
 
+  if (plans.some(({ attack }) => byGraph(attack)))  // whether it can be, on no images: before the first attack
+    await scope(async () => {
+      const { images, labels } = await readSamples(data, 0, 1);
+      await plans.find(({ attack }) => byGraph(attack))!.attack!.run(model, select(images, []), select(labels, []), undefined, { signal });
+    });
   const asked = [...plans.flatMap(({ attack }) => attack ?? []), ...(auto?.attacks ?? [])].map(({ settings }) => settings);
   const found = warn ? await doubts(model, data, asked, { limit, batchSize, signal }) : [];
   for (const { name, attack } of plans) {
@@ -146,12 +151,13 @@ export async function measureScores<const Names extends readonly AttackName[] = 
       if (rows.length > 0)
         await scope(async () => {
           const { images, labels } = await readSamples(data, start, end);
-          const numbers = rows.map((row) => start + row), attacking = select(images, rows);
-          const adversaries = await attack.run(model, attacking, select(labels, rows), rowsOf(numbers),
+          const taken = byGraph(attack) ? Array.from({ length: end - start }, (_, row) => row) : rows;
+          const numbers = taken.map((row) => start + row), attacking = select(images, taken);
+          const adversaries = await attack.run(model, attacking, select(labels, taken), rowsOf(numbers),
             { signal, onProgress: ({ done: steps, total }) => steps < total && report(steps / total) });
           checkInside(name, attack.settings, attacking, adversaries, numbers);
           // Among the other images again, so that an adversary equal to its image gets the very same logits.
-          const attacked = ops.aten.index_copy(images, 0, rowsOf(rows, images), adversaries);
+          const attacked = ops.aten.index_copy(images, 0, rowsOf(taken, images), adversaries);
           const standing = new Set(agreeing((await predict(model, attacked, { batchSize, signal })).predicted, labels));
           correct += rows.filter((row) => standing.has(row)).length;
         });
@@ -168,6 +174,8 @@ export async function measureScores<const Names extends readonly AttackName[] = 
   }
   return Object.fromEntries(attacks.map((name) => [name, scores.get(name)!])) as { [Name in Names[number]]: Score };
 }
+
+const byGraph = (attack: NamedAttack | undefined): boolean => attack !== undefined && 'graph' in attack.settings && attack.settings.graph;
 
 /** The options with those of `pgd` in their place. */
 function pgdValues({ pgd, ...given }: EvaluateOptions): NamedAttackOptions {

@@ -91,6 +91,7 @@ test.each([
   [['--attacks', 'pgd2,pgd2'], /--attacks: expected each name once, got 'pgd2'/],
   [['--attacks', 'clean,pdg20'], /--attacks: expected 'clean', 'autoattack', 'pgd<steps>'.*got 'pdg20'/],
   [['--state', 'x'], /--state is of autoattack/],
+  [['--graph'], /--graph is of a GPU/],
 ])('evaluate %j says what is wrong', async (args, message) => {
   const { code, stderr } = await call('evaluate', folder, '--limit', '4', ...args);
   expect([code, stderr]).toEqual([2, expect.stringMatching(message)]);
@@ -105,6 +106,8 @@ test.each([
   [['--no-random-start', '--attack', 'autoattack'], /--no-random-start: expected left out, since 'autoattack' has none/],
   [['--attack', 'apgd'], /--attack: expected 'pgd', 'autoattack', 'pgd<steps>'.*got 'apgd'/],
   [['--attack', 'fgsm', '--steps', '3'], /--steps is of pgd/],
+  [['--graph'], /--graph is of a GPU/],
+  [['--graph', '--attack', 'fgsm'], /--graph: expected left out, since 'fgsm' has none/],
 ])('attack %j says what is wrong', async (args, message) => {
   const { code, stderr } = await call('attack', folder, '--limit', '4', '--out', join(folder, 'x.safetensors'), ...args);
   expect([code, stderr]).toEqual([2, expect.stringMatching(message)]);

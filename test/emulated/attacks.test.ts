@@ -1,5 +1,6 @@
 // What attacks do on a device with kernels of its own, which they wait for at the end alone: the emulated CUDA kernels take the place of the CPU's from `beforeAll` on.
-import { aInfoNCE, Encoder, manualSeed, ops, pgd, rand, randn, scope, tensor, type PgdOptions, type Tensor } from 'a-infonce';
+import { readFileSync } from 'node:fs';
+import { aInfoNCE, Classifier, Encoder, evaluate, loadTorchScript, manualSeed, noGrad, ops, pgd, predict, rand, randn, scope, tensor, type Model, type PgdOptions, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { loadNet, reference } from '../attack/fixtures.js';
 import { job } from '../../src/runtime/job.js';
@@ -7,7 +8,7 @@ import { native } from '../../src/runtime/native.js';
 import { emulatedLibrary } from './build.js';
 
 const { aten, a_infonce } = ops;
-const emulator = () => (ops as unknown as { a_infonce_emulated: { set_capturing(capturing: boolean): void; fail_launch(x: Tensor, out_of_memory: boolean): void } }).a_infonce_emulated;
+const emulator = () => (ops as unknown as { a_infonce_emulated: { set_capturing(capturing: boolean): void; fail_launch(x: Tensor, out_of_memory: boolean): void; recordings(): number } }).a_infonce_emulated;
 manualSeed(3);
 const net = await loadNet(), { images, labels } = reference(), views = rand(images.shape, { dtype: 'float64' });
 const bits = async (run: () => Tensor | Promise<Tensor>) => scope(async () => Array.from((await run()).toTypedArray() as Float64Array));
@@ -82,6 +83,108 @@ describe('steps by a graph', () => {
   });
   it('are not for a function', async () => {
     await expect(pgd((x) => net.forward(x), images, labels, { steps: 2, graph: true })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_RANGE', argument: 'options.graph' });
+  });
+});
+
+describe('steps that a model keeps', () => {
+  const views2 = rand(images.shape, { dtype: 'float64' }), others = rand(images.shape, { dtype: 'float64' }), reversed = aten.flip(labels, [0]);
+  const fresh = async () => (await loadTorchScript(readFileSync(new URL('../fixtures/attack/net.pt', import.meta.url)))).eval();
+  const fixed = { epsilon: 0.1, steps: 5, batchSize: 8, seed: 3 } as const;
+  /** How many graphs were recorded; each attack gives the bits of the one without. */
+  async function recorded(...attacks: ((graph: boolean) => Promise<Tensor>)[]): Promise<number> {
+    const before = emulator().recordings();
+    for (const each of attacks) expect(await bits(() => each(true))).toEqual(await bits(() => each(false)));
+    return emulator().recordings() - before;
+  }
+  const attackOf = (model: Model, options: PgdOptions = {}, x = images, y: Tensor | null = labels) => (graph: boolean) => pgd(model, x, y, { ...fixed, ...options, graph });
+
+  it('are recorded once for the images, labels, starts and steps to come', async () => {
+    using model = await fresh();
+    const whole = images.shape[0]! % 8 === 0 ? 1 : 2;
+    expect(await recorded(attackOf(model), attackOf(model, {}, others, reversed), attackOf(model, { seed: 8, steps: 9, randomStart: false }), attackOf(model, { restarts: 3, clampStart: false }, others))).toBe(whole);
+    expect(await recorded(attackOf(model, { momentum: 0.9 }), attackOf(model, { momentum: 0.9, restarts: 2 }, others, reversed))).toBe(whole);
+  });
+  it('of a contrastive loss compare with the views of each call', async () => {
+    using model = await fresh();
+    const of = (views: Tensor, x: Tensor, temperature = 0.5) => attackOf(model, { batchSize: images.shape[0]!, objective: { contrastive: views, temperature } }, x, null);
+    expect(await recorded(of(views, images), of(views2, images), of(views, others))).toBe(1);
+    expect(await recorded(of(views2, others, 0.5000001))).toBe(1);
+  });
+  it('are others for other options of a step and other shapes', async () => {
+    const first = aten.slice(images, 0, 0, 8), second = aten.slice(labels, 0, 0, 8);
+    for (const options of [{ epsilon: 0.2 }, { stepSize: 0.01 }, { norm: 'l2' }, { targeted: true }, { momentum: 0.5 }, { norm: 'l2', clampThenProject: true }] as PgdOptions[]) {
+      using model = await fresh();
+      const of = (own: PgdOptions) => attackOf(model, own, first, second);
+      expect(await recorded(of({}), of(options), of({}), of(options)), JSON.stringify(options)).toBe(2);
+    }
+    using model = await fresh();
+    const of = (size: number) => attackOf(model, {}, aten.slice(images, 0, 0, size), aten.slice(labels, 0, 0, size));
+    expect(await recorded(of(8), of(7), of(6), of(5), of(8), of(7), of(6), of(5))).toBe(4);
+    expect(await recorded(of(4), of(4))).toBe(1); // which begins anew: four at most
+    expect(await recorded(of(8), of(4))).toBe(1);
+  });
+  it('read the weights as they are then', async () => {
+    using model = await fresh();
+    const attack = attackOf(model, {}, aten.slice(images, 0, 0, 8), aten.slice(labels, 0, 0, 8)), state = model.state(), weight = state.get('0.weight')!;
+    expect(await recorded(attack)).toBe(1);
+    noGrad(() => void aten.mul_(weight, 1.5));
+    model.train().forward(images).dispose(); // moves the running statistics
+    model.eval();
+    expect(await recorded(attack)).toBe(0);
+    noGrad(() => void aten.set_(weight, weight.clone()));
+    expect(await recorded(attack, attack)).toBe(1);
+    noGrad(() => void aten.transpose_(weight, 2, 3)); // where it was, and another
+    expect(await recorded(attack, attack)).toBe(1);
+    model.to('cpu');
+    expect(await recorded(attack, attack)).toBe(1);
+  });
+  it('are those of parts that another model moves', async () => {
+    using encoder = trained(), model = Classifier.create({ encoder, classes: 10, seed: 2 }).eval();
+    const attack = attackOf(model, {}, rand([4, 3, 8, 8]), tensor(BigInt64Array.of(0n, 1n, 2n, 3n)));
+    expect(await recorded(attack)).toBe(1);
+    noGrad(() => { for (const value of encoder.state().values()) aten.set_(value, value.clone()); }); // as `to` does
+    expect(await recorded(attack, attack)).toBe(1);
+  });
+  it('check the labels and gradients of each call', async () => {
+    using model = await fresh();
+    const x = aten.slice(images, 0, 0, 8), attack = attackOf(model, {}, x, aten.slice(labels, 0, 0, 8)), low = attackOf(model, {}, x, aten.zeros([8], { dtype: 'int64' }));
+    expect(await recorded(low)).toBe(1);
+    await expect(pgd(model, x, aten.full([8], 99, { dtype: 'int64' }), { ...fixed, graph: true })).rejects.toMatchObject({ code: 'ERR_ARGUMENT_RANGE', argument: 'labels' });
+    expect(await recorded(attack, low)).toBe(1); // nothing is kept over an error
+    const weight = model.state().get('5.weight')!, before = weight.clone();
+    noGrad(() => void aten.mul_(weight, NaN));
+    await expect(pgd(model, x, aten.slice(labels, 0, 0, 8), { ...fixed, graph: true })).rejects.toMatchObject({ name: 'NonFiniteError', message: 'the gradient of sample 0 is NaN or infinite' });
+    noGrad(() => void aten.copy_(weight, before));
+    expect(await recorded(attack, low)).toBe(1);
+  });
+  it('are not kept of an attack that is aborted, nor of too few steps', async () => {
+    using model = await fresh();
+    const attack = attackOf(model, { batchSize: images.shape[0]! }), controller = new AbortController();
+    expect(await recorded(attackOf(model, { batchSize: images.shape[0]!, steps: 3 }), attack)).toBe(1);
+    await expect(pgd(model, images, labels, { ...fixed, batchSize: images.shape[0]!, steps: 200, graph: true, signal: controller.signal, onProgress: () => controller.abort() })).rejects.toThrow();
+    expect(await recorded(attack, attack)).toBe(1);
+  });
+  it('serve attacks at once, one after the other', async () => {
+    using model = await fresh();
+    const attacks = [attackOf(model), attackOf(model, {}, others), attackOf(model, { seed: 5 }, others, reversed)];
+    const together = await Promise.all(attacks.map((attack) => attack(true)));
+    for (const [i, attack] of attacks.entries()) expect(await bits(() => attack(false))).toEqual(Array.from(together[i]!.toTypedArray() as Float64Array));
+  });
+  it('are refused of a model that replaces its tensors', async () => {
+    using model = (await loadTorchScript(readFileSync(new URL('../fixtures/model/replaces.pt', import.meta.url)))).eval();
+    await expect(attackOf(model)(true)).rejects.toMatchObject({ name: 'OperatorError', message: expect.stringContaining('the model replaces tensors of its own') });
+  });
+  it('serve the batches of an evaluation, which attacks whole ones', async () => {
+    using model = await fresh();
+    const n = 2 * 8 + 3, x = rand([n, ...images.shape.slice(1)], { dtype: 'float64' }), { predicted } = await predict(model, x);
+    const y = aten.add(predicted, aten.eq(aten.remainder(aten.arange(n, { dtype: 'int64' }), 5), 0)), data = { length: n, images: (from: number, to: number) => aten.slice(x, 0, from, to), labels: (from: number, to: number) => aten.slice(y, 0, from, to) };
+    const attacks = ['pgd6', 'clean', 'pgd9'] as const, options = { attacks, epsilon: 0.02, batchSize: 8, seed: 2 }, before = emulator().recordings();
+    const by = await evaluate(model, data, { ...options, graph: true }), without = await evaluate(model, data, options);
+    expect(emulator().recordings() - before).toBe(2);
+    expect(by.clean).toEqual(without.clean);
+    for (const name of ['pgd6', 'pgd9'] as const) expect(by[name]).toEqual({ ...without[name], settings: { ...without[name].settings, graph: true } });
+    expect(without.pgd6.correct).toBeLessThan(without.clean.correct);
+    expect(without.clean.correct).toBeLessThan(n);
   });
 });
 

@@ -167,13 +167,16 @@ describe('evaluate', () => {
     expect(await calls(['clean'], true)).toBe(1);
   });
 
-  it('takes pgd as a run records it, and refuses before the first attack what AutoAttack would', async () => {
+  it('takes pgd as a run records it, and refuses before the first attack what AutoAttack or a graph would', async () => {
     const { steps: _, ...recorded } = resolveConfig('rocl-cifar10').evaluation.pgd20;
     const { pgd1 } = await evaluate(net, data, { attacks: ['pgd1'], pgd: recorded });
     expect(pgd1.settings).toMatchObject(recorded);
     const left = await evaluate(net, data, { attacks: ['pgd1'], epsilon: 0.02, stepSize: 0.01, pgd: { epsilon: undefined, stepSize: 0.004 } });
     expect(left.pgd1.settings).toMatchObject({ epsilon: 0.02, stepSize: 0.004 });
     const measured: string[] = [], onScore = (name: string) => { measured.push(name); };
+    await expect(evaluate((x) => net.forward(x), data, { attacks: ['fgsm', 'pgd1'], graph: true, onScore })).rejects.toMatchObject({ argument: 'options.graph' });
+    await expect(evaluate(net, data, { attacks: ['fgsm', 'pgd1'], graph: true, onScore })).rejects.toMatchObject({ argument: 'options.graph', expected: 'false on cpu (graphs are of CUDA devices)' });
+    await expect(evaluate(net, data, { attacks: ['fgsm'], graph: true })).rejects.toMatchObject({ argument: 'options.graph', expected: "left out, since 'fgsm' has none" });
     await expect(evaluate(net, data, { attacks: ['clean', 'pgd1', 'autoattack'], state: '/nowhere/x', onScore })).rejects.toThrow(FileError);
     const three = (x: Tensor) => aten.slice(functionNet(net)(x), 1, 0, 3), zeros = { ...data, labels: (start: number, end: number) => int64(Array(end - start).fill(0)) };
     await expect(evaluate(three, zeros, { attacks: ['pgd1', 'autoattack'], onScore })).rejects.toThrow('at least 4 classes');

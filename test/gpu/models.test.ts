@@ -1,6 +1,6 @@
 import {
-  autoAttack, carliniWagner, Classifier, cuda, Encoder, evaluate, evaluateCorruptions, fab, finetune, loadTorchScript, manualSeed, memory, Optimizer, OutOfMemoryError, pgd, predict, pretrain, proceduralDataset, rand, readSafetensors,
-  scope, square, zeros, type PretrainEvent, type PretrainOptions,
+  autoAttack, carliniWagner, Classifier, cuda, Encoder, evaluate, evaluateCorruptions, fab, finetune, loadTorchScript, manualSeed, memory, noGrad, Optimizer, OutOfMemoryError, pgd, predict, pretrain, proceduralDataset, rand, readSafetensors,
+  scope, square, zeros, type PgdOptions, type PretrainEvent, type PretrainOptions,
 } from 'a-infonce';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { readFile } from 'node:fs/promises';
@@ -112,6 +112,33 @@ describe('attacks', () => {
     using encoder = small().to(device);
     const contrastive = (graph: boolean) => pgd(encoder, images, null, { objective: { contrastive: images }, steps: 6, batchSize: 5, epsilon: 0.03, seed: 4, graph });
     expect(apart(await contrastive(true), await contrastive(false))).toBeLessThan(1e-6);
+  });
+
+  it.runIf(onDevice)('a graph that the model keeps serves later calls and evaluations, whatever became of the weights', async () => {
+    using encoder = small(), classifier = Classifier.create({ encoder, classes: 10, seed: 2 }).to(device).eval();
+    const labels = integers(6, (i) => i % 5), weight = classifier.state().get('encoder.conv1.weight')!;
+    const same = async (options: Partial<PgdOptions> = {}, images = rand([6, 3, 16, 16])) => {
+      const run = (graph: boolean) => pgd(classifier, images, labels, { epsilon: 0.03, steps: 6, seed: 4, ...options, graph });
+      expect(apart(await run(true), await run(false))).toBeLessThan(1e-6);
+    };
+    await same();
+    await same({ seed: 7, steps: 9, restarts: 2 });
+    noGrad(() => void aten.mul_(weight, 1.5));
+    await same();
+    classifier.train().forward(there(rand([6, 3, 16, 16]))).dispose();
+    classifier.eval();
+    await same();
+    classifier.to('cpu').to(device);
+    await same();
+    encoder.to('cpu').to(device);
+    await same();
+    noGrad(() => void aten.set_(weight, aten.mul(weight, 0.5)));
+    await same();
+    await expect(pgd(classifier, rand([6, 3, 16, 16]), integers(6, () => 10), { epsilon: 0.03, steps: 6, graph: true })).rejects.toThrow('classes from 0 to 9');
+    await Promise.all([same(), same({ seed: 1 }), same({ norm: 'l2', epsilon: 0.4 })]);
+    const data = proceduralDataset({ train: 1, test: 24, size: 16 }), settings = { attacks: ['clean', 'pgd6'], epsilon: 2 / 255, batchSize: 10 } as const;
+    const [by, without] = [await evaluate(classifier, data.test, { ...settings, graph: true }), await evaluate(classifier, data.test, settings)];
+    expect([by.clean.correct, Math.abs(by.pgd6.correct - without.pgd6.correct) <= 1]).toEqual([without.clean.correct, true]);
   });
 
   it.runIf(onDevice)('images on the CPU take the memory of a batch there', async () => {

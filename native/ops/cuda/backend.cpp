@@ -92,8 +92,7 @@ struct DeviceBackend final : Backend {
   std::string architectures() const override { return A_INFONCE_CUDA_ARCHITECTURES; }
 #endif
   bool capturing(const Tensor& x) const override { return stream_captures(x); }
-  std::unique_ptr<Graph> record(std::vector<Tensor> tensors, const std::function<void()>& work) const override { return record_graph(std::move(tensors), work); }
-  void on_own_stream(const Tensor& x, const std::function<void()>& work) const override { work_on_own_stream(x, work); }
+  std::unique_ptr<Recorder> recorder(c10::Device device) const override { return make_recorder(device); }
 
   c10::intrusive_ptr<KnownLogMoments> log_moments(const Tensor& z, const Tensor& codes, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) const override {
     if (codes.is_cpu()) require_no_capture(z, "log_moments with codes on the CPU");

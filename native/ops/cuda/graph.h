@@ -30,10 +30,15 @@ struct RepeatedWork final : Graph {
   void queue() override { work(); }
   const std::function<void()> work;
 };
-inline std::unique_ptr<Graph> record_graph(std::vector<at::Tensor> tensors, const std::function<void()>& work) {
-  return std::make_unique<RepeatedWork>(std::move(tensors), work);
-}
-inline void work_on_own_stream(const at::Tensor&, const std::function<void()>& work) { work(); }
+inline int64_t emulated_recordings = 0;
+struct RepeatingRecorder final : Recorder {
+  void run(const std::function<void()>& work) override { work(); }
+  std::unique_ptr<Graph> record(std::vector<at::Tensor> tensors, const std::function<void()>& work) override {
+    ++emulated_recordings;
+    return std::make_unique<RepeatedWork>(std::move(tensors), work);
+  }
+};
+inline std::unique_ptr<Recorder> make_recorder(c10::Device) { return std::make_unique<RepeatingRecorder>(); }
 
 #else
 
@@ -72,58 +77,88 @@ inline void abandon_capture(at::cuda::CUDAGraph& graph, const at::Tensor& x, c10
   });
 }
 
-inline std::unique_ptr<Graph> record_graph(std::vector<at::Tensor> tensors, const std::function<void()>& work) {
-  const at::Tensor x = tensors.front();
-  const c10::cuda::CUDAGuard guard(x.device());
-  auto recorded = std::make_unique<CapturedWork>(std::move(tensors));
-  const std::lock_guard lock(capture_mutex());
-  c10::cuda::getCurrentCUDAStream().synchronize();
-  c10::cuda::CUDACachingAllocator::emptyCache();  // the graph has memory of its own
-  const auto pool = at::cuda::graph_pool_handle();
-  // Other threads of this process, which take and give memory, go on meanwhile.
-  recorded->graph->capture_begin(pool, cudaStreamCaptureModeThreadLocal);
-  try {
+/// Streams that nobody owns any more, to be taken again: LibTorch keeps the memory of each stream apart.
+struct IdleStreams {
+  std::mutex mutex;
+  std::unordered_map<c10::DeviceIndex, std::vector<c10::cuda::CUDAStream>> of;
+};
+inline IdleStreams& idle_streams() {
+  static auto* const idle = new IdleStreams;
+  return *idle;
+}
+/// Not of LibTorch's pool, which gives each stream to many.
+inline c10::cuda::CUDAStream take_stream(c10::DeviceIndex device) {
+  {
+    const std::lock_guard lock(idle_streams().mutex);
+    if (auto& idle = idle_streams().of[device]; !idle.empty()) {
+      const auto last = idle.back();
+      idle.pop_back();
+      return last;
+    }
+  }
+  const c10::cuda::CUDAGuard guard(device);
+  cudaStream_t made = nullptr;
+  C10_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+  return c10::cuda::getStreamFromExternal(made, device);
+}
+
+class CapturingRecorder final : public Recorder {
+ public:
+  explicit CapturingRecorder(c10::DeviceIndex device) : stream_(take_stream(device)), pool_(at::cuda::graph_pool_handle()) {}
+  ~CapturingRecorder() override {
+    const std::lock_guard lock(idle_streams().mutex);
+    idle_streams().of[stream_.device_index()].push_back(stream_);
+  }
+
+  void run(const std::function<void()>& work) override {
+    const auto before = c10::cuda::getCurrentCUDAStream(stream_.device_index());
+    c10::Event ready(c10::kCUDA), done(c10::kCUDA);
+    ready.record(before), ready.block(stream_);
     try {
+      const c10::cuda::CUDAStreamGuard guard(stream_);
       work();
-      recorded->graph->capture_end();
     } catch (...) {
-      abandon_capture(*recorded->graph, x, pool);
+      const c10::cuda::CUDAGuard guard(stream_.device_index());
+      (void)cudaStreamSynchronize(stream_);  // what it used is the caller's again
       throw;
     }
-  } catch (const c10::OutOfMemoryError&) {
-    throw;
-  } catch (const c10::Error& error) {
-    const std::string why = error.what_without_backtrace();
-    throw Error(ErrorKind::Operator, "a step cannot be recorded for a CUDA graph: " + why.substr(0, why.find('\n')));
-  } catch (const Error& error) {
-    if (error.kind != ErrorKind::Operator) throw;
-    throw Error(ErrorKind::Operator, std::string("a step cannot be recorded for a CUDA graph: ") + error.what());
+    done.record(stream_), done.block(before);
   }
-  return recorded;
-}
 
-/// The same one each time: LibTorch keeps the memory of each stream apart.
-inline c10::cuda::CUDAStream stream_of_thread(c10::DeviceIndex device) {
-  thread_local std::unordered_map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
-  if (const auto known = streams.find(device); known != streams.end()) return known->second;
-  return streams.emplace(device, c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device)).first->second;
-}
-
-inline void work_on_own_stream(const at::Tensor& x, const std::function<void()>& work) {
-  const auto device = x.device().index();
-  const auto before = c10::cuda::getCurrentCUDAStream(device), own = stream_of_thread(device);
-  c10::Event ready(c10::kCUDA), done(c10::kCUDA);
-  ready.record(before), ready.block(own);
-  try {
-    const c10::cuda::CUDAStreamGuard guard(own);
-    work();
-  } catch (...) {
-    const c10::cuda::CUDAGuard device_of_stream(device);
-    (void)cudaStreamSynchronize(own);  // what it used is the caller's again
-    throw;
+  std::unique_ptr<Graph> record(std::vector<at::Tensor> tensors, const std::function<void()>& work) override {
+    const at::Tensor x = tensors.front();
+    auto recorded = std::make_unique<CapturedWork>(std::move(tensors));
+    const std::lock_guard lock(capture_mutex());
+    stream_.synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();  // graphs have memory of their own
+    // Other threads of this process, which take and give memory, go on meanwhile.
+    recorded->graph->capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
+    try {
+      try {
+        work();
+        recorded->graph->capture_end();
+      } catch (...) {
+        abandon_capture(*recorded->graph, x, pool_);
+        throw;
+      }
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const c10::Error& error) {
+      const std::string why = error.what_without_backtrace();
+      throw Error(ErrorKind::Operator, "a step cannot be recorded for a CUDA graph: " + why.substr(0, why.find('\n')));
+    } catch (const Error& error) {
+      if (error.kind != ErrorKind::Operator) throw;
+      throw Error(ErrorKind::Operator, std::string("a step cannot be recorded for a CUDA graph: ") + error.what());
+    }
+    return recorded;
   }
-  done.record(own), done.block(before);
-}
+
+ private:
+  const c10::cuda::CUDAStream stream_;
+  const c10::MempoolId_t pool_;  // of all graphs: one after the other they compute in the same memory
+};
+
+inline std::unique_ptr<Recorder> make_recorder(c10::Device device) { return std::make_unique<CapturingRecorder>(device.index()); }
 
 #endif
 

@@ -3,7 +3,7 @@ import type { Model, SingleAttack, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
-import { ATTACKS, attackOptions, recordedPgd, sayWhatIsKept } from '../measuring.js';
+import { ATTACKS, attackOptions, checkGraph, graphOption, recordedPgd, sayWhatIsKept } from '../measuring.js';
 import { dataOf, loadModel } from '../model.js';
 import { countOption, integer, type CommonOptions } from '../options.js';
 import { counted, percent } from '../output.js';
@@ -21,6 +21,7 @@ interface Options extends DataOptions {
   restarts?: number;
   randomStart: boolean;
   batchSize?: number;
+  graph?: boolean;
   limit?: number;
   state?: string;
 }
@@ -39,6 +40,7 @@ export const attack = define<Options>({
     ...attackOptions({ epsilon: "for pgd the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     new Option('--steps <n>', 'steps of pgd; default: 20').argParser(integer({ min: 1, max: 99_999 })),
     new Option('--no-random-start', 'start pgd at the image itself'),
+    graphOption(),
     countOption('limit', 'the first images only'),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
   ],
@@ -51,6 +53,7 @@ export const attack = define<Options>({
     const { output, signal } = context;
     const { scope, writeSafetensors } = await import('../../index.js');
     await checkAttack(options);
+    checkGraph(context.device, options.graph);
     if (options.state !== undefined && options.attack !== 'autoattack') throw new UsageError('--state is of autoattack: type --attack autoattack, or leave it out');
     await checkPlace(options.out, 'adversaries', [path!, options.images, options.state], 'adversarial.safetensors');
     const run = await recordedRun(path!);
@@ -85,15 +88,15 @@ export const attack = define<Options>({
 const nameOf = ({ attack, steps = 20 }: Pick<Options, 'attack' | 'steps'>): string => (attack === 'pgd' ? `pgd${steps}` : attack);
 
 /** Throws what is wrong with the attack asked for or its options, before anything is read. */
-async function checkAttack({ attack: name, steps, norm, epsilon, stepSize, restarts, randomStart, batchSize, seed }: Options & CommonOptions): Promise<void> {
+async function checkAttack({ attack: name, steps, norm, epsilon, stepSize, restarts, randomStart, graph, batchSize, seed }: Options & CommonOptions): Promise<void> {
   if (name !== 'pgd' && steps !== undefined) throw new UsageError(`--steps is of pgd: type --attack pgd${steps}, or leave it out`);
   const { onlyAttack } = await import('../../attack/named.js');
-  onlyAttack(nameOf({ attack: name, steps }), { norm, epsilon, stepSize, restarts, randomStart: randomStart ? undefined : false, batchSize, seed }, 'attack', ['pgd', 'autoattack']);
+  onlyAttack(nameOf({ attack: name, steps }), { norm, epsilon, stepSize, restarts, randomStart: randomStart ? undefined : false, graph, batchSize, seed }, 'attack', ['pgd', 'autoattack']);
 }
 
 /** Adversaries of the attack asked for, its settings, and what makes it doubtful. */
 async function make(
-  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, batchSize, seed, state }: Options & CommonOptions, of: RecordedRun | undefined, model: Model, images: Tensor, labels: Tensor,
+  { attack: name, norm, epsilon, stepSize, steps, restarts, randomStart, graph, batchSize, seed, state }: Options & CommonOptions, of: RecordedRun | undefined, model: Model, images: Tensor, labels: Tensor,
   watch: { signal?: AbortSignal | undefined; onProgress: (progress: StepProgress) => void },
 ): Promise<{ adversarial: Tensor; settings: object; warnings: string[] }> {
   const { attack: run, autoAttack } = await import('../../index.js');
@@ -105,7 +108,7 @@ async function make(
   }
   const recorded = name.startsWith('pgd') ? recordedPgd(of, { norm, epsilon }) : undefined;
   return await run(model, images, labels, nameOf({ attack: name, steps }) as SingleAttack, {
-    norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, restarts, randomStart: randomStart ? recorded?.randomStart : false, seed, batchSize, ...watch,
+    norm, epsilon: epsilon ?? recorded?.epsilon, stepSize: stepSize ?? recorded?.stepSize, restarts, randomStart: randomStart ? recorded?.randomStart : false, graph, seed, batchSize, ...watch,
   });
 }
 

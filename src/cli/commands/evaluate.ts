@@ -6,7 +6,7 @@ import { define } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Keeper } from '../keeper.js';
-import { ATTACKS, attackOptions, measure, measuredOf, record, recordedPgd, sayWhatIsKept } from '../measuring.js';
+import { ATTACKS, attackOptions, checkGraph, graphOption, measure, measuredOf, record, recordedPgd, sayWhatIsKept } from '../measuring.js';
 import { dataOf, loadModel } from '../model.js';
 import { firstTestImages, list } from '../options.js';
 import { percent, table, type Output } from '../output.js';
@@ -18,6 +18,7 @@ interface Options extends DataOptions {
   stepSize?: number;
   restarts?: number;
   batchSize?: number;
+  graph?: boolean;
   limit?: number;
   state?: string;
   check?: boolean;
@@ -33,6 +34,7 @@ export const evaluate = define<Options>({
     ...dataOptions("the run's"),
     new Option('--attacks <names>', `clean, ${ATTACKS}; with commas between`).argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
     ...attackOptions({ epsilon: "the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
+    graphOption(),
     firstTestImages(),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
     new Option('--check', 'look too for what makes such numbers wrong: masked gradients, BatchNorm in train mode, inputs in other units; exit code 1 if found'),
@@ -45,11 +47,12 @@ export const evaluate = define<Options>({
   ],
   async action(context, options, path) {
     if (options.state !== undefined && !options.attacks.includes('autoattack')) throw new UsageError('--state is of autoattack: name it among --attacks');
+    checkGraph(context.device, options.graph);
     using loaded = await loadModel(context, path!);
     const { model } = loaded, run = await recordedRun(path!);
     using data = await openData(context, options, dataOf(model, run));
     requireChannels(data, model);
-    const { attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state } = options;
+    const { attacks, norm, epsilon, stepSize, restarts, batchSize, graph, limit, seed, state } = options;
     const recorded = recordedPgd(run, options);
     const keeper = new Keeper(context.output), { checkResults } = await import('../../evaluation/results.js');
     if (run) await keeper.keep(run.folder, () => checkResults(run.folder));
@@ -64,7 +67,7 @@ export const evaluate = define<Options>({
     );
     try {
       scores = await measure(context, model, data.test, {
-        attacks, norm, epsilon, stepSize, restarts, batchSize, limit, seed, state,
+        attacks, norm, epsilon, stepSize, restarts, batchSize, graph, limit, seed, state,
         pgd: recorded && attacks.some((name) => name.startsWith('pgd')) ? { epsilon: recorded.epsilon, stepSize: stepSize ?? recorded.stepSize, randomStart: recorded.randomStart } : undefined,
         onScore: async (name, score) => {
           scores[name] = score;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import {
-  aInfoNCE, analyze, apgd, augmentSync, autoAttack, carliniWagner, Classifier, cluster, cuda, Encoder, evaluate, fab, finetune, FixedViews, fgsm, highFrequency, loadTorchScript, mim, ops, pgd, PIPELINES, predict, pretrain,
+  aInfoNCE, analyze, apgd, augmentSync, autoAttack, carliniWagner, Classifier, cluster, cuda, Encoder, evaluate, fab, finetune, FixedViews, fgsm, highFrequency, loadTorchScript, mim, noGrad, ops, pgd, PIPELINES, predict, pretrain,
   proceduralDataset, rand, randn, scope, square, tensor, zeros,
 } from '../../../dist/index.js';
 import { diagnose } from '../../../dist/runtime/doctor.js';
@@ -63,14 +63,15 @@ async function expectError(name, code, run) {
   }
 }
 
-/** make(graph) gives a tensor: with values, to the bit the same by a graph, which is recorded, as without. */
-async function same(name, make) {
-  if (!values.values || !wanted(name)) return;
+/** make(graph) gives a tensor: to the bit the same by a graph as without. `captures`: how many graphs are recorded for it; `launches`: how often they run. */
+async function same(name, make, captures, launches) {
+  if (!wanted(name)) return;
   const bits = async (graph) => scope(async () => Buffer.from((await make(graph)).toTypedArray().buffer));
   try {
-    const without = await bits(false), before = counts(), by = await bits(true), launched = counts().graphs - before.graphs;
-    if (!by.equals(without) || launched === 0) failed += 1;
-    console.log(`${name.padEnd(58)} ${launched} launches of a graph, ${by.equals(without) ? 'the same bits' : 'OTHER BITS'}`);
+    const without = await bits(false), before = counts(), by = await bits(true), after = counts();
+    const [launched, captured] = ['graphs', 'captures'].map((key) => after[key] - before[key]), right = by.equals(without);
+    if (!right || launched === 0 || captured !== captures || launched !== (launches ?? launched)) failed += 1;
+    console.log(`${name.padEnd(58)} ${captured} recorded${captured === captures ? '' : `, and there should be ${captures}`}, ${launched} launches of a graph, ${right ? 'the same bits' : 'OTHER BITS'}`);
   } catch (error) {
     failed += 1;
     console.log(`${name.padEnd(58)} ${error?.stack ?? error}`);
@@ -162,18 +163,84 @@ const attacks = {
   'carlini-wagner': (steps) => carliniWagner(classifier, images, labels, { steps, searchSteps: 2 }),
 };
 for (const [name, run] of Object.entries(attacks)) {
-  const most = /^(pgd(?!.*(graph|until|restarts))|fgsm)/.test(name) ? { waits: 2 } : {};  // for what it is given, and at the end
+  const most = /^(pgd(?!.*(until|restarts))|fgsm)/.test(name) ? { waits: /batches/.test(name) ? 5 : 2, captures: 0 } : {};  // for what it is given, and at the end; a graph is kept
   const [few, more] = [await measure(`${name}, 4 steps`, async () => (await run(4))[Symbol.dispose](), most), await measure(`${name}, 8 steps`, async () => (await run(8))[Symbol.dispose](), most)];
   waitsOf('step', few, more, name.startsWith('pgd') && !name.includes('until'));
 }
 await measure('autoAttack', async () => void await autoAttack(classifier, images, labels, { epsilon: 0.01 }));
 
+if (graphs && values.values) {
+  const makeClassifier = (each = encoder()) => Classifier.create({ encoder: each, classes: 10, seed: 2 }).eval();
+  const attacked = (model, options = {}, x = images, y = labels) => (graph) => pgd(model, x, y, { epsilon: 0.03, steps: 6, seed: 4, graph, ...options });
+  const others = rand(shape), backwards = integers(16, (i) => 9 - (i % 10)), views = rand(shape, { device });
+  const kinds = { 'linf': {}, 'l2, momentum': { epsilon: 0.3, norm: 'l2', momentum: 0.9 }, 'restarts': { restarts: 2 }, 'targeted': { targeted: true } };
+  for (const [kind, options] of Object.entries(kinds)) await same(`by a graph as without: ${kind}`, attacked(makeClassifier(), { ...options, batchSize: 5 }), 2);
+  const contrastive = (x, other) => attacked(network, { objective: { contrastive: other }, batchSize: 8, epsilon: 0.02 }, x, null);
+  await same('by a graph as without: contrastive', contrastive(images, views), 1);
+  await same('by a graph as without: contrastive, with other views', contrastive(views, others.to({ device })), 0);
+
+  const shared = encoder(), kept = makeClassifier(shared), weight = kept.state().get('encoder.conv1.weight');
+  const again = async (what, captures, ...of) => same(`kept by a model: ${what}`, attacked(kept, ...of), captures);
+  if (wanted('kept by a model: few steps')) (await attacked(kept, { steps: 2 })(true)).dispose();
+  await same('kept by a model: the first call', attacked(kept), 1, 3);  // the steps before it are this call's
+  await again('other images, labels, starts, steps', 0, { seed: 5, steps: 9, restarts: 2 }, others, backwards);
+  await again('another ball', 1, { epsilon: 0.02 });
+  noGrad(() => void aten.mul_(weight, 1.5));
+  kept.train().forward(images).dispose();
+  kept.eval();
+  await again('other weights and statistics', 0);
+  if (wanted('kept by a model: a step of training')) {
+    const trainer = native().create_trainer(kept.handle, { momentum: 0.9, weightDecay: 1e-4 }, '', 'full');
+    await job(() => native().training_step(trainer, 'linear', { images: images.handle, labels: labels.handle, samples: samples.handle }, { learningRate: 0.1, seed: 1 }));
+  }
+  await again('a step of training', 0);
+  cuda.allowTF32 = true;
+  await again('with TF32', 1);
+  cuda.allowTF32 = false;
+  await again('and without', 1);
+  kept.to('cpu').to(device);
+  await again('there and back', 1);
+  await again('after that', 0);
+  shared.to('cpu').to(device);
+  await again('a shared part there and back', 1);
+  noGrad(() => void aten.set_(weight, aten.mul(weight, 0.5)));
+  await again('another tensor in the place of one', 1);
+  await same('kept by a model: of two at once', async (graph) => {
+    const all = await Promise.all([[], [{}, others, backwards], [{ seed: 9 }]].map((of) => attacked(kept, ...of)(graph)));
+    return aten.cat(all.map((each) => each.to({ device: 'cpu' })));
+  }, 0);
+  await expectError('kept by a model: a label that is no class', 'ERR_ARGUMENT_RANGE', () => attacked(kept, {}, images, integers(16, () => 10))(true));
+  await again('after that error', 1);
+  const controller = new AbortController();
+  await expectError('kept by a model: abort', DOMException.ABORT_ERR, () => attacked(kept, { steps: 100, signal: controller.signal, onProgress: ({ done }) => done > 3 && controller.abort() })(true));
+  await again('after an abort', 1);
+  if (wanted('kept by a model: memory')) {
+    const taken = () => (cuda.releaseMemory(), cuda.memory(device).reserved / 2 ** 20), large = rand([16, 3, 64, 64], { device });
+    const sizes = async (first, last) => {
+      for (let size = first; size <= last; size++) (await attacked(kept, {}, aten.slice(large, 0, 0, size), aten.slice(labels, 0, 0, size))(true)).dispose();
+    };
+    kept.to(device);
+    const found = [taken()];
+    for (const [first, last] of [[16, 16], [13, 15], [1, 16]]) await sizes(first, last), found.push(taken());
+    kept.dispose();
+    const [without, one, four, many, end] = [...found, taken()];
+    // LibTorch keeps a workspace of 8 MiB of each thread and stream.
+    if (one < without + 20 || four > one + 12 || many > one + 12 || end > without + 10) failed += 1;
+    console.log(`${'kept by a model: memory'.padEnd(58)} ${found.map((bytes) => bytes.toFixed(1)).join(', ')} MiB without, of one size, of four, of sixteen more; ${end.toFixed(1)} at the end`);
+  }
+  const evaluated = makeClassifier(), evaluation = { attacks: ['clean', 'pgd6', 'pgd9'], epsilon: 0.1, batchSize: 10 };
+  // Two of three are right without an attack.
+  const { predicted } = await predict(evaluated, test.images(0, 24)), twoThirds = { length: 24, images: (from, to) => test.images(from, to), labels: (from, to) => aten.slice(marked, 0, from, to) };
+  const marked = aten.remainder(aten.add(predicted, aten.eq(aten.remainder(integers(24), 3), 0)), 10);
+  if (wanted('evaluate by a graph')) {
+    const first = counts(), by = await evaluate(evaluated, twoThirds, { ...evaluation, graph: true }), captured = counts().captures - first.captures, without = await evaluate(evaluated, twoThirds, evaluation);
+    const scores = (of) => Object.values(of).map(({ correct }) => correct).join(', ');
+    if (captured !== 2 || scores(by) !== scores(without)) failed += 1;
+    console.log(`${'evaluate by a graph'.padEnd(58)} ${captured} recorded, right: ${scores(by)} by graphs and ${scores(without)} without`);
+  }
+  await measure('evaluate by a graph, again', () => evaluate(evaluated, twoThirds, { ...evaluation, graph: true }), { captures: 0 });
+}
 if (graphs) {
-  const kinds = { 'linf': { epsilon: 0.03 }, 'l2, momentum': { epsilon: 0.3, norm: 'l2', momentum: 0.9 }, 'restarts': { epsilon: 0.03, restarts: 2 }, 'targeted': { epsilon: 0.03, targeted: true } };
-  for (const [kind, options] of Object.entries(kinds))
-    await same(`by a graph as without: ${kind}`, (graph) => pgd(classifier, images, labels, { ...options, steps: 6, batchSize: 5, seed: 4, graph }));
-  const views = rand(shape, { device });
-  await same('by a graph as without: contrastive', (graph) => pgd(network, images, null, { objective: { contrastive: views }, epsilon: 0.03, steps: 6, batchSize: 5, seed: 4, graph }));
   const byGraph = (model) => pgd(model, images, labels, { steps: 5, epsilon: 0.03, graph: true });
   await expectError('a model that waits, by a graph', 'ERR_OPERATOR', () => byGraph(waiting));
   await measure('afterwards by a graph: random numbers', () => scope(() => { rand([4], { device }); }));
@@ -248,7 +315,11 @@ await measure('save and load', async () => {
 await measure('a model to the CPU and back', () => void network.to('cpu').to(device), { waits: 1 });
 rmSync(folder, { recursive: true });
 await measure('a worker', () => new Promise((resolve, reject) => {
-  const program = `import { aInfoNCE, randn } from '${new URL('../../../dist/index.js', import.meta.url)}'; aInfoNCE(randn([30, 16], { device: '${device}', requiresGrad: true }), { views: 3 }).backward();`;
+  const program = `
+    import { aInfoNCE, Classifier, Encoder, pgd, rand, randn, tensor } from '${new URL('../../../dist/index.js', import.meta.url)}';
+    aInfoNCE(randn([30, 16], { device: '${device}', requiresGrad: true }), { views: 3 }).backward();
+    const model = Classifier.create({ encoder: Encoder.create({ width: 4 }), classes: 10 }).to('${device}');
+    for (let call = 0; call < 2; call++) await pgd(model, rand([4, 3, 8, 8]), tensor([0, 1, 2, 3], { dtype: 'int64' }), { steps: 5, graph: ${graphs} });`;
   new Worker(new URL(`data:text/javascript,${encodeURIComponent(program)}`)).on('error', reject).on('exit', resolve);
 }));
 if (!values.values)  // the programs that it starts would load LibTorch

@@ -5,6 +5,7 @@
 #include "nn/layers.h"
 #include "ops/norm.h"
 #include "ops/cuda/device.h"
+#include "ops/cuda/graph.h"
 
 extern "C" [[gnu::visibility("default")]] void* napi_register_module_v1(void*, void* exports) { return exports; }
 
@@ -37,6 +38,7 @@ TORCH_LIBRARY(a_infonce_emulated, m) {
   m.def("fail_launch(Tensor x, bool out_of_memory) -> ()", [](const at::Tensor& x, bool out_of_memory) {
     a_infonce::ops::on_device_of(x, [&](a_infonce::kernels::cuda::Stream) { throw a_infonce::kernels::cuda::Error("launch of a test", out_of_memory); });
   });
+  m.def("recordings() -> int", [] { return a_infonce::ops::emulated_recordings; });
   m.def("launches() -> int", [] { return a_infonce::emulator::launches; });
   m.def("kernels() -> int[]", [] {  // that have been launched: where they are in this library
     Dl_info library{};
