@@ -182,7 +182,8 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
 
 Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_size, const StepCallback& step) {
   ops::DeferredChecks checks;
-  require_unit_range(images);  // on a device at the end of the first batch
+  require_unit_range(images);
+  checks.settle();  // before a model indexes by what is in no image
   const at::NoGradGuard no_grad;
   const nn::ModeGuard mode(model, false);
   const c10::Device device = device_of(model, images);

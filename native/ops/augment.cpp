@@ -14,6 +14,7 @@
 #include "error.h"
 #include "kernels/procedural/procedural.h"
 #include "ops/backend.h"
+#include "transfer.h"
 
 namespace a_infonce::ops {
 namespace {
@@ -78,7 +79,7 @@ at::Tensor render(const Images& images, int64_t size, bool color_first, Function
   if (images.device) {
     std::vector<Choice> choices(static_cast<size_t>(images.count()));
     for_each_sample(images.count(), [&](int64_t k) { choices[static_cast<size_t>(k)] = choice(k); });
-    images.device->augment(images.pixels, images.indices.to(out.device(), /*non_blocking=*/true), choices, color_first, out);
+    images.device->augment(images.pixels, brought(images.indices, out.device()), choices, color_first, out);
     return out;
   }
   const uint8_t* in = images.pixels.const_data_ptr<uint8_t>();

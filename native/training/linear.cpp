@@ -9,7 +9,7 @@
 
 namespace a_infonce::training {
 
-at::Tensor require_labelled(const nn::Network& network, const at::Tensor& images, const at::Tensor& labels) {
+at::Tensor labels_there(const nn::Network& network, const at::Tensor& images, const at::Tensor& labels) {
   require_range(network.head != nullptr, "trainer", "a network with a head", "one without");
   require_range(images.dim() == 4 && images.size(0) > 0, "images", "[B, C, H, W]", "shape " + shape_text(images.sizes()));
   require_range(labels.scalar_type() == at::kLong && labels.sizes() == images.sizes().slice(0, 1), "labels", "int64 " + shape_text(images.sizes().slice(0, 1)),
@@ -22,7 +22,7 @@ at::Tensor require_labelled(const nn::Network& network, const at::Tensor& images
 
 at::Tensor linear_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& given_labels, const std::optional<attack::PgdOptions>& attack, Values& values,
                        const Check& check) {
-  const at::Tensor labels = require_labelled(network, images, given_labels);
+  const at::Tensor labels = labels_there(network, images, given_labels);
   network.set_training(false);
   at::Tensor learnt = images;
   if (attack) {

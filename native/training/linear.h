@@ -8,7 +8,7 @@ namespace a_infonce::training {
 
 /// The labels where the images are. Throws ArgumentRange unless images are [B, C, H, W], B > 0, labels int64 [B] and each of them a class of the network's head: labels on a device
 /// are waited for.
-at::Tensor require_labelled(const nn::Network& network, const at::Tensor& images, const at::Tensor& labels);
+at::Tensor labels_there(const nn::Network& network, const at::Tensor& images, const at::Tensor& labels);
 
 /// Cross-entropy of the head on features of images [B, C, H, W] in [0, 1], labels anywhere, or with `attack` of their adversaries, which ascend the same loss through the
 /// whole network. Eval mode throughout, through the network's branch; the graph holds the head alone. Adds "accuracy" on the images learnt from, and

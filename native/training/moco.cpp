@@ -10,6 +10,7 @@
 #include "../error.h"
 #include "../objective/algebra.h"
 #include "../objective/queue.h"
+#include "../transfer.h"
 #include "sampling.h"
 #include "simclr.h"
 
@@ -56,7 +57,7 @@ at::Tensor moco_loss(nn::Network& network, nn::Network& keys, const at::Tensor& 
     const auto order = permutation(batch, options.seed, 0);
     at::Tensor rows = at::empty({batch}, at::kLong);
     std::copy(order.begin(), order.end(), rows.mutable_data_ptr<int64_t>());
-    rows = rows.to(view2.device(), /*non_blocking=*/true);
+    rows = brought(rows, view2.device());
     const nn::ModeGuard train(keys, true);
     const at::Tensor shuffled = project(keys, view2.index_select(0, rows), options.groups, check);
     key = objective::normalized(at::empty_like(shuffled).index_copy_(0, rows, shuffled));

@@ -28,7 +28,7 @@ at::Tensor noisy(const at::Tensor& images, const at::Tensor& samples, double sca
 }
 
 at::Tensor trades_loss(nn::Network& network, const at::Tensor& images, const at::Tensor& given_labels, const TradesOptions& options, Values& values, const Check& check) {
-  const at::Tensor labels = require_labelled(network, images, given_labels);
+  const at::Tensor labels = labels_there(network, images, given_labels);
   const auto predict = [&](const at::Tensor& x) { return at::log_softmax(network.forward(x), 1); };
 
   network.set_training(false);

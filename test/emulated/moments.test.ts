@@ -1,5 +1,5 @@
 // Row moments, queues and labels as a CUDA device computes them: the same calls before and after the emulated kernels take the place of the CPU's.
-import { aInfoNCE, manualSeed, NonFiniteError, ops, randn, scope, setThreads, tensor, type AInfoNCEOptions, type DType, type Tensor } from 'a-infonce';
+import { aInfoNCE, manualSeed, ops, randn, scope, setThreads, tensor, type AInfoNCEOptions, type DType, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { distance, normal, relative, unitRows } from '../objective/fixtures.js';
 import { emulatedLibrary } from './build.js';
@@ -171,7 +171,7 @@ it('labels and codes on the CPU are not for a graph', () => {
     try {
       expect(() => aInfoNCE(x, { views: 2, labels: [0, 1, 0] })).toThrow(/labels on the CPU cannot be captured/);
       expect(() => a_infonce.log_moments(x, codes(0, 2, 4, 0, 2, 4), 1, [1], 3)).toThrow(/codes on the CPU cannot be captured/);
-      expect(() => a_infonce.queue_loss(aten.mul(x, NaN), x, x)).not.toThrow(NonFiniteError); // nobody looks
+      expect(() => a_infonce.queue_loss(aten.mul(x, NaN), x, x)).not.toThrow(); // nobody looks
     } finally {
       emulator().set_capturing(false);
     }

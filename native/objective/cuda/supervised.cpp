@@ -6,6 +6,7 @@
 #include "objective/cuda/evaluations.h"
 #include "objective/cuda/rows.h"
 #include "ops/backend.h"
+#include "transfer.h"
 
 namespace a_infonce::objective {
 namespace {
@@ -55,7 +56,7 @@ class DeviceSupervised final : public Evaluation {
     if (options.labels->is_cpu()) ops::backend(features.device().type())->require_no_capture(features, "a loss with labels on the CPU");
     ops::on_device_of(features, [&](Stream stream) {
       const auto integers = features.options().requires_grad(false).dtype(at::kLong);
-      const auto [labels, images] = at::sort(options.labels->to(at::kLong).to(features.device(), at::kLong, /*non_blocking=*/true), std::optional<bool>(true));
+      const auto [labels, images] = at::sort(brought(options.labels->to(at::kLong), features.device()), std::optional<bool>(true));
       const Tensor numbers = Rows<T>::no_numbers(features);
       bounds = at::empty({classes.batch, 2}, integers.dtype(at::kInt)), places = at::empty({n}, integers);
       const Tensor codes = at::empty({n}, bounds.options());

@@ -9,6 +9,7 @@
 #include "ops/cuda/device.h"
 #include "ops/cuda/graph.h"
 #include "ops/cuda/moments.h"
+#include "transfer.h"
 #ifndef A_INFONCE_EMULATED
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -40,7 +41,7 @@ class DeviceKnownLogMoments final : public KnownLogMoments {
  public:
   DeviceKnownLogMoments(const Tensor& z, const Tensor& given, double scale, const std::vector<double>& powers, int64_t selection, CrossFactors factors) : factors(factors), n(z.size(0)) {
     on_device_of(z, [&](Stream stream) {
-      const Tensor codes = given.to(z.device(), at::kInt, /*non_blocking=*/true);
+      const Tensor codes = brought(given.to(at::kInt), z.device());
       rows.emplace(z, Tensor(), kernels::cuda::Places{n, 1}, typename DeviceRows<T>::Form{scale, false, false, sizeof(T) == 8 ? Products::Float64 : Products::Float32}, stream, codes,
                    DeviceRows<T>::no_numbers(z));
       moments.emplace(*rows, static_cast<int32_t>(selection), powers, false, stream);

@@ -301,7 +301,7 @@ for (const mode of ['slf', 'alf', 'aff'])
     const overrides = mode === 'aff' ? { trades: { attack: { steps: 1 } } } : {};
     (await finetune(network, data, { mode, epochs: 2, batchSize: 16, validation: 0.2, overrides }))[Symbol.dispose]();
   });
-await measure('predict, images on the device', () => predict(classifier, images, { batchSize: 4 }), { waits: 4 });
+await measure('predict, images on the device', () => predict(classifier, images, { batchSize: 4 }), { waits: 5 });
 await measure('predict, images on the CPU', () => predict(classifier, rand(shape), { batchSize: 4 }), { waits: 4 });
 await measure('evaluate, split on the device', () => evaluate(classifier, test, { attacks: ['clean', 'pgd3'], epsilon: 2 / 255, batchSize: 10 }));
 await measure('evaluate, split on the CPU', () => evaluate(classifier, data.test, { attacks: ['clean', 'pgd3'], epsilon: 2 / 255, batchSize: 10 }));
