@@ -95,7 +95,7 @@ RecordedClimbs::RecordedClimbs(const nn::Model& model, Circumstances circumstanc
 
 RecordedClimbs& RecordedClimbs::of(nn::Model& model, c10::Device device, const std::vector<Step>& steps) {
   auto circumstances = Circumstances::of(model, device);
-  auto* const before = static_cast<RecordedClimbs*>(model.recorded.get());
+  auto* const before = dynamic_cast<RecordedClimbs*>(model.recorded.get());
   if (before && before->circumstances_ == circumstances) {
     const auto known = [&](const Step& step) { return std::ranges::any_of(before->climbs_, [&](const auto& climb) { return climb.first == step; }); };
     if (before->climbs_.size() + steps.size() - std::ranges::count_if(steps, known) <= most) return *before;

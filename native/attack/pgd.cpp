@@ -174,7 +174,7 @@ at::Tensor ascend(nn::Model& model, const Goal& goal, const at::Tensor& images, 
     at::Tensor adversaries;
     recorded.run([&] { adversaries = ascend(goal, images, options, stepped, [&](const at::Tensor& batch) -> Climb& { return recorded.climb(of(batch.sizes()), goal.objective); }); });
     recorded.drop_unrecorded();
-    return adversaries;
+    return adversaries.is_cpu() ? adversaries : adversaries.clone();  // memory of the caller's stream: the recorder's is written again as soon as it is free
   } catch (...) {
     model.recorded.reset();  // what an error leaves is not to be relied on
     throw;

@@ -40,7 +40,7 @@ class Model {
   void to(c10::Device device);
   /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
   virtual std::recursive_timed_mutex& in_use() { return in_use_; }
-  /// Of attacks (attack/climb.h), under `in_use`; a model that moves gives it up.
+  /// What somebody recorded of it, under `in_use`; a model that moves gives it up.
   std::unique_ptr<Kept> recorded;
 
  private:

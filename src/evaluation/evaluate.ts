@@ -65,7 +65,7 @@ const KNOWN = [
 /**
  * Accuracy of a classifier on a data set, clean and under attacks. The model is in eval mode throughout. A sample counts as robust only if it is
  * classified right both without the attack and under it; with epsilon 0 robust and clean accuracy are equal. Each attack is made against
- * the samples that are right without it; the rest cannot count, and is attacked with `graph` alone, so that batches keep their size. Options, and whether AutoAttack can run and keep its state, are checked before the first attack.
+ * the samples that are right without it; the rest cannot count; with `graph`, one that counts is attacked again in the place of each, so that batches keep their size. Options, and whether AutoAttack can run and keep its state, are checked before the first attack.
  * Runs off the main thread.
  * @param model a Classifier, a TorchScriptModel or a function, from images in [0, 1] to logits: normalisation belongs inside.
  * @returns one {@link Score} an attack, with its settings.
@@ -151,13 +151,14 @@ export async function measureScores<const Names extends readonly AttackName[] = 
       if (rows.length > 0)
         await scope(async () => {
           const { images, labels } = await readSamples(data, start, end);
-          const taken = byGraph(attack) ? Array.from({ length: end - start }, (_, row) => row) : rows;
+          // For a graph all batches have one size: one that counts stands in for each that does not.
+          const counts = new Set(rows), taken = byGraph(attack) ? Array.from({ length: end - start }, (_, row) => (counts.has(row) ? row : rows[0]!)) : rows;
           const numbers = taken.map((row) => start + row), attacking = select(images, taken);
           const adversaries = await attack.run(model, attacking, select(labels, taken), rowsOf(numbers),
             { signal, onProgress: ({ done: steps, total }) => steps < total && report(steps / total) });
           checkInside(name, attack.settings, attacking, adversaries, numbers);
           // Among the other images again, so that an adversary equal to its image gets the very same logits.
-          const attacked = ops.aten.index_copy(images, 0, rowsOf(taken, images), adversaries);
+          const attacked = ops.aten.index_copy(images, 0, rowsOf(rows, images), taken === rows ? adversaries : select(adversaries, rows));
           const standing = new Set(agreeing((await predict(model, attacked, { batchSize, signal })).predicted, labels));
           correct += rows.filter((row) => standing.has(row)).length;
         });

@@ -17,7 +17,7 @@ export interface Subject {
 
 const CORRUPTION = /^([a-z]+(?:-[a-z]+)*)-([1-5])$/;
 /** How a number was computed, not what it is. */
-const INCIDENTAL = ['batchSize', 'limit'];
+const INCIDENTAL = ['batchSize', 'graph', 'limit'];
 
 /** Settings that decide a number, but those named. */
 const decisive = (settings: Result['settings'], without: readonly string[] = []): Result['settings'] =>

@@ -186,6 +186,16 @@ describe('steps that a model keeps', () => {
     expect(without.pgd6.correct).toBeLessThan(without.clean.correct);
     expect(without.clean.correct).toBeLessThan(n);
   });
+  it('are not of images that cannot count', async () => {
+    using model = (await loadTorchScript(readFileSync(new URL('../fixtures/model/brittle.pt', import.meta.url)))).eval();
+    const x = aten.clamp(rand([6, 3, 6, 6], { dtype: 'float64' }), 0.1, 1), wrong = aten.slice(x, 0, 4, 5);
+    noGrad(() => void aten.fill_(aten.slice(aten.slice(aten.slice(wrong, 1, 0, 1), 2, 0, 1), 3, 0, 1), 0)); // its gradient is NaN
+    const { predicted } = await predict(model, x), y = aten.remainder(aten.add(predicted, aten.eq(aten.arange(6, { dtype: 'int64' }), 4)), 10);
+    const data = { length: 6, images: (from: number, to: number) => aten.slice(x, 0, from, to), labels: (from: number, to: number) => aten.slice(y, 0, from, to) };
+    await expect(pgd(model, wrong, aten.slice(y, 0, 4, 5), { epsilon: 0.02, steps: 5, randomStart: false, graph: true })).rejects.toThrow('the gradient of sample 0 is NaN');
+    const options = { attacks: ['pgd5'] as const, epsilon: 0.02, batchSize: 3, seed: 2, randomStart: false }, by = await evaluate(model, data, { ...options, graph: true }), without = await evaluate(model, data, options);
+    expect([by.pgd5.correct, by.pgd5.total]).toEqual([without.pgd5.correct, 6]);
+  });
 });
 
 describe('while a graph is captured', () => {

@@ -262,7 +262,7 @@ it('numbers: three or more that differ in one value are a curve, the newest of a
   const at = (of: Omit<Result, 'time'>): Result => ({ time: '2026-01-01T00:00:00Z', ...of });
   const of = (name: string, results: Omit<Result, 'time'>[]) => ({ name, results: results.map(at) }) as RunFiles;
   const subjects = subjectsOf([
-    of('a', [result('clean', 1, 4, { attack: 'clean' }), ...[0, 0.1, 0.2].map((e) => result('pgd20', 2, 4, pgd(e, 20))), ...[1, 5].map((s) => result('pgd', 1, 4, pgd(0.3, s))), result('snow-3', 1, 4, {})]),
+    of('a', [result('clean', 1, 4, { attack: 'clean' }), ...[0, 0.1, 0.2].map((e) => result('pgd20', 2, 4, { ...pgd(e, 20), graph: e > 0.1 })), ...[1, 5].map((s) => result('pgd', 1, 4, pgd(0.3, s))), result('snow-3', 1, 4, {})]),
     of('b', [result('clean', 3, 4, { attack: 'clean' }), result('clean', 2, 4, { attack: 'clean', batchSize: 9 }), result('clean', 1, 2, { attack: 'clean' }, { model: 'random-classifier.safetensors' })]),
   ]);
   expect(subjects.map(({ name }) => name)).toEqual(['a (SLF)', 'b (SLF)', 'b (random-classifier, SLF)']);
