@@ -31,7 +31,7 @@ void check_lengths(double error, const char* argument) {
   require_range(error <= length_error, argument, "rows of length 1 in form 'advcl' (pass normalize: true to normalise them here)", "a row " + std::string(text) + " off");
 }
 
-void require_used(int64_t used) { require_range(used > 0, "options.labels", "at least two rows of one label", "no row with a positive"); }
+void require_positives(bool any) { require_range(any, "options.labels", "at least two rows of one label", "no row with a positive"); }
 
 void check_sums(bool right) {
   require_range(right, "sums", "what clean_sums gives for these clean rows with the same options", "sums of other rows or options");

@@ -19,8 +19,8 @@ bool bf16_suffices(const Options& options, int64_t d, double square);
 void check_lengths(double error, const char* argument);
 constexpr double length_error = 1e-3;
 
-/// ArgumentRange on labels none of whose rows has a positive; used: those that have one.
-void require_used(int64_t used);
+/// ArgumentRange on labels without a row that has a positive.
+void require_positives(bool any);
 
 /// ArgumentRange on sums that are not those of the clean rows.
 void check_sums(bool right);

@@ -116,7 +116,7 @@ class Supervised final : public HostEvaluation {
       if (count > 0) used += count + 1;
       if (options.hard_negative && count > 0) require_range(n - 1 - count > 0, "options.hardNegative", "a row of another label for every anchor", "one label only");
     }
-    require_used(used);
+    require_positives(used > 0);
 
     const double largest_square = rows.pack(pairs);
     if (!std::isfinite(largest_square)) ops::require_finite_rows(features, "features");

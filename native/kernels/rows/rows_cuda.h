@@ -22,6 +22,7 @@ struct Numbers {
   int32_t infinite_loss;
   int32_t least_code;      // of those given, where it is below 0
   int32_t used;            // rows that have a positive, of labels
+  int32_t no_positives;    // no row has one, of labels
   int32_t no_negatives;    // a row has none, of labels
   int32_t positives;       // of labels, the stage of sums over them: 0 of the rows as they are; 1 of float64 ones; 2 those with a running maximum
 };

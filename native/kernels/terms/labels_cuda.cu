@@ -60,6 +60,7 @@ template <typename T, typename U>
 __global__ void __launch_bounds__(threads, 1) label_terms_kernel(const ViewRows<T> z, const LabelTask<T, U> task, double* losses, Numbers* numbers) {  // a warp a row
   constexpr bool narrow = sizeof(U) == sizeof(float), again = sizeof(T) != sizeof(U);
   if (again && numbers->positives == 0) return;
+  if (blockIdx.x == 0 && threadIdx.x == 0 && numbers->used == 0) numbers->no_positives = 1;
   const int64_t place = static_cast<int64_t>(blockIdx.x) * warps + warp();
   const int64_t image = place < task.classes.rows() ? task.classes.image(place) : 0, count = task.classes.positives(image);
   double loss = 0;

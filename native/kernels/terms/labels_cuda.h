@@ -35,7 +35,7 @@ struct LabelTask {
   int kinds;           // of positives
 };
 int64_t label_blocks(int64_t rows);
-/// losses [label_blocks(rows)]. numbers->positives = 1 where U is float and an anchor's positives are tight; nothing at all where it is double, T is float and numbers->positives 0.
+/// losses [label_blocks(rows)]. numbers->no_positives, and numbers->positives = 1 where U is float and an anchor's positives are tight; nothing at all where it is double, T is float and numbers->positives 0.
 template <typename T, typename U>
 void label_terms(const ViewRows<T>& z, const LabelTask<T, U>& task, double* losses, Numbers* numbers, Stream stream);
 

@@ -48,7 +48,7 @@ class Rows : public ops::DeviceRows<T> {
   void check(const Options& options, const std::vector<std::pair<std::string, at::Tensor>>& given) const {
     Base::check(given, [options, dtype = this->first.scalar_type(), normalize = this->z.normalize, name = given[0].first](const kernels::cuda::Numbers& seen) {
       if (options.labels) {
-        require_used(seen.used);
+        require_positives(!seen.no_positives);
         require_range(!seen.no_negatives || !options.hard_negative, "options.hardNegative", "a row of another label for every anchor", "one label only");
       }
       check_precision((1 + 1e-6) * seen.largest_square, dtype, options);
