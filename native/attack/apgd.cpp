@@ -1,5 +1,6 @@
 #include "attack/apgd.h"
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/full.h>
@@ -61,7 +62,7 @@ class Run {
  public:
   Run(const ApgdOptions& options, const Batch& batch, const at::Tensor& targets, int64_t restart)
       : options_(options), step_size_(at::full({batch.size()}, 2 * options.epsilon, batch.images.options())), x_adv_(start(batch, options, restart)),
-        adversaries_(batch.images.clone()), fooled_(at::zeros_like(batch.labels, at::kBool)), rows_(rows_of(fooled_.logical_not())), targets_(targets) {}
+        adversaries_(batch.images.clone()), fooled_(at::zeros_like(batch.labels, at::kBool)), rows_(at::arange(batch.size(), batch.labels.options())), targets_(targets) {}
 
   struct Result {
     at::Tensor fooled, adversaries;  // bool [n]; like the images, which stand for the samples that are not fooled
@@ -127,9 +128,9 @@ class Run {
 
   /// The samples fooled leave the batch; `there` was found at x_adv_.
   void leave(Batch& batch, Batch::Gradient& there) {
-    const at::Tensor fooled = batch.fooled(there.logits), gone = rows_of(fooled);
+    const auto [stay, gone] = split(batch.fooled(there.logits));
     if (gone.numel() == 0) return;
-    const at::Tensor places = rows_.index_select(0, gone), stay = rows_of(fooled.logical_not());
+    const at::Tensor places = rows_.index_select(0, gone);
     adversaries_.index_copy_(0, places, x_adv_.index_select(0, gone));
     fooled_.index_fill_(0, places, true);
     for (at::Tensor* each : {&there.loss, &there.grad, &rows_, &targets_, &step_size_, &x_adv_, &x_best_, &x_before_, &grad_best_, &loss_best_, &loss_checked_,
@@ -163,13 +164,13 @@ at::Tensor Apgd::run(const Batch& batch, const std::function<void()>& step) cons
   const bool targeted = options_.loss == ApgdLoss::TargetedDLR;
   const int64_t targets = targeted ? std::min(options_.targets, classes - 1) : 1;
   const at::Tensor ranks = clean.argsort(/*dim=*/1, /*descending=*/true);
-  at::Tensor standing = rows_of(batch.fooled(clean).logical_not());
+  at::Tensor standing = split(batch.fooled(clean)).stay;
   for (int64_t restart = 0; restart < targets * options_.restarts && standing.numel() > 0; ++restart) {
     const at::Tensor target = targeted ? ranks.select(1, 1 + restart / options_.restarts).index_select(0, standing) : at::Tensor();
     const Batch left = batch.select(standing);
     const auto [fooled, found] = Run(options_, left, target, restart)(left, step);
     adversaries.index_copy_(0, standing, found);
-    standing = standing.index_select(0, rows_of(fooled.logical_not()));
+    standing = standing.index_select(0, split(fooled).stay);
   }
   return adversaries;
 }

@@ -24,14 +24,16 @@ std::string typed_shape(const at::Tensor& tensor) { return dtype_name(tensor.sca
 
 namespace {
 at::Tensor finite_rows(const at::Tensor& rows) { return at::isfinite(rows).reshape({rows.size(0), -1}).all(1); }
+int64_t first_false(const at::Tensor& mask) { return mask.all().item<bool>() ? -1 : mask.to(at::kByte).argmin(0).item<int64_t>(); }
 }  // namespace
 
-int64_t first_non_finite(const at::Tensor& rows) {
-  const at::Tensor finite = finite_rows(rows);
-  return finite.all().item<bool>() ? -1 : finite.to(at::kByte).argmin(0).item<int64_t>();
-}
+int64_t first_non_finite(const at::Tensor& rows) { return first_false(finite_rows(rows)); }
 
-at::Tensor rows_of(const at::Tensor& mask) { return mask.nonzero().flatten(); }
+Split split(const at::Tensor& gone) {
+  const int64_t n = gone.size(0), count = static_cast<int64_t>(ops::DeferredChecks::read(gone.sum()));
+  const at::Tensor rows = gone.to(at::kByte).argsort(/*stable=*/true, /*dim=*/0);
+  return {rows.narrow(0, 0, n - count), rows.narrow(0, n - count, count)};
+}
 
 at::Tensor per_sample(const at::Tensor& values, const at::Tensor& images) {
   std::vector<int64_t> shape(static_cast<size_t>(images.dim()), 1);
@@ -114,7 +116,7 @@ Batch Batch::select(const at::Tensor& rows) const {
 
 at::Tensor Batch::logits(const at::Tensor& x_adv) const {
   at::Tensor logits = model_(x_adv);
-  if (const int64_t row = first_non_finite(logits.detach()); row >= 0) throw_non_finite("the model's logits", "are", row);
+  require_finite(logits.detach(), "the model's logits", "are");
   return logits;
 }
 
@@ -124,16 +126,18 @@ Batch::Gradient Batch::gradient(const at::Tensor& x_adv, const Loss& loss) const
   const at::Tensor output = model_(leaf), losses = loss(output);
   at::Tensor grad = input_gradient(losses, leaf).contiguous();
   const at::Tensor logits = output.detach();
-  // Both at once: a device is waited for once.
-  if (!finite_rows(logits).logical_and_(finite_rows(grad)).all().item<bool>()) {
-    if (const int64_t row = first_non_finite(logits); row >= 0) throw_non_finite("the model's logits", "are", row);
-    throw_non_finite("the gradient", "is", first_non_finite(grad));
-  }
+  require_finite(logits, "the model's logits", "are"), require_finite(grad, "the gradient", "is");
   return {logits, losses.detach(), std::move(grad)};
 }
 
-void Batch::throw_non_finite(const char* what, const char* verb, int64_t row) const {
-  throw Error(ErrorKind::NonFinite, std::string(what) + " of sample " + std::to_string(samples[row].item<int64_t>()) + " " + verb + " NaN or infinite");
+void Batch::require_finite(const at::Tensor& rows, const char* what, const char* verb) const {
+  const at::Tensor finite = finite_rows(rows);
+  const auto check = [=, samples = samples](const at::Tensor& here) {
+    if (const int64_t row = first_false(here); row >= 0)
+      throw Error(ErrorKind::NonFinite, std::string(what) + " of sample " + std::to_string(samples[row].item<int64_t>()) + " " + verb + " NaN or infinite");
+  };
+  if (finite.is_cpu()) check(finite);
+  else ops::DeferredChecks::add(finite, check);
 }
 
 void Batch::project_(at::Tensor& x_adv, Norm norm, double epsilon) const {
@@ -160,6 +164,7 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
   const at::Tensor x = images.detach().contiguous(), classes = brought(labels, device);
   const at::Tensor numbers = samples.defined() ? brought(samples, device) : at::arange(n, classes.options());
   at::Tensor adversaries = at::empty_like(x);
+  ops::DeferredChecks checks;
   const int64_t total = batches * attack.steps();
   int64_t done = 0, end_of_batch = 0;
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
@@ -170,10 +175,13 @@ at::Tensor run(const Attack& attack, nn::Model& model, const at::Tensor& images,
       return found;
     };
     const Batch batch(logits, brought(x.slice(0, begin, end), device), classes.slice(0, begin, end), numbers.slice(0, begin, end));
-    adversaries.slice(0, begin, end).copy_(attack.run(batch, [&] {
+    const at::Tensor found = attack.run(batch, [&] {
+      if (checks.size() >= 1000) checks.settle();  // of an attack of very many steps
       ++done;
       if (step) step(done, total);
-    }));
+    });
+    checks.settle();
+    adversaries.slice(0, begin, end).copy_(found);
     done = end_of_batch;  // an attack may be done sooner
     if (step) step(done, total);
   });
@@ -193,7 +201,7 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
   for_batches(n, batch_size, [&](int64_t begin, int64_t end) {
     const at::Tensor logits = logits_of(model, brought(images.slice(0, begin, end), device)).to(images.device());
     ops::DeferredChecks::add(finite_rows(logits), [begin](const at::Tensor& finite) {
-      if (const auto row = finite.to(at::kByte).argmin(0).item<int64_t>(); !finite[row].item<bool>())
+      if (const int64_t row = first_false(finite); row >= 0)
         throw Error(ErrorKind::NonFinite, "the model's logits of sample " + std::to_string(begin + row) + " are NaN or infinite");
     });
     checks.settle();

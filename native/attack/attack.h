@@ -34,7 +34,7 @@ class Batch {
   /// The samples of these rows, int64 [m].
   Batch select(const at::Tensor& rows) const;
 
-  /// Logits of adversaries of all of these samples. NonFinite, naming the sample, when one is NaN or infinite.
+  /// Logits of adversaries of all of these samples. NonFinite, naming the sample, when one is NaN or infinite: on the CPU now, on a device as ops::DeferredChecks have it.
   at::Tensor logits(const at::Tensor& x_adv) const;
   /// The classes that logits give, other than the labels': bool [n].
   at::Tensor fooled(const at::Tensor& logits) const { return logits.argmax(1).ne(labels); }
@@ -43,7 +43,7 @@ class Batch {
     at::Tensor logits, loss;  // [n, classes], [n]: without a graph
     at::Tensor grad;          // like the images, of the loss of each sample; contiguous
   };
-  /// One forward and one backward pass. NonFinite, naming the sample, when a logit or a gradient is NaN or infinite.
+  /// One forward and one backward pass. NonFinite, naming the sample, when a logit or a gradient is NaN or infinite, likewise.
   Gradient gradient(const at::Tensor& x_adv, const Loss& loss) const;
 
   /// Moves x_adv into the ball about the images and into [0, 1], in place; exact in floating point (kernels/perturbation/perturbation.h).
@@ -52,7 +52,7 @@ class Batch {
   at::Tensor uniform(uint64_t seed, int64_t restart, int64_t step, int64_t count) const;
 
  private:
-  [[noreturn]] void throw_non_finite(const char* what, const char* verb, int64_t row) const;
+  void require_finite(const at::Tensor& rows, const char* what, const char* verb) const;
 
   Logits model_;
 };
@@ -64,7 +64,7 @@ class Attack {
   /// The most calls of `step` that a batch takes.
   virtual int64_t steps() const = 0;
   /// Adversaries of a batch, like its images: in [0, 1] and within epsilon, if there is one. Samples that stand may get back their image. Runs without
-  /// grad mode; calls `step` once a step, which throws to stop.
+  /// grad mode; calls `step` once a step, which throws to stop. On a device it waits for nothing but to split a batch, and leaves what there is to check to ops::DeferredChecks.
   virtual at::Tensor run(const Batch& batch, const std::function<void()>& step) const = 0;
 };
 
@@ -90,8 +90,11 @@ Predictions predict(nn::Model& model, const at::Tensor& images, int64_t batch_si
 std::string typed_shape(const at::Tensor& tensor);
 /// Number of the first row with a NaN or an infinity, or -1.
 int64_t first_non_finite(const at::Tensor& rows);
-/// The rows where a mask [n] is true, int64.
-at::Tensor rows_of(const at::Tensor& mask);
+/// The rows where a mask [n] is false, and where it is true: int64, ascending. Waits for a device once, also for what ops::DeferredChecks have to check.
+struct Split {
+  at::Tensor stay, gone;
+};
+Split split(const at::Tensor& gone);
 /// Row i as factor or condition for a tensor like `images`: [n] -> [n, 1, ...].
 at::Tensor per_sample(const at::Tensor& values, const at::Tensor& images);
 /// body(begin, end) for batches of at most `batch_size` (0: one batch).

@@ -1,4 +1,5 @@
 #include "attack/carlini_wagner.h"
+#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/where.h>
@@ -40,7 +41,7 @@ at::Tensor CarliniWagner::run(const Batch& batch, const std::function<void()>& s
   at::Tensor adversaries = batch.images.clone();
   if (batch.size() == 0) return adversaries;
   // Nothing is nearer than an image that does it already.
-  const at::Tensor rows = rows_of(succeeded(batch, batch.logits(batch.images)).logical_not());
+  const at::Tensor rows = split(succeeded(batch, batch.logits(batch.images))).stay;
   const Batch standing = batch.select(rows);
   const auto options = standing.images.options();
   Nearest found{standing.images.clone(), at::full({rows.size(0)}, INFINITE, options)};
@@ -72,8 +73,8 @@ at::Tensor CarliniWagner::hinge(const Batch& batch, const at::Tensor& logits) co
 
 at::Tensor CarliniWagner::descend(const Batch& batch, const at::Tensor& given_c, Nearest& nearest, const std::function<void()>& step) const {
   at::Tensor success = at::zeros({batch.size()}, batch.labels.options().dtype(at::kBool));
-  at::Tensor rows = rows_of(success.logical_not()), c = given_c, previous = at::full_like(c, INFINITE);
-  auto active = std::make_unique<const Batch>(batch.select(rows));
+  at::Tensor rows = at::arange(batch.size(), batch.labels.options()), c = given_c, previous = at::full_like(c, INFINITE);
+  auto active = std::make_unique<const Batch>(batch);
   at::Tensor w = ((2 * batch.images - 1) * TANH_RANGE).atanh(), image = w.tanh() / 2 + 0.5;
   at::Tensor first = at::zeros_like(w), second = at::zeros_like(w);  // Adam's moments
   const int64_t check = (options_.steps + 9) / 10;
@@ -97,12 +98,13 @@ at::Tensor CarliniWagner::descend(const Batch& batch, const at::Tensor& given_c,
     at::Tensor hit = succeeded(*active, at_w.logits);
     if (kept.defined()) hit = hit.logical_and(kept);
     success.index_copy_(0, rows, success.index_select(0, rows).logical_or(hit));
-    const at::Tensor closer = rows_of(hit.logical_and(away.lt(nearest.distance.index_select(0, rows)))), where = rows.index_select(0, closer);
-    nearest.adversaries.index_copy_(0, where, x_adv.index_select(0, closer));
-    nearest.distance.index_copy_(0, where, away.index_select(0, closer));
+    const at::Tensor before = nearest.distance.index_select(0, rows), closer = hit.logical_and(away.lt(before));
+    nearest.adversaries.index_copy_(0, rows, at::where(per_sample(closer, x_adv), x_adv, nearest.adversaries.index_select(0, rows)));
+    nearest.distance.index_copy_(0, rows, at::where(closer, away, before));
 
-    if (!kept.defined() || kept.all().item<bool>()) continue;
-    const at::Tensor left = rows_of(kept);
+    if (!kept.defined()) continue;
+    const auto [left, gone] = split(kept.logical_not());
+    if (gone.size(0) == 0) continue;
     if (left.size(0) == 0) break;
     for (at::Tensor* state : {&rows, &c, &previous, &w, &image, &first, &second}) *state = state->index_select(0, left);
     active = std::make_unique<const Batch>(active->select(left));

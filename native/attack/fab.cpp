@@ -27,16 +27,16 @@ at::Tensor Fab::run(const Batch& batch, const std::function<void()>& step) const
   at::Tensor adversaries = batch.images.clone();
   if (batch.size() == 0) return adversaries;
   const at::Tensor clean = batch.logits(batch.images), likeliest = clean.argsort(1, /*descending=*/true);
-  at::Tensor rows = rows_of(batch.fooled(clean).logical_not());
+  at::Tensor rows = split(batch.fooled(clean)).stay;
   const int64_t classes = std::min(options_.targets, clean.size(1) - 1);
   for (int64_t target = 1; target <= classes; ++target)
     for (int64_t restart = 0; restart < options_.restarts && rows.size(0) > 0; ++restart) {
       const Batch standing = batch.select(rows);
       const at::Tensor found = search(standing, likeliest.select(1, target).index_select(0, rows), start(standing, target, restart), step);
       const at::Tensor won = standing.fooled(standing.logits(found)).logical_and(within(found, standing.images, options_.norm, options_.epsilon));
-      const at::Tensor winners = rows_of(won);
+      const auto [losers, winners] = split(won);
       adversaries.index_copy_(0, rows.index_select(0, winners), found.index_select(0, winners));
-      rows = rows.index_select(0, rows_of(won.logical_not()));
+      rows = rows.index_select(0, losers);
     }
   return adversaries;
 }

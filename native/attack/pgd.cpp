@@ -47,11 +47,18 @@ class Ascent {
   Ascent(const Objective& objective, const PgdOptions& options, Climb& climb, Part whole) : objective_(objective), options_(options), climb_(climb), whole_(std::move(whole)) {}
 
   at::Tensor run(const std::function<void(int64_t)>& stepped) {
-    if (options_.restarts == 1) return climb(whole_, 0, stepped);
+    if (options_.restarts == 1) best_ = climb(whole_, 0, stepped);
+    else climb_again(stepped);
+    checks_.hand_over();
+    return best_;
+  }
+
+ private:
+  void climb_again(const std::function<void(int64_t)>& stepped) {
     const at::Tensor all = at::arange(whole_.size(), whole_.samples.options());
     for (int64_t restart = 0; restart < options_.restarts; ++restart) {
       const bool leave = fooled_.defined() && !options_.train_mode;
-      at::Tensor standing = leave ? rows_of(fooled_.logical_not()) : all;
+      at::Tensor standing = leave ? split(fooled_).stay : all;
       if (standing.numel() == 0) {
         stepped((options_.restarts - restart) * options_.steps);
         break;
@@ -60,10 +67,8 @@ class Ascent {
       const Part part = standing.numel() == whole_.size() ? whole_ : whole_.select(standing);
       keep_worst(part, standing, climb(part, restart, stepped));
     }
-    return best_;
   }
 
- private:
   at::Tensor start(const Part& part, int64_t restart) const {
     const auto seed = static_cast<int64_t>(options_.seed);
     if (part.start.defined()) return part.start.clone();
@@ -86,7 +91,6 @@ class Ascent {
     }
     check_finite();
     if (climb_.by_graph()) checks_.settle();  // the next batch writes to what is checked
-    else if (options_.restarts == 1) checks_.hand_over();
     return climb_.by_graph() ? climb_.x_adv().clone() : climb_.x_adv();
   }
 
@@ -105,7 +109,6 @@ class Ascent {
     ops::DeferredChecks::add(loss, [rows = part.rows](const at::Tensor& here) {
       if (const int64_t row = first_non_finite(here); row >= 0) throw Error(ErrorKind::NonFinite, "the loss of " + rows.name(row) + " is NaN or infinite");
     });
-    checks_.settle();
     if (!best_.defined()) {
       best_ = std::move(x_adv), loss_ = loss, fooled_ = outcome.fooled;
       return;

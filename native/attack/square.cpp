@@ -29,13 +29,12 @@ Square::Square(const SquareOptions& options) : options_(options) {
 at::Tensor Square::run(const Batch& batch, const std::function<void()>& step) const {
   at::Tensor adversaries = batch.images.clone();
   if (batch.size() == 0) return adversaries;
-  at::Tensor rows = rows_of(batch.fooled(batch.logits(batch.images)).logical_not());
+  at::Tensor rows = split(batch.fooled(batch.logits(batch.images))).stay;
   for (int64_t restart = 0; restart < options_.restarts && rows.size(0) > 0; ++restart) {
     auto standing = std::make_unique<const Batch>(batch.select(rows));
     at::Tensor best = start(*standing, restart), logits = standing->logits(best), lowest = margin(*standing, logits), fooled = standing->fooled(logits);
     for (int64_t query = 0;; ++query) {
-      if (fooled.any().item<bool>()) {
-        const at::Tensor won = rows_of(fooled), left = rows_of(fooled.logical_not());
+      if (const auto [left, won] = split(fooled); won.size(0) > 0) {
         adversaries.index_copy_(0, rows.index_select(0, won), best.index_select(0, won));
         rows = rows.index_select(0, left), best = best.index_select(0, left), lowest = lowest.index_select(0, left);
         standing = std::make_unique<const Batch>(standing->select(left));
