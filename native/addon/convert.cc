@@ -135,29 +135,17 @@ static std::string item_name(const char* name, uint32_t index) {
   return text;
 }
 
-std::vector<int64_t> integers_arg(const Napi::Value& value, const char* name) {
-  if (!value.IsArray()) wrong_type(name, "an array of integers", value);
-  auto array = value.As<Napi::Array>();
-  std::vector<int64_t> result(array.Length());
-  for (uint32_t i = 0; i < result.size(); ++i) result[i] = integer_arg(array.Get(i), item_name(name, i).c_str());
+template <auto item>
+static auto list_arg(const Napi::Value& value, const char* name, const char* expected) {
+  if (!value.IsArray()) wrong_type(name, expected, value);
+  const auto array = value.As<Napi::Array>();
+  std::vector<decltype(item(value, name))> result(array.Length());
+  for (uint32_t i = 0; i < result.size(); ++i) result[i] = item(array.Get(i), item_name(name, i).c_str());
   return result;
 }
-
-std::vector<std::string> strings_arg(const Napi::Value& value, const char* name) {
-  if (!value.IsArray()) wrong_type(name, "an array of strings", value);
-  auto array = value.As<Napi::Array>();
-  std::vector<std::string> result(array.Length());
-  for (uint32_t i = 0; i < result.size(); ++i) result[i] = string_arg(array.Get(i), item_name(name, i).c_str());
-  return result;
-}
-
-std::vector<at::Tensor> tensors_arg(const Napi::Value& value, const char* name) {
-  if (!value.IsArray()) wrong_type(name, "an array of Tensors", value);
-  auto array = value.As<Napi::Array>();
-  std::vector<at::Tensor> result(array.Length());
-  for (uint32_t i = 0; i < result.size(); ++i) result[i] = tensor_arg(array.Get(i), item_name(name, i).c_str());
-  return result;
-}
+std::vector<int64_t> integers_arg(const Napi::Value& value, const char* name) { return list_arg<integer_arg>(value, name, "an array of integers"); }
+std::vector<std::string> strings_arg(const Napi::Value& value, const char* name) { return list_arg<string_arg>(value, name, "an array of strings"); }
+std::vector<at::Tensor> tensors_arg(const Napi::Value& value, const char* name) { return list_arg<tensor_arg>(value, name, "an array of Tensors"); }
 
 Options::Options(const Napi::Value& value, const char* name) {
   if (!value.IsObject()) wrong_type(name, "an object", value);

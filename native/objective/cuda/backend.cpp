@@ -88,7 +88,7 @@ class DeviceImages : public Evaluation {
   virtual BySums by_sums(Stream stream) = 0;
 
  public:
-  Tensor value(at::ScalarType dtype) const override { return rows->numbers.select(0, offsetof(Numbers, loss) / sizeof(double)).to(dtype, false, true); }
+  Tensor value(at::ScalarType dtype) const override { return rows->loss(dtype); }
 
   std::vector<Tensor> gradients(const Tensor& factor) override {
     Tensor result;

@@ -1,6 +1,7 @@
 // Rows of a loss on a device, and which products they get.
 #pragma once
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <optional>
 #include <string>
@@ -43,6 +44,8 @@ class Rows : public ops::DeviceRows<T> {
        const at::Tensor& numbers = {})
       : Base(first, second, places, {1 / options.temperature, options.normalize.value_or(options.form != Form::AdvCL), options.form == Form::RoCL, products}, stream, codes,
              numbers.defined() ? numbers : Base::no_numbers(first)) {}
+
+  at::Tensor loss(at::ScalarType dtype) const { return this->numbers.select(0, offsetof(kernels::cuda::Numbers, loss) / sizeof(double)).to(dtype, false, true); }
 
   /// Throws where rows, options or the loss are not as they must be (DeviceRows::check).
   void check(const Options& options, const std::vector<std::pair<std::string, at::Tensor>>& given) const {

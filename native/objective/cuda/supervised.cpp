@@ -93,7 +93,7 @@ class DeviceSupervised final : public Evaluation {
     });
   }
 
-  Tensor value(at::ScalarType dtype) const override { return rows->numbers.select(0, offsetof(cuda::Numbers, loss) / sizeof(double)).to(dtype, false, true); }
+  Tensor value(at::ScalarType dtype) const override { return rows->loss(dtype); }
 
   std::vector<Tensor> gradients(const Tensor& factor) override {
     const double alpha = options.alpha.value_or(0.5);
