@@ -2,12 +2,13 @@
 // columns pass through two buffers of shared memory, the next one on its way while one is worked on.
 #pragma once
 #include <cmath>
-#include "kernels/similarity/products_cuda.h"
 #include "kernels/similarity/join_cuda.h"
+#include "kernels/similarity/pairs_cuda.h"
+#include "kernels/similarity/products_cuda.h"
 
 namespace a_infonce::kernels::cuda {
 
-constexpr double log2_e = 1.4426950408889634, ln_2 = 0.6931471805599453;
+constexpr double ln_2 = 0.6931471805599453;
 constexpr int strip_rows = static_cast<int>(chunk_rows), block_strips = static_cast<int>(block_rows / chunk_rows);
 
 template <typename T> struct alignas(2 * sizeof(T)) Two { T x, y; };
@@ -30,25 +31,6 @@ struct Frame {
   int32_t value;
   __device__ bool idle() const { return flag && *flag != value; }
 };
-
-// ---- which pairs ------------------------------------------------------------------------------------------------------------------------
-
-enum class Class { None, SameKind, CrossKind, BothKinds, Tested };  // of a tile's selected pairs; Tested: pair by pair
-__device__ inline Class classify(const Strip& rows, const Strip& columns, int32_t selection, bool partial) {
-  const bool meet = rows.first_group <= columns.last_group && columns.first_group <= rows.last_group;
-  const bool one_group = meet && rows.first_group == rows.last_group && columns.first_group == columns.last_group;
-  if (meet && !one_group) return Class::Tested;
-  if (one_group) selection >>= 2;
-  const bool same = rows.kinds & columns.kinds & 3, cross = ((rows.kinds & 1) && (columns.kinds & 2)) || ((rows.kinds & 2) && (columns.kinds & 1));
-  const bool wanted_same = same && (selection & NegativeSameKind), wanted_cross = cross && (selection & NegativeCrossKind);
-  if (!wanted_same && !wanted_cross) return Class::None;
-  if (partial || wanted_same != same || wanted_cross != cross) return Class::Tested;
-  return !cross ? Class::SameKind : !same ? Class::CrossKind : Class::BothKinds;
-}
-__device__ __forceinline__ bool selected(int32_t selection, int32_t row_code, int32_t column_code, int32_t row, int32_t column) {
-  const int32_t difference = row_code ^ column_code;
-  return (selection >> ((difference >> 1 == 0 ? 2 : 0) + (difference & 1)) & 1) && column_code >= 0 && row != column;
-}
 
 /// The strips of columns of one thread block, in order, without those that no row of it needs.
 struct Columns {
@@ -267,8 +249,6 @@ __device__ __forceinline__ void each_two(T (&s)[tile_groups][4], const F& f) {
 }
 
 // ---- log moments ------------------------------------------------------------------------------------------------------------------------
-
-template <typename T> constexpr T least = sizeof(T) == 4 ? T(0x1p-125) : T(0x1p-1021);  // of an exponential of a selected pair, so that a sum of 0 is one over no pair
 
 template <typename T, int count>
 struct Exponentials {  // e_p = e^{p (s - reference)}, from the raw product

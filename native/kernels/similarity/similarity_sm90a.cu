@@ -21,6 +21,7 @@
 // gradient's products, but read and write 32 KB of the columns' gradients with every 192 x 64 pairs, 28 bytes a cycle, in an order to be kept.
 #include <type_traits>
 #include "kernels/cuda/hopper.h"
+#include "kernels/similarity/pairs_cuda.h"
 #include "kernels/similarity/similarity_sm90a.h"
 
 namespace a_infonce::kernels::cuda::sm90a {
@@ -39,8 +40,6 @@ constexpr int columns_between_sums = 3;
 #else
 constexpr int columns_between_sums = 170;
 #endif
-constexpr float least_exponential = 0x1p-125f;
-constexpr double log2_e = 1.4426950408889634;
 static_assert(tiles_of_block == row_groups);
 
 struct Parameters {
@@ -154,18 +153,6 @@ struct Place {
 
 // ---- the warp that feeds the others ------------------------------------------------------------------------------------------------------
 
-enum class Pairs { None, All, Tested };  // selected pairs of a tile
-__device__ __forceinline__ Pairs classify(const Parameters& p, const Strip& rows, const Strip& columns) {
-  const int kinds = rows.kinds & 3, others = columns.kinds & 3;
-  if (!kinds || !others) return Pairs::None;
-  if (rows.first_group <= columns.last_group && columns.first_group <= rows.last_group) return Pairs::Tested;
-  const bool same = kinds & others, cross = kinds != others || kinds == 3;
-  const bool wanted_same = same && (p.selection & NegativeSameKind), wanted_cross = cross && (p.selection & NegativeCrossKind);
-  if (!wanted_same && !wanted_cross) return Pairs::None;
-  const bool equal = !cross || (p.factor[0] == 1 && p.factor[1] == 1);
-  return (columns.kinds & 4) || wanted_same != same || wanted_cross != cross || !equal ? Pairs::Tested : Pairs::All;
-}
-
 template <int depth, int others>
 __device__ __forceinline__ void feed(const Parameters& p, Shared<depth, others>& shared) {
   Place place;
@@ -186,13 +173,17 @@ __device__ __forceinline__ void feed(const Parameters& p, Shared<depth, others>&
     place.advance();
   };
   const Shares shares(p, static_cast<int>(gridDim.x), shared.first_unit);
+  const bool weighed = p.factor[0] != 1 || p.factor[1] != 1;  // pairs across kinds
   const int pair = lane() < tiles_of_block * row_groups ? lane() : 0;  // a lane for each tile of a block of columns and each 64 rows
   shares.for_pieces(p, static_cast<int>(blockIdx.x), [&](const Piece& piece) {
     const Strip rows = p.strips[piece.block * row_groups + pair % row_groups];
     const int results = 2 * piece.partial + piece.adds;
     const auto visit = [&](int block) {
-      const Pairs pairs = classify(p, rows, p.strips[block * tiles_of_block + pair / row_groups]);
-      const unsigned some = __ballot_sync(full_warp, pairs != Pairs::None), tested = __ballot_sync(full_warp, pairs != Pairs::All);
+      const int columns = block * tiles_of_block + pair / row_groups;
+      const Strip theirs = p.strips[columns];
+      const Class pairs = classify(rows, theirs, p.selection, (theirs.kinds & 4) || columns == piece.block * row_groups + pair % row_groups);
+      const bool all = pairs == Class::SameKind || (!weighed && (pairs == Class::CrossKind || pairs == Class::BothKinds));
+      const unsigned some = __ballot_sync(full_warp, pairs != Class::None), tested = __ballot_sync(full_warp, !all);
       for (int tile = 0; tile < tiles_of_block; ++tile)
         if (some >> tile * row_groups & 7)
           send({(block * tiles_of_block + tile) * static_cast<int>(chunk_rows), static_cast<int>(tested >> tile * row_groups & 7), piece.block, results});
@@ -274,9 +265,8 @@ struct Group {
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         const int32_t theirs = k % 2 ? codes.y : codes.x;
-        const uint32_t difference = static_cast<uint32_t>(mine[k / 2] ^ theirs), cross = difference & 1;
-        const uint32_t selected = theirs >= 0 && message.column + column + k % 2 != i + k / 2 * 8 ? p.selection >> (cross + (difference < 2 ? 2 : 0)) & 1 : 0;
-        test.selected |= selected << k, test.cross |= cross << k;
+        test.selected |= static_cast<uint32_t>(selected(p.selection, mine[k / 2], theirs, i + k / 2 * 8, message.column + column + k % 2)) << k;
+        test.cross |= static_cast<uint32_t>((mine[k / 2] ^ theirs) & 1) << k;
       }
     }
     return test;
@@ -380,7 +370,7 @@ __device__ __forceinline__ void add_moments(const Parameters& p, Shared<depth, 0
           float e[count];
           exponentials(s[i], e);
 #pragma unroll
-          for (int q = 0; q < count; ++q) sums[q][i / 2 % 2] += !tested.value ? e[q] : test.selected >> i & 1 ? fmaxf(e[q], least_exponential) : 0;
+          for (int q = 0; q < count; ++q) sums[q][i / 2 % 2] += !tested.value ? e[q] : test.selected >> i & 1 ? fmaxf(e[q], least<float>) : 0;
         }
       };
       const bool tested = message.tested >> warpgroup & 1;
@@ -389,7 +379,7 @@ __device__ __forceinline__ void add_moments(const Parameters& p, Shared<depth, 0
 #pragma unroll
       for (int q = 0; q < count; ++q)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) totals[q][half] += tested ? sums[q][half] : fmaxf(sums[q][half], least_exponential);
+        for (int half = 0; half < 2; ++half) totals[q][half] += tested ? sums[q][half] : fmaxf(sums[q][half], least<float>);
       group.release(stage);
     };
     for (;;) {  // at the end of the piece, products of what happens to be there are ignored
@@ -456,7 +446,7 @@ __device__ __forceinline__ void weigh(Group<depth, others>& group, const Coeffic
         for (int q = 0; q < count; ++q) weights[k] = fmaf(of.own[q][k / 2] + (k % 2 ? theirs[q].y : theirs[q].x), e[q] - of.centres[q], weights[k]);
         if (tested && test.cross >> (4 * m + k) & 1) weights[k] *= test.factors[k / 2];
       } else {
-        sums[k / 2] += !tested ? e[0] : test.selected >> (4 * m + k) & 1 ? fmaxf(e[0], least_exponential) : 0;
+        sums[k / 2] += !tested ? e[0] : test.selected >> (4 * m + k) & 1 ? fmaxf(e[0], least<float>) : 0;
         weights[k] = e[0] - of.centres[0];
       }
       if (tested && !(test.selected >> (4 * m + k) & 1)) weights[k] = 0;
@@ -495,7 +485,7 @@ __device__ __forceinline__ void add_columns(const Parameters& p, Shared<depth, o
       if (message.tested >> warpgroup & 1) weigh<kind, true>(group, coefficients, stage, s, test, w, sums);
       else {
         weigh<kind, false>(group, coefficients, stage, s, test, w, sums);
-        sums[0] = fmaxf(sums[0], least_exponential), sums[1] = fmaxf(sums[1], least_exponential);
+        sums[0] = fmaxf(sums[0], least<float>), sums[1] = fmaxf(sums[1], least<float>);
       }
       totals[0][0] += sums[0], totals[0][1] += sums[1];
       group.take_turn();
