@@ -14,7 +14,7 @@ import { bytesOf, Tensor, tensor } from '../tensor/tensor.js';
 import { type BallOptions, resolveBall } from './attack.js';
 import { type Doubt, doubts } from './doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, namedAttack } from './named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, gatherSamples, readSamples, rowsOf, samplesOf, select } from './samples.js';
+import { type EvaluationData, agreeing, checkData, checkInside, gatherSamples, readSamples, rowsOf, samplesOf, select } from './samples.js';
 
 /** The attacks of version `'standard'` (Croce & Hein, ICML 2020), in their order. */
 const STANDARD = ['apgd-ce', 'apgd-t', 'fab-t', 'square'] as const satisfies readonly SingleAttack[];
@@ -235,8 +235,7 @@ class Evaluation implements Disposable {
           const read = await readSamples(data, start, end);
           const { predicted, logits } = await predict(model, read.images, { batchSize, signal: how.signal }), classes = logits.shape[1]!;
           if (classes < 4) throw new ArgumentRangeError('model', 'at least 4 classes, for the DLR loss of AutoAttack', String(classes));
-          checkClasses(read.labels, classes, start);
-          const right = new Set(agreeing(predicted, read.labels));
+          const right = new Set(agreeing(predicted, read.labels, { classes, start }));
           for (let row = 0; row < end - start; row++) this.#broken[start + row] = right.has(row) ? 0 : 1;
           if (how.path !== undefined) {
             const [images, labels, classes] = bytesOf(read.images, read.labels, predicted) as [Uint8Array, Uint8Array, Uint8Array];

@@ -57,17 +57,18 @@ export async function gatherSamples(data: EvaluationData, numbers: readonly numb
 }
 
 /** Labels that are classes of the model, or the error that names the first that is none. @internal */
-export function checkClasses(labels: Tensor, classes: number, start: number): void {
-  const wanted = labels.toTypedArray() as BigInt64Array;
+export function checkClasses(labels: Tensor | BigInt64Array, classes: number, start: number): void {
+  const wanted = labels instanceof BigInt64Array ? labels : (labels.toTypedArray() as BigInt64Array);
   const foreign = wanted.findIndex((label) => label < 0n || label >= classes);
   if (foreign >= 0)
     throw new ArgumentRangeError('data.labels', `classes from 0 to ${classes - 1}, as the model has`, `${wanted[foreign]} for sample ${start + foreign}`);
 }
 
-/** The rows where both agree. @internal */
-export function agreeing(predicted: Tensor, labels: Tensor): number[] {
-  const [classes, wanted] = arraysOf(predicted, labels) as [BigInt64Array, BigInt64Array];
-  return Array.from(wanted.keys()).filter((row) => classes[row] === wanted[row]);
+/** The rows where both agree. With `known`, labels are checked as {@link checkClasses} does, for one wait for their device. @internal */
+export function agreeing(predicted: Tensor, labels: Tensor, known?: { classes: number; start: number }): number[] {
+  const [found, wanted] = arraysOf(predicted, labels) as [BigInt64Array, BigInt64Array];
+  if (known) checkClasses(wanted, known.classes, known.start);
+  return Array.from(wanted.keys()).filter((row) => found[row] === wanted[row]);
 }
 
 /** Every adversary is checked once more, whoever made it: within epsilon and in [0, 1], or the error that names the sample. `numbers`: of the samples. @internal */

@@ -2,7 +2,7 @@
 import { type AutoAttackReport, beginAutoAttack } from '../attack/autoAttack.js';
 import { doubts, warningsOf } from '../attack/doubts.js';
 import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack } from '../attack/named.js';
-import { type EvaluationData, agreeing, checkClasses, checkData, checkInside, readSamples, rowsOf, select } from '../attack/samples.js';
+import { type EvaluationData, agreeing, checkData, checkInside, readSamples, rowsOf, select } from '../attack/samples.js';
 import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import type { JobOptions } from '../runtime/job.js';
@@ -128,8 +128,7 @@ export async function measureScores<const Names extends readonly AttackName[] = 
     for (const { start, end } of batches) {
       await scope(async () => {
         const { images, labels } = await readSamples(data, start, end), { predicted, logits } = await predict(model, images, { batchSize, signal });
-        checkClasses(labels, logits.shape[1]!, start);
-        right.push(agreeing(predicted, labels));
+        right.push(agreeing(predicted, labels, { classes: logits.shape[1]!, start }));
       });
       if (named('clean')) onProgress?.({ attack: 'clean', done: end, total: limit });
     }
