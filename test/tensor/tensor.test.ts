@@ -142,6 +142,7 @@ describe('making tensors', () => {
     expect(() => manualSeed(-1)).toThrow(ArgumentRangeError);
     expect(() => manualSeed('1' as unknown as number)).toThrow(ArgumentTypeError);
     expect(() => tensor([1, 2], { dtype: 'int32' }).requiresGrad = true).toThrow(OperatorError);
+    expect(() => ((zeros([2]) as unknown as Record<string, unknown>)['requiresgrad'] = true)).toThrow(/Cannot add property requiresgrad/);
   });
 });
 
