@@ -346,6 +346,11 @@ await expectError('no memory in a job', 'ERR_OUT_OF_MEMORY', async () => {
     cuda.releaseMemory();
   }
 });
+if (values.values)
+  for (const [name, attack, options] of [['pgd', pgd, { steps: 4, restarts: 2 }], ['apgd', apgd, { steps: 4 }], ['fab', fab, { steps: 4 }], ['square', square, { queries: 4 }], ['carlini-wagner', carliniWagner, { steps: 4, epsilon: 1 }]]) {
+    let calls = 0;
+    await expectError(`NaN after two calls of a model: ${name}`, 'ERR_NON_FINITE', () => attack((x) => aten.mul(classifier.forward(x), ++calls > 2 ? NaN : 1), images, labels, { epsilon: 0.03, ...options }));
+  }
 await measure('afterwards: pgd', async () => (await attacks.pgd(2))[Symbol.dispose]());
 
 for (let other = 0; other < cuda.devices().length; other++)
