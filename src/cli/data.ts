@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Option } from 'commander';
-import type { Classifier, Dataset, Encoder, Model, OpenOptions, PretrainConfig } from '../index.js';
+import type { RecordedData } from '../data/open.js';
+import type { Classifier, Dataset, Encoder, Model, PretrainConfig } from '../index.js';
 import type { Context } from './command.js';
 import { UsageError } from './failure.js';
 import { integer } from './options.js';
@@ -20,16 +21,6 @@ export const dataOptions = (fallback: string): Option[] => [
   new Option('--data-root <folder>', 'where to look for it first'),
   new Option('--image-size <n>', 'resize the images of a folder to n x n pixels').argParser(integer({ min: 1, max: 4096 })),
 ];
-
-/** What the configuration of a run says of its data. */
-export interface RecordedData {
-  name: string;
-  procedural?: OpenOptions['procedural'];
-  /** Height and width of its images, to which those of a folder were resized if they had another. */
-  size?: number;
-  /** How many images it was trained on. */
-  images?: number;
-}
 
 /** What a command takes from the configuration of a run. */
 export interface RecordedRun {
@@ -61,14 +52,15 @@ export function requireChannels({ name, channels }: Dataset, model: Model | Enco
   if (channels !== taken) throw new UsageError(`--data: ${name} has ${counted(channels, 'channel')}, the network takes ${taken}`);
 }
 
-/** Opens what --data names, else `recorded`; the images of a folder that is not `recorded` are resized to `fallbackSize`, if any. */
+/** Opens what --data names, else `recorded`, and no other images under its name; those of a folder that --data names are resized to `fallbackSize`, if any. */
 export async function openData({ output, signal }: Context, { data, dataRoot, imageSize }: DataOptions, recorded?: RecordedData, fallbackSize?: number): Promise<Dataset> {
   const name = data ?? recorded?.name;
   if (name === undefined) throw new UsageError('which data? --data <name|folder>; the names: a-infonce data');
-  const { openDataset } = await import('../index.js');
-  const { procedural, size } = name === recorded?.name ? recorded : {} as Partial<RecordedData>;
+  const { openDataset, openRecorded } = await import('../data/open.js');
   using progress = new Progress(output, { label: `Reading ${name}`, rate: (images) => `${Math.round(images)} images/s` });
-  const opened = await openDataset(name, { root: dataRoot, size: imageSize ?? size ?? fallbackSize, procedural, signal, onProgress: ({ done, total }) => progress.outOf(total).update(done) });
+  const options = { root: dataRoot, size: imageSize, signal, onProgress: ({ done, total }: { done: number; total: number }) => progress.outOf(total).update(done) };
+  const { procedural, size = fallbackSize } = recorded !== undefined && data === recorded.name ? recorded : {} as Partial<RecordedData>;
+  const opened = data === undefined ? await openRecorded(recorded!, options) : await openDataset(data, { ...options, size: imageSize ?? size, procedural });
   if (imageSize === undefined || imageSize === opened.size) return opened;
   opened.dispose();
   throw new UsageError(`--image-size: ${name} has images of ${opened.size} x ${opened.size}; only those of a folder of images are resized`);

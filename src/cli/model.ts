@@ -3,7 +3,8 @@ import { statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import type { Classifier, Model } from '../index.js';
 import type { Context } from './command.js';
-import type { RecordedData, RecordedRun } from './data.js';
+import type { RecordedData } from '../data/open.js';
+import type { RecordedRun } from './data.js';
 import { CommandError } from './failure.js';
 import { checkSource, typed } from './run-folder.js';
 

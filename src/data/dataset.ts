@@ -171,6 +171,8 @@ export interface Dataset extends Disposable {
   readonly test: Split;
   /** What a procedural data set was made with. */
   readonly procedural?: Required<ProceduralOptions>;
+  /** The folder that it was read from, absolute. */
+  readonly path?: string;
   dispose(): void;
 }
 

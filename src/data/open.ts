@@ -64,7 +64,42 @@ export async function openDataset(nameOrPath: string, options: OpenOptions = {})
   check.signal('options.signal', options.signal)?.throwIfAborted();
   if (nameOrPath === 'procedural') return proceduralDataset(options.procedural);
   if (Object.hasOwn(known, nameOrPath)) return openKnown(nameOrPath as DatasetName, options);
-  return openPath(resolve(nameOrPath), options);
+  const path = resolve(nameOrPath);
+  return { ...(await openPath(path, options)), path };
+}
+
+/** What a run records of its data. */
+export interface RecordedData extends Pick<OpenOptions, 'procedural'> {
+  name: string;
+  /** The folder that they were read from; not told by older runs. */
+  path?: string | undefined;
+  /** How many training images. */
+  images?: number | undefined;
+  /** Height and width, to which those of a folder were resized if they had another. */
+  size?: number | undefined;
+  /** Of the pixels of the training images. */
+  sha256?: string | undefined;
+}
+
+/**
+ * Opens the data that a run has recorded where they were, or by their name.
+ * @throws FileError where they are not there any more, or others are in their place
+ */
+export async function openRecorded({ name, path, procedural, images, size, sha256 }: RecordedData, options: OpenOptions = {}): Promise<Dataset> {
+  const isKnown = Object.hasOwn(known, name), there = path !== undefined && (await kindOf(path)) !== undefined;
+  const elsewhere = `If they lie elsewhere, say where: --data <folder>${isKnown || size === undefined ? '' : ` --image-size ${size}`}`;
+  const byItsName = name === 'procedural' || (isKnown ? (await findDataset(name as DatasetName, options)) !== undefined || path === undefined : path === undefined && (await kindOf(resolve(name))) !== undefined);
+  if (!there && !byItsName) throw new FileError(path ?? resolve(name), `there is no such folder, from which the images of the run were read. ${elsewhere}`);
+  // A folder of images may have the name of a data set.
+  const byName = !there || (isKnown && (options.root !== undefined || (await findDataset(name as DatasetName, { root: path })) === path));
+  const root = options.root ?? (there && byName ? path : undefined);
+  const data = await openDataset(byName ? name : path, { ...options, size: options.size ?? size, procedural, ...(root !== undefined && { root }) });
+  if (sha256 === undefined) return data;
+  const train = images !== undefined && images < data.train.length ? data.train.subset(images) : data.train, found = train.sha256({ labels: false });
+  if (train !== data.train) train.dispose();
+  if (found === sha256) return data;
+  data.dispose();
+  throw new FileError(data.path ?? name, `these are not the images of the run (SHA-256 ${found.slice(0, 12)}..., recorded ${sha256.slice(0, 12)}...). ${elsewhere}`);
 }
 
 /**
@@ -79,7 +114,7 @@ export async function findDataset(name: DatasetName, options: Pick<OpenOptions, 
 
 async function openKnown(name: DatasetName, options: OpenOptions): Promise<Dataset> {
   const found = await findDataset(name, options);
-  if (found !== undefined) return openAs(name, found, options);
+  if (found !== undefined) return { ...(await openAs(name, found, options)), path: found };
   const [first, ...others] = await placesOf(name, options);
   throw new FileError(first!, `${name} is not here, nor in ${others.join(', ')}. If it lies elsewhere, say so with --data-root <folder> or A_INFONCE_DATA; else type: a-infonce data ${name}`);
 }

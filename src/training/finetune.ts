@@ -158,12 +158,12 @@ export async function finetune<const Mode extends FinetuneMode>(encoder: Encoder
   const branch = check.oneOf('branch', options.branch ?? config.branch ?? robustBranch(encoder.config), encoder.config.branches);
   check.signal('options.signal', signal)?.throwIfAborted();
 
-  const { name, procedural, train, channels, size } = data;
+  const { name, path, procedural, train, channels, size } = data;
   const run = new Finetuning({
     encoder, data, signal, out, resume, overwrite, every, keepCheckpoints, tell: onEvent ?? ((event) => { if (event.type === 'unsaved') process.emitWarning(event.error); }),
     config: {
       mode, preset: source.preset, seed, branch, labelFraction, validation, config,
-      data: { name, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) },
+      data: { name, path, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) },
       encoder: scope(() => sha256(...encoder.state().values())),
     },
   });

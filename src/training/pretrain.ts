@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { augment } from '../data/augment.js';
-import type { Dataset, Split } from '../data/dataset.js';
-import { openDataset } from '../data/open.js';
+import { limitDataset, type Dataset, type Split } from '../data/dataset.js';
+import { openDataset, openRecorded } from '../data/open.js';
 import { Encoder } from '../model/encoder.js';
 import { writeSafetensors } from '../model/safetensors.js';
 import type { TensorHandle, TrainerHandle } from '../runtime/addon.js';
@@ -322,13 +322,15 @@ class Run {
     const recorded = folder.config === undefined ? undefined : checkConfig(folder.config);
     const asked = plan.asked ?? (recorded && checkConfig(mergeConfig(recorded, plan.changes)));
     if (!asked) throw new ArgumentTypeError('preset', `the name of a preset: there is no run in ${folder.path} to resume`, 'undefined');
-    this.data = plan.data ?? await openDataset(asked.data.name, { procedural: asked.data.procedural });
-    const { train, channels, size, procedural } = this.data;
+    this.data = plan.data ?? (recorded && plan.changes.data?.name === undefined
+      ? limitDataset(await openRecorded(recorded.data, { signal: plan.signal }), recorded.data.images)
+      : await openDataset(asked.data.name, { procedural: asked.data.procedural }));
+    const { train, channels, size, procedural, path } = this.data, name = recorded?.data.name ?? this.data.name;
     for (const [key, value] of Object.entries(plan.changes.data?.procedural ?? {}))
       if (value !== null && value !== procedural?.[key as keyof typeof procedural])
         throw new ArgumentRangeError(`data.procedural.${key}`, procedural ? `${procedural[key as keyof typeof procedural]}, as the open data set has` : `none: the data are ${this.data.name}`, String(value));
     this.method = methods[asked.method];
-    const config: SharedConfig = { ...asked, data: { ...asked.data, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) } };
+    const config: SharedConfig = { ...asked, data: { ...asked.data, name, path, procedural, images: train.length, channels, size, sha256: train.sha256({ labels: false }) } };
     this.config = (await this.method.resolve?.(config, recorded) ?? config) as PretrainConfig;
     // Where a file lies is no part of what a run is: its SHA-256 is.
     if (recorded) requireRecorded(folder.path, recorded, this.config);

@@ -68,9 +68,9 @@ export const fineTunings = z.strictObject({
 export const shared = z.strictObject({
   /** The preset this configuration began as. */
   preset: z.string(),
-  /** The data set by name, what it was made with, and what was found in it (the SHA-256 of its training pixels): another set or order under the same name does not pass for it. */
+  /** The data set by name, where it lay, what it was made with, and what was found in it (the SHA-256 of its training pixels): another set or order under the same name does not pass for it. */
   data: z.strictObject({
-    name: z.string(),
+    name: z.string(), path: z.string().optional(),
     procedural: z.strictObject({ train: count.optional(), test: count.optional(), size: count.optional(), seed: z.int().min(0).optional() }).optional(),
     images: count.optional(), channels: count.optional(), size: count.optional(), sha256: z.string().optional(),
   }),

@@ -1,9 +1,10 @@
 import { extname } from 'node:path';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { ClusterOptions, Dataset, Encoder, PseudoLabels, TorchScriptModel } from '../../index.js';
+import type { RecordedData } from '../../data/open.js';
 import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedData } from '../data.js';
+import { dataOptions, openData, recordedRun, requireChannels, type DataOptions } from '../data.js';
 import { UsageError } from '../failure.js';
 import { countOption, integers } from '../options.js';
 import { counted, table } from '../output.js';

@@ -2,9 +2,10 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { InvalidArgumentError, Option } from 'commander';
 import type { Dataset, PretrainConfig, PretrainEvent, PretrainOptions, PresetName } from '../../index.js';
+import type { RecordedData } from '../../data/open.js';
 import { CLUSTERS } from '../../training/names.js';
 import { define, type Context } from '../command.js';
-import { dataOptions, openData, recordedRun, type DataOptions, type RecordedData } from '../data.js';
+import { dataOptions, openData, recordedRun, type DataOptions } from '../data.js';
 import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
 import { countOption, setting } from '../options.js';
@@ -90,7 +91,7 @@ export const pretrain = define<Options>({
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
     const planned: RecordedData | undefined = recorded ?? (asked && { ...asked, name: options.data ?? asked.name });
     if (planned === undefined && options.data === undefined) throw new UsageError(`there is no run in ${out} to go on with; start one with --preset`);
-    using data = limitDataset(await openData(context, options, planned), options.limit ?? recorded?.images);
+    using data = limitDataset(await openData(context, options, planned, recorded?.size), options.limit ?? recorded?.images);
     await train(context, { ...options, preset, out, data, overrides: set }, `a-infonce pretrain --out ${typed(out)} --resume${context.onDevice}`);
     context.output.note(`\nNext: a-infonce finetune ${typed(out)}`);
   },

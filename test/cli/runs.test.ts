@@ -1,0 +1,91 @@
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { pretrain } from 'a-infonce';
+import { temporary } from '../fixtures/runs.js';
+import { call } from './call.js';
+
+const { folder, fresh } = temporary(), at = (name: string) => join(folder, name);
+const json = (path: string) => JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+const tiny = ['--epochs', '1', '--batch-size', '8', '--set', 'encoder.width=2', '--set', 'attack.steps=1', '--set', 'projector.hidden=[4]', '--set', 'projector.output=4'];
+
+/** A folder of images, three classes of so many each. */
+async function images(path: string, seed: number, each = 6, size = 10): Promise<string> {
+  for (const [label, name] of ['a', 'b', 'c'].entries()) {
+    mkdirSync(join(path, name), { recursive: true });
+    for (let at = 0; at < each; at++) {
+      const pixels = Buffer.from(Array.from({ length: size * size * 3 }, (_, k) => (seed + 80 * label + 13 * at + 7 * k) % 256));
+      await sharp(pixels, { raw: { width: size, height: size, channels: 3 } }).png().toFile(join(path, name, `${at}.png`));
+    }
+  }
+  return path;
+}
+
+// What this machine has of the known data sets is not there.
+beforeAll(() => {
+  vi.stubEnv('XDG_CACHE_HOME', folder);
+  vi.stubEnv('A_INFONCE_DATA', undefined);
+});
+afterAll(() => vi.unstubAllEnvs());
+
+describe('a run on a folder of images', () => {
+  const data = at('images/cifar100'), run = at('run');   // a name that a data set has, too
+  const config = join(run, 'config.json');
+  beforeAll(async () => {
+    await images(data, 0);
+    expect(await call('pretrain', '--preset', 'quickstart', '--data', data, '--image-size', '8', '--limit', '10', ...tiny, '--out', run)).toMatchObject({ code: 0 });
+  });
+
+  test('goes on, and is fine-tuned and evaluated, on its images by nothing but its folder', async () => {
+    expect(json(config)).toMatchObject({ data: { name: 'cifar100', path: data, size: 8, images: 10 } });
+    for (const args of [['pretrain', '--out', run, '--resume'], ['finetune', run, '--epochs', '1'], ['evaluate', run, '--limit', '3'], ['cluster', run, '--k', '2', '--out', at('labels.safetensors')]])
+      expect(await call(...args), args.join(' ')).toMatchObject({ code: 0 });
+    const events = [];
+    for await (const event of pretrain({ out: run, resume: true })) events.push(event.type);
+    expect(events.at(-1)).toBe('end');
+  });
+
+  test('is not measured on others, unless they are named', async () => {
+    const aside = fresh(), before = readFileSync(config, 'utf8');
+    renameSync(data, aside);
+    const commands = [['evaluate', run], ['finetune', run, '--overwrite'], ['attack', run, '--out', at('adversarial.safetensors')], ['pretrain', '--out', run, '--resume']];
+    try {
+      for (const args of commands)
+        expect(await call(...args)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining(`${data}: there is no such folder, from which the images of the run were read. If they lie elsewhere, say where: --data <folder>\n`) as string });
+      await images(data, 1);
+      for (const args of commands)
+        expect(await call(...args)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/cifar100: these are not the images of the run \(SHA-256 [0-9a-f]{12}\.\.\., recorded [0-9a-f]{12}\.\.\.\)\. If .*: --data <folder>\n/) as string });
+      expect(await call('evaluate', run, '--limit', '2', '--data', data)).toMatchObject({ code: 0 });
+      expect(await call('pretrain', '--out', run, '--resume', '--data', aside)).toMatchObject({ code: 0 });
+      // As runs were recorded that do not tell the folder.
+      for (const [name, code] of [[data, 1], [aside, 0]] as const) {
+        writeFileSync(config, JSON.stringify({ ...JSON.parse(before) as object, data: { ...(JSON.parse(before) as { data: object }).data, name, path: undefined } }));
+        expect(await call('cluster', run, '--k', '2', '--out', at('labels.safetensors'))).toMatchObject({ code });
+        expect(await call('pretrain', '--out', run, '--resume')).toMatchObject({ code });
+      }
+    } finally {
+      writeFileSync(config, before);
+      rmSync(data, { recursive: true });
+      renameSync(aside, data);
+    }
+  });
+});
+
+test('a run on a data set that --data-root found finds it again', async () => {
+  const root = at('root'), lies = join(root, 'mnist'), run = fresh();
+  mkdirSync(lies, { recursive: true });
+  const header = (magic: number, ...sizes: number[]) => Buffer.concat([magic, ...sizes].map((value) => { const four = Buffer.alloc(4); four.writeUInt32BE(value); return four; }));
+  for (const [part, count] of [['train', 12], ['t10k', 4]] as const) {
+    writeFileSync(join(lies, `${part}-images-idx3-ubyte`), Buffer.concat([header(0x803, count, 8, 8), Buffer.from(Array.from({ length: count * 64 }, (_, at) => (7 * at) % 256))]));
+    writeFileSync(join(lies, `${part}-labels-idx1-ubyte`), Buffer.concat([header(0x801, count), Buffer.from(Array.from({ length: count }, (_, at) => at % 10))]));
+  }
+  const args = ['pretrain', '--preset', 'quickstart', '--set', 'views.jitter=null', '--set', 'views.grayscale=null', ...tiny, '--out', run];
+  expect(await call(...args, '--data', 'mnist', '--data-root', root)).toMatchObject({ code: 0 });
+  for (const again of [['pretrain', '--out', run, '--resume'], ['finetune', run, '--epochs', '1'], ['evaluate', run, '--limit', '2']]) expect(await call(...again)).toMatchObject({ code: 0 });
+  // On a machine where it lies elsewhere.
+  cpSync(root, at('moved'), { recursive: true });
+  rmSync(root, { recursive: true });
+  expect(await call('evaluate', run, '--limit', '2', '--data-root', at('moved'))).toMatchObject({ code: 0 });
+  expect(await call('evaluate', run, '--limit', '2')).toMatchObject({ code: 1, stderr: expect.stringContaining(`${lies}: there is no such folder, from which the images`) as string });
+});
