@@ -23,12 +23,15 @@ function run({ inputs, loss, dtype }: Pick<Case, 'inputs' | 'loss' | 'dtype'>) {
 const cases: Case[] = [];
 type Keywords = Parameters<typeof a_infonce.queue_loss>[3] & object;
 const queued = (keywords: Keywords) => ([queries, keys, queue]: Tensor[]) => a_infonce.queue_loss(queries!, keys!, queue!, keywords);
-for (const keywords of [{}, { temperature: 0.07 }, { temperature: 0.3, beta: 1, tau_plus: 0.05 }, { temperature: 1, beta: 0, tau_plus: 0.01 }, { temperature: 0.004 }, { temperature: 0.004, beta: 0.7 }] as Keywords[])
-  for (const [rows, size, dim] of [[1, 1, 3], [7, 200, 16], [200, 250, 37], [3, 800, 130], [192, 192, 64]] as const)
-    for (const wanted of rows === 7 ? [[true, false, false], [true, true, true], [false, true, false], [false, false, true]] : [[true, false, false], [true, true, true]])
-      for (const dtype of ['float64', 'float32'] as const)
-        cases.push({ name: `queue ${rows} ${size} ${dim}, ${JSON.stringify(keywords)}, gradients of ${wanted}, ${dtype}`, inputs: [data([rows, dim], wanted[0]), data([rows, dim], wanted[1]), data([size, dim], wanted[2])],
-          loss: queued(keywords), dtype, limits: dtype === 'float64' ? [1e-12, 1e-11] : [1e-5, keywords.temperature === 0.004 ? 1e-3 : 2e-5] });
+// Every shape with every option, in both types; who gets a gradient takes turns over these, so that it also meets each of them.
+const gradients = [[true, false, false], [true, true, true], [false, true, false], [false, false, true]] as const;
+([{}, { temperature: 0.07 }, { temperature: 0.3, beta: 1, tau_plus: 0.05 }, { temperature: 1, beta: 0, tau_plus: 0.01 }, { temperature: 0.004 }, { temperature: 0.004, beta: 0.7 }] as Keywords[]).forEach((keywords, k) =>
+  ([[1, 1, 3], [7, 200, 16], [193, 250, 37], [3, 400, 130], [192, 192, 64]] as const).forEach(([rows, size, dim], s) => {
+    const wanted = gradients[(k + s) % gradients.length]!;
+    for (const dtype of ['float64', 'float32'] as const)
+      cases.push({ name: `queue ${rows} ${size} ${dim}, ${JSON.stringify(keywords)}, gradients of ${wanted}, ${dtype}`, inputs: [data([rows, dim], wanted[0]), data([rows, dim], wanted[1]), data([size, dim], wanted[2])],
+        loss: queued(keywords), dtype, limits: dtype === 'float64' ? [1e-12, 1e-11] : [1e-5, keywords.temperature === 0.004 ? 1e-3 : 2e-5] });
+  }));
 { // queries that are their keys, keys that are in the queue, a queue of one row
   const [rows, one] = [unitRows([40, 9]), unitRows([1, 9])];
   for (const dtype of ['float64', 'float32'] as const) {
@@ -47,17 +50,21 @@ const weighed = (codes: readonly number[], scale: number, powers: readonly numbe
   });
   return terms.reduce((a, b) => aten.add(a, b));
 };
-for (const n of [1, 2, 65, 193, 250])
-  for (const [selection, powers, factors, both] of [
-    [3, [1], [1, 1], [true, true]], [15, [2, 0.5], [0.4, 1.6], [true, true]], [4, [1, 2], [1, 1], [true, false]], [8, [0.7], [0, 2], [false, true]], [12, [1], [1, 1], [true, true]], [1, [1, 1.3], [1, 1], [false, true]], [2, [3], [0.5, 1.5], [true, false]],
-  ] as const)
-    for (const scale of [2, 300])
-      for (const dtype of ['float64', 'float32'] as const)
-        for (const [of, code] of [['few groups', (i: number) => (7 * i) % 13], ['one group', (i: number) => i % 2], ['groups of one', (i: number) => 2 * i]] as const) {
-          if (n !== 65 && (of !== 'few groups' || (n > 65 && scale > 2 && selection !== 15))) continue;
-          cases.push({ name: `moments of ${n} rows, ${of}, selection ${selection}, powers ${powers.join(' and ')}, scale ${scale}, ${dtype}`, inputs: [data([n, 33], true, unitRows([n, 33]))],
-            loss: weighed(Array.from({ length: n }, (_, i) => code(i)), scale, powers, selection, factors, both), dtype, limits: dtype === 'float64' ? [1e-11, 1e-10] : [3e-5, scale > 2 ? 2e-3 : 2e-5] });
-        }
+const groups = [['few groups', (i: number) => (7 * i) % 13], ['one group', (i: number) => i % 2], ['groups of one', (i: number) => 2 * i]] as const;
+// All that is asked for with each scale and type, of 65 rows; groups and other sizes take turns over these. Sums that run, of scale 300, take long: one of each size.
+([
+  [3, [1], [1, 1], [true, true]], [15, [2, 0.5], [0.4, 1.6], [true, true]], [4, [1, 2], [1, 1], [true, false]], [8, [0.7], [0, 2], [false, true]], [12, [1], [1, 1], [true, true]], [1, [1, 1.3], [1, 1], [false, true]], [2, [3], [0.5, 1.5], [true, false]],
+] as const).forEach(([selection, powers, factors, both], a) => {
+  const add = (n: number, scale: number, dtype: DType, [of, code]: (typeof groups)[number]) => cases.push({
+    name: `moments of ${n} rows, ${of}, selection ${selection}, powers ${powers.join(' and ')}, scale ${scale}, ${dtype}`, inputs: [data([n, 33], true, unitRows([n, 33]))],
+    loss: weighed(Array.from({ length: n }, (_, i) => code(i)), scale, powers, selection, factors, both), dtype, limits: dtype === 'float64' ? [1e-11, 1e-10] : [3e-5, scale > 2 ? 2e-3 : 2e-5] });
+  (['float64', 'float32'] as const).forEach((dtype, b) => {
+    [2, 300].forEach((scale, c) => add(65, scale, dtype, groups[(a + b + 2 * c) % 3]!));
+    add(1 + (a + b) % 2, 2, dtype, groups[0]), add(1 + (a + b) % 2, 300, dtype, groups[0]);
+    add([193, 250][(a + b) % 2]!, 2, dtype, groups[0]);
+    if (selection === 15) add(193, 300, dtype, groups[0]), add(250, 300, dtype, groups[0]);
+  });
+});
 
 const wrong: { name: string; call: () => unknown }[] = [];
 const messageOf = (call: () => unknown) => scope(() => {

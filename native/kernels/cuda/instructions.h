@@ -53,7 +53,7 @@ __device__ __forceinline__ float exp2_approximate(float x) {
 #ifdef A_INFONCE_EMULATED
 /// The lanes' accumulators c [16, 8] += a [16, depth] b [depth, 8].
 template <typename Lanes>
-__attribute__((no_sanitize_address, no_sanitize_undefined)) void add_product(const float* a, const float* b, int depth, int element_bytes, Lanes lanes) {
+A_INFONCE_UNCHECKED void add_product(const float* a, const float* b, int depth, int element_bytes, Lanes lanes) {
   float sums[16][8];
   for (int l = 0; l < 32; ++l)
     for (int r = 0; r < 4; ++r) sums[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2] = lanes[l]->c[r];
@@ -70,7 +70,7 @@ __attribute__((no_sanitize_address, no_sanitize_undefined)) void add_product(con
 __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
 #ifdef A_INFONCE_EMULATED
   struct { float* c; const uint32_t* a; uint32_t b[2]; } mine{c, a, {b0, b1}};
-  emulator::warp_collective("mma.m16n8k16.bf16", full_warp, mine, [](auto* const* lanes) {
+  emulator::warp_collective("mma.m16n8k16.bf16", full_warp, mine, [](auto* const* lanes) A_INFONCE_UNCHECKED {
     float A[16][16], B[16][8];
     for (int l = 0; l < 32; ++l) {
       const int group = l / 4, k = l % 4 * 2;
@@ -96,7 +96,7 @@ __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], 
 __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
 #ifdef A_INFONCE_EMULATED
   struct { float* c; const uint32_t* a; uint32_t b[2]; } mine{c, a, {b0, b1}};
-  emulator::warp_collective("mma.m16n8k8.tf32", full_warp, mine, [](auto* const* lanes) {
+  emulator::warp_collective("mma.m16n8k8.tf32", full_warp, mine, [](auto* const* lanes) A_INFONCE_UNCHECKED {
     const auto value = [](uint32_t bits) { return __uint_as_float(bits & 0xffffe000u); };  // the rest of the bits is not looked at
     float A[16][8], B[8][8];
     for (int l = 0; l < 32; ++l) {

@@ -210,9 +210,10 @@ void prepare(Fiber& fiber) {
     fiber.stack = memory + guard_bytes;
   }
 #if defined(A_INFONCE_ADDRESS_SANITIZER)
-  __asan_unpoison_memory_region(fiber.stack + stack_bytes - 8192, 8192);  // `enter` never returned
+  __asan_unpoison_memory_region(fiber.stack + stack_bytes - 12288, 12288);  // `enter` never returned
 #endif
-  void** top = reinterpret_cast<void**>(fiber.stack + stack_bytes);
+  const std::ptrdiff_t line = (&fiber - e.fibers) % 64;  // of the cache, which would have few places for tops of stacks that all begin a page
+  void** top = reinterpret_cast<void**>(fiber.stack + stack_bytes - 64 * line);
   *--top = nullptr;  // where a call would have put its return address: the stack is aligned as a function expects
   *--top = reinterpret_cast<void*>(&enter);
   for (int i = 0; i < 6; ++i) *--top = nullptr;
@@ -358,53 +359,83 @@ void sync_warp(unsigned mask) {
 }
 
 namespace {
-constexpr int lanes = 8;
+constexpr int lanes = 8, most_depth = 16, most_rows = 64;
 using Floats [[gnu::vector_size(4 * lanes)]] = float;
 using Integers [[gnu::vector_size(4 * lanes)]] = int;
 using Doubles [[gnu::vector_size(8 * lanes)]] = double;
 using Longs [[gnu::vector_size(8 * lanes)]] = int64_t;
 
-/// Of numbers' exponents; zero has none.
+/// Of a number's exponent; zero has none.
+[[gnu::always_inline]] inline int power_of(float x) {
+  const int exponent = static_cast<int>(__float_as_uint(x) >> 23 & 255);
+  return x == 0 ? -(1 << 20) : (exponent > 0 ? exponent : 1) - 127;
+}
 [[gnu::always_inline]] inline void powers_of(Integers& powers, const Floats& x) {
   const Integers exponent = (Integers)x >> 23 & 255;
   powers = x == 0 ? Integers{} - (1 << 20) : (exponent > 0 ? exponent : 1) - 127;
 }
-[[gnu::always_inline]] inline void add_truncated(Doubles& sums, const Doubles& x) { sums += __builtin_convertvector(__builtin_convertvector(x, Integers), Doubles); }
+
+/// Columns column ... column + lanes - 1 of multiply_add, of factors a and their powers, where conversions round towards zero.
+template <int at_once, bool finite>
+[[gnu::always_inline]] inline void add_columns(const double* a, const int* a_powers, const float* b, float* c, int column, int m, int n, int k, int kept_bits) {
+  Doubles factors[most_depth];
+  Integers powers[most_depth];
+  for (int l = 0; l < k; ++l) {
+    Floats factor;
+    std::memcpy(&factor, b + l * n + column, sizeof factor);
+    powers_of(powers[l], factor), factors[l] = __builtin_convertvector(factor, Doubles);
+  }
+  for (int i = 0; i < m; ++i) {
+    Floats sum;
+    std::memcpy(&sum, c + i * n + column, sizeof sum);
+    for (int first = 0; first < k; first += at_once) {
+      const double* const row = a + i * k + first;
+      Integers largest;
+      powers_of(largest, sum);
+#pragma GCC unroll 16
+      for (int l = 0; l < at_once; ++l) {
+        const Integers power = a_powers[i * k + first + l] + powers[first + l];
+        largest = power > largest ? power : largest;
+      }
+      const Longs unit = __builtin_convertvector((largest > -300 ? largest : -300) - kept_bits, Longs), to_units = (1023 - unit) << 52, from_units = (1023 + unit) << 52;
+      Doubles plain = __builtin_convertvector(sum, Doubles);
+      Integers even = __builtin_convertvector(plain * (Doubles)to_units, Integers), odd = {};  // neither overflows: addends are less than 4 * 2^25
+#pragma GCC unroll 8
+      for (int l = 0; l < at_once; l += 2) {
+        const Doubles product = row[l] * factors[first + l], next = row[l + 1] * factors[first + l + 1];
+        even += __builtin_convertvector(product * (Doubles)to_units, Integers), odd += __builtin_convertvector(next * (Doubles)to_units, Integers);
+        if constexpr (!finite) plain += product, plain += next;
+      }
+      sum = __builtin_convertvector((__builtin_convertvector(even, Doubles) + __builtin_convertvector(odd, Doubles)) * (Doubles)from_units, Floats);
+      if constexpr (!finite) sum = __builtin_convertvector(plain - plain == 0, Integers) ? sum : __builtin_convertvector(plain, Floats);
+    }
+    std::memcpy(c + i * n + column, &sum, sizeof sum);
+  }
+}
 }  // namespace
 
 [[gnu::target_clones("avx512f", "avx2", "default")]] void multiply_add(const float* a, const float* b, float* c, int m, int n, int k, int element_bytes) {
-  constexpr int most_depth = 16;
   const bool hopper = device.capability >= 90;
   const int at_once = (hopper ? 32 : 16) / element_bytes, kept_bits = hopper ? 25 : 24;
+  double values[most_rows * most_depth];
+  int powers[most_rows * most_depth];
+  for (int i = 0; i < m * k; ++i) values[i] = a[i], powers[i] = power_of(a[i]);
+  bool finite = true;
+  for (int i = 0; i < m * k; ++i) finite &= a[i] - a[i] == 0;
+  for (int i = 0; i < k * n; ++i) finite &= b[i] - b[i] == 0;
+  for (int i = 0; i < m * n; ++i) finite &= c[i] - c[i] == 0;
+  const unsigned mode = __builtin_ia32_stmxcsr();
+  __builtin_ia32_ldmxcsr(mode | 0x6000);  // towards zero
+  asm volatile("" ::: "memory");
   for (int column = 0; column < n; column += lanes) {
-    Floats factors[most_depth];
-    Integers factor_powers[most_depth];
-    for (int l = 0; l < k; ++l) std::memcpy(&factors[l], b + l * n + column, sizeof factors[l]), powers_of(factor_powers[l], factors[l]);
-    for (int i = 0; i < m; ++i) {
-      Floats sum;
-      std::memcpy(&sum, c + i * n + column, sizeof sum);
-      for (int first = 0; first < k; first += at_once) {
-        Doubles addends[most_depth + 1] = {__builtin_convertvector(sum, Doubles)}, plain = addends[0], sums = {};
-        Integers largest, power;
-        powers_of(largest, sum);
-        for (int l = 0; l < at_once; ++l) {
-          const float factor = a[i * k + first + l];
-          powers_of(power, Floats{} + factor);
-          power += factor_powers[first + l], largest = power > largest ? power : largest;
-          plain += addends[l + 1] = static_cast<double>(factor) * __builtin_convertvector(factors[first + l], Doubles);
-        }
-        const Longs unit = __builtin_convertvector((largest > -300 ? largest : -300) - kept_bits, Longs), to_units = (1023 - unit) << 52, from_units = (1023 + unit) << 52;
-        for (int l = 0; l <= at_once; ++l) add_truncated(sums, addends[l] * (Doubles)to_units);
-        sums *= (Doubles)from_units;
-        const Floats nearest = __builtin_convertvector(sums, Floats);
-        const Doubles back = __builtin_convertvector(nearest, Doubles);
-        const Longs beyond = (back < 0 ? -back : back) > (sums < 0 ? -sums : sums), finite = plain - plain == 0;
-        const Integers narrowed = (Integers)nearest + __builtin_convertvector(beyond, Integers);
-        sum = __builtin_convertvector(finite, Integers) ? (Floats)narrowed : __builtin_convertvector(plain, Floats);
-      }
-      std::memcpy(c + i * n + column, &sum, sizeof sum);
-    }
+#define A_INFONCE_ADD(at_once) finite ? add_columns<at_once, true>(values, powers, b, c, column, m, n, k, kept_bits) : add_columns<at_once, false>(values, powers, b, c, column, m, n, k, kept_bits)
+    if (at_once == 4) A_INFONCE_ADD(4);
+    else if (at_once == 8) A_INFONCE_ADD(8);
+    else A_INFONCE_ADD(16);
+#undef A_INFONCE_ADD
   }
+  asm volatile("" ::: "memory");
+  __builtin_ia32_ldmxcsr(mode);
 }
 
 void require_shared(const char* what, const void* memory, size_t bytes, size_t alignment) {

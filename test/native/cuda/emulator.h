@@ -19,6 +19,8 @@
 #define __grid_constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+/// For what only touches variables of the lanes that a collective gathers.
+#define A_INFONCE_UNCHECKED __attribute__((no_sanitize_address, no_sanitize_undefined, no_sanitize_thread))
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
