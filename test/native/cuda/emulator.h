@@ -57,6 +57,17 @@ extern Device device;
 /// In which the threads of a block get their turn. Results must not depend on it.
 enum class Order { Forward, Backward, Random };
 extern Order order;
+#ifdef A_INFONCE_RACES
+constexpr bool looks_for_races = true;
+#else
+constexpr bool looks_for_races = false;
+#endif
+/// body() in each order; where that takes long, in a random one to look for races, and in the others to look at results.
+template <typename Body>
+void in_each_order(bool takes_long, const Body& body) {
+  for (const Order each : {Order::Forward, Order::Backward, Order::Random})
+    if (!takes_long || looks_for_races == (each == Order::Random)) order = each, body();
+}
 extern int64_t launches;  // so far
 extern std::set<const void*> kernels;  // that have been launched
 

@@ -19,12 +19,16 @@ constexpr int most_copiers = 64, most_threads = 1024;
 constexpr size_t in_room = 1024;
 
 /// What has happened to four bytes since the block began. Threads, and copies that count at a barrier, number what they do between two synchronisations; `clock` is that number.
+struct Write {
+  uint32_t who = nobody, clock = 0, fencer = nobody, fence_clock = 0;
+  uint8_t bytes = 0;
+};
 struct Cell {
   uint64_t launch = 0, block = 0;
-  uint32_t writer = nobody, write_clock = 0, fencer = nobody, fence_clock = 0;
-  uint32_t reader = nobody, read_clock = 0;  // the last one, or several
-  uint32_t* read_clocks = nullptr;           // of several, by thread
-  uint8_t written = 0, was_read = 0;         // bytes
+  Write writes[2];                           // the last one, and of its other bytes the one before
+  uint32_t reader = nobody, read_clock = 0;  // since then: the one, or several
+  uint32_t* reads = nullptr;                 // of several, by thread: 16 * clock + bytes
+  uint8_t was_read = 0;                      // bytes
   uint8_t written_before = 0, read_before = 0;  // by other blocks of the launch
 };
 
@@ -44,7 +48,7 @@ struct State {
   std::vector<uint32_t> common; // and what all know
   std::map<Key, std::vector<uint32_t>> left;
   std::map<Key, uint32_t> copiers;
-  std::vector<std::unique_ptr<uint32_t[]>> room;  // for Cell::read_clocks, of `in_room` cells each
+  std::vector<std::unique_ptr<uint32_t[]>> room;  // for Cell::reads, of `in_room` cells each
   size_t taken = 0;
   struct {
     const char* at = nullptr;
@@ -88,7 +92,7 @@ void access(int thread, const char* p, size_t bytes, Cell& cell, uint8_t mask, b
   const uint32_t me = static_cast<uint32_t>(thread);
   const uint32_t now = s.of(thread)[me];
   if (cell.block != s.block) {
-    const uint8_t written = cell.written_before | cell.written, was_read = cell.read_before | cell.was_read;
+    const uint8_t written = cell.written_before | cell.writes[0].bytes | cell.writes[1].bytes, was_read = cell.read_before | cell.was_read;
     const uint64_t launch = cell.launch;
     cell = {};
     cell.launch = launch, cell.block = s.block;
@@ -103,29 +107,37 @@ void access(int thread, const char* p, size_t bytes, Cell& cell, uint8_t mask, b
   };
   if (cell.written_before & mask) conflict("which another block has written");
   if (writes && cell.read_before & mask) conflict("which another block has read");
-  if (cell.writer != nobody && cell.written & mask && !s.knows(thread, cell.writer, cell.write_clock)) conflict("which " + by(cell.writer) + " has written, and nothing orders the two");
+  for (const Write& write : cell.writes)
+    if (write.bytes & mask && !s.knows(thread, write.who, write.clock)) conflict("which " + by(write.who) + " has written, and nothing orders the two");
+  const auto unordered = [&](uint32_t t) { conflict("which " + by(t) + " has read, and nothing orders the two"); };
   if (writes) {
-    if (cell.reader == several) {
-      for (uint32_t t = 0; t < static_cast<uint32_t>(s.threads); ++t)
-        if (cell.was_read & mask && !s.knows(thread, t, cell.read_clocks[t])) conflict("which " + by(t) + " has read, and nothing orders the two");
-    } else if (cell.reader != nobody && cell.was_read & mask && !s.knows(thread, cell.reader, cell.read_clock)) conflict("which " + by(cell.reader) + " has read, and nothing orders the two");
-    cell.written = static_cast<uint8_t>(cell.writer == me ? cell.written | mask : mask);
-    cell.writer = me, cell.write_clock = now, cell.fencer = nobody, cell.reader = nobody, cell.was_read = 0;
-  } else {
-    const bool shared = s.shared && p >= s.shared && p < s.shared + 4 * s.cells.size();
-    if (cell.reader == nobody || cell.reader == me || !shared || (cell.reader != several && s.knows(thread, cell.reader, cell.read_clock))) {
-      cell.was_read = static_cast<uint8_t>(cell.was_read | mask);
-      cell.reader = me, cell.read_clock = now;
-      return;
+    if (cell.was_read & mask) {
+      if (cell.reader != several && !s.knows(thread, cell.reader, cell.read_clock)) unordered(cell.reader);
+      for (uint32_t t = 0; cell.reader == several && t < static_cast<uint32_t>(s.threads); ++t) {
+        if (cell.reads[t] & mask && !s.knows(thread, t, cell.reads[t] >> 4)) unordered(t);
+        cell.reads[t] &= ~uint32_t{mask};
+      }
+      cell.was_read &= static_cast<uint8_t>(~mask);
+      if (!cell.was_read) cell.reader = nobody;
     }
-    if (cell.reader != several) {
-      if (s.taken == in_room * s.room.size()) s.room.push_back(std::make_unique<uint32_t[]>(in_room * most_threads));
-      cell.read_clocks = s.room[s.taken / in_room].get() + s.taken % in_room * static_cast<size_t>(s.threads), ++s.taken;
-      std::memset(cell.read_clocks, 0, static_cast<size_t>(s.threads) * sizeof(uint32_t));
-      cell.read_clocks[cell.reader] = cell.read_clock, cell.reader = several;
-    }
-    cell.read_clocks[me] = now, cell.was_read = static_cast<uint8_t>(cell.was_read | mask);
+    for (Write& write : cell.writes) write.bytes &= static_cast<uint8_t>(~mask);
+    if (Write& last = cell.writes[0]; last.bytes && (last.who != me || last.clock != now)) cell.writes[1] = last, last.bytes = 0;
+    cell.writes[0] = {.who = me, .clock = now, .bytes = static_cast<uint8_t>(cell.writes[0].bytes | mask)};
+    return;
   }
+  if (cell.reader < several && s.common[cell.reader] >= cell.read_clock) cell.reader = nobody, cell.was_read = 0;  // all know
+  const uint8_t read_until_now = std::exchange(cell.was_read, static_cast<uint8_t>(cell.was_read | mask));
+  if (cell.reader == nobody || cell.reader == me || (cell.reader != several && s.knows(thread, cell.reader, cell.read_clock))) {
+    cell.reader = me, cell.read_clock = now;
+    return;
+  }
+  if (cell.reader != several) {
+    if (s.taken == in_room * s.room.size()) s.room.push_back(std::make_unique_for_overwrite<uint32_t[]>(in_room * most_threads));
+    cell.reads = s.room[s.taken / in_room].get() + s.taken % in_room * static_cast<size_t>(s.threads), ++s.taken;
+    std::memset(cell.reads, 0, static_cast<size_t>(s.threads) * sizeof(uint32_t));
+    cell.reads[cell.reader] = 16 * cell.read_clock + read_until_now, cell.reader = several;
+  }
+  cell.reads[me] = 16 * now + ((s.common[me] >= cell.reads[me] >> 4 ? 0 : cell.reads[me] & 15) | mask);
 }
 
 template <typename F>
@@ -149,8 +161,7 @@ void meet_all() {
   }
 }
 void begin_launch() {
-  ++s.launch;
-  if (s.used > 0) std::fill(s.globals.begin(), s.globals.end(), Global{}), s.used = 0;
+  ++s.launch, s.used = 0;
 }
 void begin_block(int threads, const void* shared, size_t bytes) {
   ++s.block, s.shared = static_cast<const char*>(shared), s.taken = 0, s.suspect.at = nullptr;
@@ -203,26 +214,29 @@ void write_by_copy(const void* p, size_t bytes, Key barrier) {
   const auto copier = s.copiers.try_emplace(barrier, static_cast<uint32_t>(s.threads) + static_cast<uint32_t>(s.copiers.size())).first->second;
   const auto left = s.left.find(published(barrier));
   const uint32_t clock = 1 + std::max(left == s.left.end() ? 0 : left->second[copier], s.common[copier]);
-  each_word(p, bytes, [&](Cell& cell, uint8_t) { cell.writer = copier, cell.write_clock = clock; });
+  each_word(p, bytes, [&](Cell& cell, uint8_t) { cell.writes[0].who = copier, cell.writes[0].clock = clock; });
 }
 void require_known(const char* what, int first, int count, const void* p, size_t bytes, bool asynchronous) {
   uint32_t writer = nobody, clock = 0;
-  each_word(p, bytes, [&](Cell& cell, uint8_t) {
-    if (cell.block != s.block || cell.writer == nobody || (cell.writer == writer && cell.write_clock == clock && (cell.fencer != nobody || !asynchronous))) return;
-    const bool by_thread = cell.writer < static_cast<uint32_t>(s.threads);
-    const auto why = [&](int t) { return std::string(what) + ": thread " + std::to_string(t) + " does not know of " + at(p) + " what " + by(cell.writer) + " has written"; };
-    for (int t = first; t < first + count; ++t) {
-      if (!s.knows(t, cell.writer, cell.write_clock)) abandon(why(t));
-      if (asynchronous && by_thread && (cell.fencer == nobody || !s.knows(t, cell.fencer, cell.fence_clock))) abandon(why(t) + ": there is no fence.proxy.async between");
+  each_word(p, bytes, [&](Cell& cell, uint8_t mask) {
+    for (const Write& write : cell.writes) {
+      if (cell.block != s.block || !(write.bytes & mask) || (write.who == writer && write.clock == clock && (write.fencer != nobody || !asynchronous))) continue;
+      const bool by_thread = write.who < static_cast<uint32_t>(s.threads);
+      const auto why = [&](int t) { return std::string(what) + ": thread " + std::to_string(t) + " does not know of " + at(p) + " what " + by(write.who) + " has written"; };
+      for (int t = first; t < first + count; ++t) {
+        if (!s.knows(t, write.who, write.clock)) abandon(why(t));
+        if (asynchronous && by_thread && (write.fencer == nobody || !s.knows(t, write.fencer, write.fence_clock))) abandon(why(t) + ": there is no fence.proxy.async between");
+      }
+      writer = write.who, clock = write.clock;
     }
-    writer = cell.writer, clock = cell.write_clock;
   });
 }
 void fence_async() {
   const int me = thread();
   for (Cell& cell : s.cells)
-    if (cell.block == s.block && cell.writer < static_cast<uint32_t>(s.threads) && cell.fencer == nobody && s.knows(me, cell.writer, cell.write_clock))
-      cell.fencer = static_cast<uint32_t>(me), cell.fence_clock = s.of(me)[me];
+    for (Write& write : cell.writes)
+      if (cell.block == s.block && write.bytes && write.who < static_cast<uint32_t>(s.threads) && write.fencer == nobody && s.knows(me, write.who, write.clock))
+        write.fencer = static_cast<uint32_t>(me), write.fence_clock = s.of(me)[me];
 }
 
 namespace {

@@ -1,6 +1,7 @@
 // Whether accesses of threads to the same memory are ordered, as CUDA and PTX order them and not as they happened to run: by barriers of blocks and warps, mbarriers and
 // the ends of asynchronous copies; shuffles and votes order nothing, nor does anything within a launch order its blocks. With A_INFONCE_RACES, kernels are compiled with
 // -fsanitize=thread, which calls the functions of ThreadSanitizer's library for every access; they are those of emulator_races.cpp.
+// Not found: races with a write that two others of the same four bytes have followed, with atomics, and with what asynchronous copies read of global memory.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -127,8 +127,7 @@ void refuses(const char* part) {
 }  // namespace
 
 int main() {
-  for (const auto order : {emulator::Order::Forward, emulator::Order::Backward, emulator::Order::Random}) {
-    emulator::order = order;
+  emulator::in_each_order(false, [] {
     CHECK(right<Mistake::None>(), "products");
     CHECK(!right<Mistake::NoWait>(), "products that are not waited for");
     refuses<Mistake::NoFence>("no fence");
@@ -148,6 +147,6 @@ int main() {
     refuses<Mistake::NoBarrier>("more arrivals than the phase counts");
     refuses<Mistake::Overwritten>("shared memory has changed");
 #endif
-  }
+  });
   std::puts("passed");
 }

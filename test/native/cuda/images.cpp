@@ -251,18 +251,12 @@ void augmentations() {
 }  // namespace
 
 int main() {
-#ifdef A_INFONCE_RACES
-  const auto orders = {emulator::Order::Random};
-#else
-  const auto orders = {emulator::Order::Forward, emulator::Order::Backward};
-#endif
-  for (const auto order : orders) {
-    emulator::order = order;
+  emulator::in_each_order(true, [] {
     steps<float>(), steps<double>();
     starts<float>(), starts<double>();
     fab<float>(), fab<double>();
     squares<float>(), squares<double>();
     augmentations();
-  }
+  });
   std::puts("passed");
 }

@@ -199,6 +199,28 @@ void races() {
     if (threadIdx.x < 32) load_matrices<false>(x, shared_memory<uint4>() + threadIdx.x);
     else shared_memory<uint4>()[threadIdx.x - 32] = {};
   });
+  refuses("nothing orders the two", 64, 0, +[] {  // one of two readers of global memory is not known
+    if (threadIdx.x % 32 == 0) (void)*const_cast<volatile int*>(numbers);
+    __syncwarp();
+    if (threadIdx.x == 33) numbers[0] ^= 1;
+  });
+  refuses("nothing orders the two", 64, 4, +[] {  // one of those who wrote two bytes each is not known
+    if (threadIdx.x % 32 == 0) shared_memory<uint16_t>()[threadIdx.x / 32] = 1;
+    __syncwarp();
+    if (threadIdx.x == 33) (void)*const_cast<volatile uint32_t*>(shared_memory<uint32_t>());
+  });
+  launch("halves", +[] {  // of one word, by two threads; and bytes that one thread writes one after the other, while another reads the first of them
+    volatile uint16_t* const mine = shared_memory<uint16_t>() + threadIdx.x / 32;
+    volatile uint8_t* const bytes = shared_memory<uint8_t>() + 4;
+    if (threadIdx.x % 32 == 0) *mine = static_cast<uint16_t>(threadIdx.x);
+    if (threadIdx.x == 0) bytes[0] = 1;
+    __syncthreads();
+    if (threadIdx.x == 0) bytes[1] = 2;
+    if (threadIdx.x == 32) (void)bytes[0];
+    (void)*const_cast<volatile uint32_t*>(shared_memory<uint32_t>());
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) *mine = static_cast<uint16_t>(*mine + 1);
+  }, 1, 64, 8, nullptr);
   const auto blocks = [](const char* part, auto* kernel) {
     try {
       launch("wrong", kernel, 2, 32, 0, nullptr);
@@ -218,12 +240,12 @@ void races() {
 }  // namespace
 
 int main() {
-  for (const auto order : {emulator::Order::Forward, emulator::Order::Backward, emulator::Order::Random}) {
-    emulator::order = order, works(), catches();
+  emulator::in_each_order(false, [] {
+    works(), catches();
 #ifdef A_INFONCE_RACES
     races();
 #endif
-  }
+  });
   rounds();
   std::puts("passed");
 }

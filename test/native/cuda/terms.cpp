@@ -56,17 +56,11 @@ void check_known_sums(int64_t batch, int64_t views, int64_t nearest) {
 }  // namespace
 
 int main() {
-#ifdef A_INFONCE_RACES
-  const auto orders = {emulator::Order::Random};
-#else
-  const auto orders = {emulator::Order::Forward, emulator::Order::Backward};
-#endif
-  for (const auto order : orders) {
-    emulator::order = order;
+  emulator::in_each_order(true, [] {
     check_known_sums<float>(1, 4, 2);
     check_known_sums<double>(2, 2, 1);
     for (const int64_t nearest : {1, 260, 299}) check_known_sums<float>(150, 3, nearest);
-  }
+  });
   check_known_sums<double>(2 * cuda::first_row_parts, 4, 6 * cuda::first_row_parts - 1);
   std::puts("passed");
 }
