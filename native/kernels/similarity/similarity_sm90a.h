@@ -6,6 +6,14 @@ namespace a_infonce::kernels::cuda::sm90a {
 
 constexpr int64_t most_dimensions = 128;  // rows of more are the portable kernels'
 
+/// Blocks of columns after which sums in registers are added to those in memory: the tensor cores round towards zero. What the gradients and sums of rows that are alike lose is
+/// printed by `build/cuda/similarity_test long` (after npm run check:cuda).
+#ifdef A_INFONCE_EMULATED
+extern int columns_between_sums;  // 170, or fewer, so that small tests get there
+#else
+constexpr int columns_between_sums = 170;
+#endif
+
 /// Of Context::workspace, for either of these up to most_dimensions.
 int64_t workspace_bytes();
 /// As in DeviceSimilarity. Visits::splits does not matter: they share the multiprocessors out themselves.
