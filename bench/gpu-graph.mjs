@@ -1,9 +1,9 @@
 // PGD on a ResNet-18 with and without its steps as a CUDA graph: milliseconds a step of a call that records it and of a later one, and the largest difference of the adversaries; then seconds
 // of an evaluation with PGD-20 in small batches, recording included, and how many images stand. Medians of rounds, of which there are fewer where they take longer than --seconds.
 //   npm run build && node bench/gpu-graph.mjs [--device cuda] [--batches 8,32,128,512] [--evaluations 8,32] [--images 128] [--width 64] [--steps 20] [--rounds 5] [--seconds 3] [--json <file>]
-import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { Classifier, cuda, Encoder, evaluate, ops, pgd, predict, rand, scope, tensor } from '../dist/index.js';
+import { writeJson } from './json.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -13,7 +13,7 @@ const { values } = parseArgs({
 });
 const { device } = values, [width, steps, rounds, seconds, count] = [values.width, values.steps, values.rounds, values.seconds, values.images].map(Number), { aten } = ops;
 const model = Classifier.create({ encoder: Encoder.create({ width, seed: 1 }), classes: 10, seed: 2 }).to(device).eval();
-const found = [], listed = (text) => text.split(',').filter(Boolean).map(Number);
+const listed = (text) => text.split(',').filter(Boolean).map(Number);
 
 /** Median seconds of each of these, one after the other, after a first time. */
 async function medians(runs) {
@@ -29,6 +29,11 @@ async function medians(runs) {
     }
   return Object.fromEntries(Object.entries(times).map(([name, all]) => [name, all.sort((a, b) => a - b)[Math.floor(all.length / 2)]]));
 }
+const found = [];
+function keep(each) {
+  found.push(each);
+  writeJson(values.json, found);
+}
 const forget = () => void model.to(device);  // what was recorded
 
 for (const batch of listed(values.batches))
@@ -40,7 +45,7 @@ for (const batch of listed(values.batches))
     // The later call comes after the recording one.
     const times = await medians({ eager: { run: by(false) }, first: { before: forget, run: by(true) }, graph: { run: by(true) } });
     const [eager, first, graph] = [times.eager, times.first, times.graph].map((time) => (1000 * time) / steps);
-    found.push({ batch, width, steps, eager, first, graph, apart });
+    keep({ batch, width, steps, eager, first, graph, apart });
     console.log(`batch ${batch}: ${eager.toFixed(3)} ms a step, by a graph ${graph.toFixed(3)} (${(eager / graph).toFixed(2)} x; recording included ${first.toFixed(3)}), adversaries ${apart} apart`);
   });
 
@@ -50,7 +55,6 @@ for (const batch of listed(values.evaluations))
     const data = { length: count, images: (start, end) => aten.slice(images, 0, start, end), labels: (start, end) => aten.slice(predicted, 0, start, end) };
     const right = {}, by = (graph) => async () => { right[graph] = (await evaluate(model, data, { attacks: ['pgd20'], batchSize: batch, graph })).pgd20.correct; };
     const { eager, graph } = await medians({ eager: { run: by(false) }, graph: { before: forget, run: by(true) } });
-    found.push({ images: count, batch, width, eager, graph, standing: right });
+    keep({ images: count, batch, width, eager, graph, standing: right });
     console.log(`PGD-20 on ${count} images, ${batch} at once: ${eager.toFixed(2)} s, by a graph ${graph.toFixed(2)} (${(eager / graph).toFixed(2)} x), ${right.false} and ${right.true} stand`);
   });
-if (values.json) writeFileSync(values.json, JSON.stringify(found));

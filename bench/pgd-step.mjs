@@ -1,8 +1,9 @@
-// The fused PGD step between the eager operator sequence and a copy of the bytes that it moves, in one process: interleaved, medians.
+// The fused PGD step between the eager operator sequence and a copy of the bytes that it moves, in one process: interleaved, medians. On a device small images measure how
+// fast calls are queued, not the step: there is a shape of 600 MB more.
 //   npm run build && node bench/pgd-step.mjs [--threads 1] [--device cpu]
-import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { cuda, ops, rand, randn, runtimeInfo, scope, setThreads, tensor } from '../dist/index.js';
+import { writeJson } from './json.mjs';
 
 const { values } = parseArgs({ options: { threads: { type: 'string', default: '1' }, rounds: { type: 'string', default: '41' }, device: { type: 'string', default: 'cpu' }, json: { type: 'string' } } });
 setThreads(Number(values.threads));
@@ -49,7 +50,7 @@ const median = (times) => times.sort((a, b) => a - b)[times.length >> 1];
 const { cpu, threads, instructionSet, libtorch } = runtimeInfo();
 const results = [];
 console.log(`${device === 'cpu' ? `${cpu}, ${threads} thread(s), ${instructionSet}` : device}, LibTorch ${libtorch}; medians of ${values.rounds} interleaved rounds`);
-for (const shape of [[128, 3, 32, 32], [512, 3, 32, 32], [16, 3, 224, 224]]) {
+for (const shape of [[128, 3, 32, 32], [512, 3, 32, 32], [16, 3, 224, 224], ...(device === 'cpu' ? [] : [[256, 3, 224, 224]])]) {
   const x = rand(shape, { device }), grad = randn(shape, { device }), adversary = x.clone();
   // A step reads three numbers an element and writes one: a copy of two reads and writes as many bytes.
   const samples = tensor(BigInt64Array.from({ length: shape[0] }, (_, i) => BigInt(i)), { device });
@@ -67,7 +68,7 @@ for (const shape of [[128, 3, 32, 32], [512, 3, 32, 32], [16, 3, 224, 224]]) {
       }
     const [a, b, c, d, e] = Object.values(times).map(median), rate = (ms) => `${(bytes / ms / 1e6).toFixed(1)} GB/s`;
     results.push({ norm, shape, eager: a, fused: b, copy: c, eagerStart: d, fusedStart: e });
+    writeJson(values.json, results);
     console.log(`${norm.padEnd(4)} [${shape.join(', ')}]: eager ${a.toFixed(3)} ms, fused ${b.toFixed(3)} ms (${rate(b)}), ratio ${(a / b).toFixed(1)}; copy of as many bytes ${c.toFixed(3)} ms (${rate(c)}); random start ${d.toFixed(3)} and ${e.toFixed(3)} ms, ratio ${(d / e).toFixed(1)}`);
   }
 }
-if (values.json) writeFileSync(values.json, JSON.stringify(results));

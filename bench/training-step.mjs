@@ -13,6 +13,7 @@ import { cuda, Encoder, ops, rand, runtimeInfo, setThreads, tensor, writeSafeten
 import { Companion } from '../dist/benchmark/companion.js';
 import { job } from '../dist/runtime/job.js';
 import { native } from '../dist/runtime/native.js';
+import { writeJson } from './json.mjs';
 
 const defaults = { python: 'python3', methods: 'rocl,advcl', threads: '1', width: '16', batch: '32', rounds: '5', device: 'cpu', json: '', precisions: '' };
 const { values } = parseArgs({
@@ -56,10 +57,11 @@ const methods = {
   },
 };
 
-const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];
+const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 const { cpu, libtorch, instructionSet } = runtimeInfo();
 const precisions = values.precisions ? values.precisions.split(',') : onDevice || instructionSet.endsWith('bf16') ? ['full', 'bf16'] : ['full'];
-const results = [];
+const results = {};  // of methods
+const wrong = [];
 for (const method of values.methods.split(',')) {
   const { encoder, projector, classes, inputs, starts, optimizer, rate, options, peer: given } = methods[method]();
   const folder = mkdtempSync(join(tmpdir(), 'training-step-'));
@@ -90,23 +92,26 @@ for (const method of values.methods.split(',')) {
       ({ torch } = await peer.answer());
       parties.push({ name: `the released steps in PyTorch${{ full: '', tf32: ', TF32', bf16: ', autocast to bf16' }[precision]}${values.compile ? ', compiled' : ''}`, precision, released: precision === precisions[0], step: () => peer.ask({}) });
     }
-    for (let round = -1; round < rounds; ++round)
+    for (let round = -1; round < rounds; ++round) {
       for (const party of parties) {
         const took = await party.step();
         if (round < 0) party.loss = took.loss, party.wall = [], party.cpu = [];
         else party.wall.push(took.wall), party.cpu.push(took.cpu);
       }
+      if (round < 0) continue;
+      results[method] = parties.map(({ name, loss, wall }) => ({ method, name, batch: n, width, ms: median(wall), rounds: wall.length, loss, torch }));
+      writeJson(values.json, Object.values(results).flat());
+    }
     const released = parties.find((party) => party.released), [wall, processor] = ['wall', 'cpu'].map((kind) => median(released[kind]));
     console.log(`${method}, ResNet-18 of width ${width}, ${n} images of 32 x 32, ${onDevice ? device : `${threads} thread(s); ${cpu}`}, LibTorch ${libtorch}, the peer's torch ${torch}; medians of ${rounds} steps in turn`);
     for (const { name, loss, wall: times, cpu: busy } of parties) {
       const ms = median(times);
-      results.push({ method, name, batch: n, width, ms, loss, torch });
       console.log(`  ${name}: ${ms.toFixed(onDevice ? 1 : 0)} ms, ratio ${(wall / ms).toFixed(2)}, of the processor's time ${(processor / median(busy)).toFixed(2)}; loss of the first step ${loss.toFixed(6)}`);
-      if (!(Math.abs(loss - released.loss) <= 0.01 * Math.abs(released.loss))) throw new Error(`${method}: ${name} takes another step`);
+      if (!(Math.abs(loss - released.loss) <= 0.01 * Math.abs(released.loss))) wrong.push(`${method}: ${name} takes another step`);
     }
   } finally {
     for (const peer of companions) peer[Symbol.dispose]();
     rmSync(folder, { recursive: true });
   }
 }
-if (values.json) writeFileSync(values.json, JSON.stringify(results));
+if (wrong.length > 0) throw new Error(wrong.join('; '));

@@ -1,22 +1,17 @@
 // What bench/gpu.sh takes to a machine without npm, into build/gpu: the tests as one file, the built TypeScript, the packages that it needs, the headers of Node-API, Node itself.
 //   npm run build && node bench/gpu/pack.mjs
-import { build } from 'esbuild';
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundleTests } from './bundle.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url)), out = join(root, 'build', 'gpu'), modules = realpathSync(join(root, 'node_modules'));
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
-// It is to lie in test/gpu, where paths from it are those from the tests and from src.
-await build({
-  entryPoints: [join(root, 'bench', 'gpu', 'tests.mjs')], outfile: join(out, 'tests.mjs'), bundle: true, platform: 'node', format: 'esm', target: 'node20',
-  alias: { 'vitest': join(root, 'bench', 'gpu', 'vitest.mjs'), 'a-infonce': join(root, 'src', 'index.ts') }, external: ['sharp', 'linkedom', '@observablehq/plot', 'umap-js', 'tar', 'node-gyp-build'],
-  banner: { js: "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);" }, logLevel: 'warning',
-});
+await bundleTests(join(out, 'tests.mjs'));
 cpSync(join(root, 'dist'), join(out, 'dist'), { recursive: true, filter: (path) => !/\.(map|d\.ts)$|commonjs/.test(path) });
 
 /** The packages that the built TypeScript imports, with theirs, but for the images of folders and the pages. */

@@ -4,6 +4,7 @@ import { aInfoNCE, apgd, augmentSync, cuda, Encoder, fab, finetune, FixedViews, 
 
 const { device, precisions } = parseArgs({ options: { device: { type: 'string', default: 'cuda' }, precisions: { type: 'string', default: 'full,bf16x3,bf16' } } }).values;
 const { aten, a_infonce } = ops, done = [];
+const say = (what) => console.log(`${what}: ${done.length} losses so far`);  // how far it came, where it is stopped
 manualSeed(1);
 
 const general = { beta: 0.6, tauPlus: 0.01 };
@@ -40,6 +41,7 @@ for (const dtype of ['float32', 'float64'])
       backward(rows, fixed.loss(rows));
       fixed[Symbol.dispose]();
     });
+say('losses of images');
 
 for (const dtype of ['float32', 'float64'])
   for (const temperature of [0.5, 0.001]) {
@@ -61,6 +63,7 @@ for (const dtype of ['float32', 'float64'])
         backward(x, aten.mean(aten.add(full, detached)));
       });
   }
+say('labels, queues, moments');
 
 for (const dtype of ['float32', 'float64'])
   await scope(async () => {
@@ -80,6 +83,7 @@ for (const dtype of ['float32', 'float64'])
         (options) => fab(model, x, labels, { ...options, steps: 2, targets: 1, restarts: 2 }), (options) => square(model, x, labels, { ...options, queries: 4 })])
         await attack({ norm, epsilon: 0.1, seed: 3 });
   });
+say('attacks');
 scope(() => {
   const data = proceduralDataset({ train: 8, test: 1, size: 24 }), train = device === 'cpu' ? data.train : data.train.to(device);
   for (const pipeline of Object.keys(PIPELINES)) augmentSync(train, [7, 0, 3], { pipeline });

@@ -1,10 +1,17 @@
-// The short table of what bench/gpu.sh measured, from its folder.
+// The short table of what bench/gpu.sh measured, from its folder: of what is there.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const folder = process.argv[2];
-const read = (name) => (existsSync(join(folder, name)) ? JSON.parse(readFileSync(join(folder, name), 'utf8')) : undefined);
-const found = { machine: readFileSync(join(folder, 'machine.txt'), 'utf8').trim(), loss: read('loss.json') ?? [], steps: ['rocl', 'advcl'].flatMap((method) => [read(`step-${method}.json`), read(`step-${method}-compiled.json`)].flatMap((list) => list ?? [])), attack: read('attack.json') ?? [], graph: read('graph.json') ?? [], views: read('views.json') };
+const unread = [];
+function read(name) {
+  try {
+    return existsSync(join(folder, name)) ? JSON.parse(readFileSync(join(folder, name), 'utf8')) : undefined;
+  } catch {
+    unread.push(name);
+  }
+}
+const found = { machine: readFileSync(join(folder, 'machine.txt'), 'utf8').trim(), loss: read('loss.json') ?? [], steps: ['rocl', 'advcl'].flatMap((method) => [read(`steps-${method}.json`), read(`compiled-${method}.json`)].flatMap((list) => list ?? [])), attack: read('attack.json') ?? [], graph: read('attack-graph.json') ?? [], views: read('views.json') };
 writeFileSync(join(folder, 'all.json'), JSON.stringify(found, null, 1));
 const line = (...cells) => console.log(cells.map((cell, at) => (at === 0 ? String(cell).padEnd(34) : String(cell).padStart(13))).join(' '));
 const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : '-');
@@ -26,3 +33,5 @@ for (const { norm, shape, eager, fused, copy } of found.attack) line(`  PGD step
 for (const { images, batch, eager, graph } of found.graph) line(`  ${images ? `PGD-20, ${images} images` : 'PGD'} by a graph, batch ${batch}`, images ? fixed(1000 * graph, 0) : fixed(graph, 3), '', '', `${fixed(eager / graph)} x`);
 for (const [pipeline, rates] of Object.entries(found.views?.imagesPerSecond ?? {}))
   line(`  views, ${pipeline}`, `${Math.round(rates['a-infonce'])}/s`, '', '', `${fixed(rates['a-infonce'] / rates['torchvision v2, a batch at once'], 1)} x`);
+if (found.steps.length > 0) console.log('The peers choose cuDNN\'s algorithms by trying them (cudnn.benchmark), ours are the deterministic ones.');
+if (unread.length > 0) console.log(`not whole: ${unread.join(', ')}`);

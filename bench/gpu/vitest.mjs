@@ -12,6 +12,7 @@ expect.extend = (matchers) => chai.expect.extend(expect, matchers);
 expect.extend(customMatchers);
 
 const tests = [], after = [];
+let skipped = 0;
 let scope = { name: '', before: [] };
 const text = (name, row, at) => {
   const values = Array.isArray(row) ? row : [row];
@@ -22,6 +23,7 @@ const withEach = (define) => Object.assign(define, {
   each: (rows) => (name, body) => rows.forEach((row, at) => define(text(name, row, at), () => (Array.isArray(row) ? body(...row) : body(row)))),
 });
 export const it = withEach((name, body) => tests.push({ name: `${scope.name}${name}`, body, before: scope.before }));
+it.runIf = (wanted) => (wanted ? it : () => void skipped++);
 export const test = it;
 export const describe = withEach((name, body) => {
   const outer = scope;
@@ -32,14 +34,15 @@ export const describe = withEach((name, body) => {
 export const beforeEach = (body) => scope.before.push(body);
 export const afterAll = (body) => after.push(body);
 
-/** Every test of `files`, which are imported one after the other. */
-export async function run(files) {
+/** Every test of `files`, which are imported one after the other; those whose names contain `part`. */
+export async function run(files, part = '') {
   const failed = [], began = performance.now();
   for (const [name, load] of Object.entries(files)) {
     scope = { name: `${name} > `, before: [] };
     await load();
   }
-  for (const { name, body, before } of tests) {
+  const chosen = tests.filter(({ name }) => name.includes(part));
+  for (const { name, body, before } of chosen) {
     const start = performance.now();
     try {
       for (const each of before) await each();
@@ -51,6 +54,6 @@ export async function run(files) {
     }
   }
   for (const each of after) await each();
-  console.log(`${tests.length - failed.length} passed, ${failed.length} failed, in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+  console.log(`${chosen.length - failed.length} passed, ${failed.length} failed, ${skipped} skipped, in ${((performance.now() - began) / 1000).toFixed(1)} s`);
   process.exit(failed.length > 0 ? 1 : 0);
 }

@@ -1,6 +1,7 @@
 #include "snapshot.h"
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <exception>
 #include <map>
 #include <utility>
 
@@ -22,9 +23,12 @@ Snapshot::Snapshot(std::vector<at::Tensor> tensors) : tensors_(std::move(tensors
   }
 }
 
-void Snapshot::restore() const {
+void Snapshot::restore() const noexcept {
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].copy_(copies_[i]);
+  try {
+    for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].copy_(copies_[i]);
+  } catch (const std::exception&) {  // while the error that it is restored for is thrown
+  }
 }
 
 }  // namespace a_infonce::training

@@ -9,7 +9,8 @@ namespace a_infonce::training {
 class Snapshot {
  public:
   explicit Snapshot(std::vector<at::Tensor> tensors);
-  void restore() const;
+  /// As well as can be: a card that failed may not take them.
+  void restore() const noexcept;
 
  private:
   const std::vector<at::Tensor> tensors_;

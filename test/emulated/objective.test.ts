@@ -33,6 +33,8 @@ for (const [name, options] of Object.entries(forms)) {
         cases.push({ name: `${name}, fixed views, t = ${temperature}, ${dtype}`, shape: [views * 70, 19], options: { ...options, temperature }, dtype, limits: dtype === 'float64' ? [...wide] : [1e-6, temperature < 0.1 ? 3e-4 : 1e-5], fixed: true });
 }
 for (const batch of [1, 2, 97, 193]) cases.push({ name: `batch ${batch}`, shape: [2 * batch, 7], options: { views: 2 }, dtype: 'float64', limits: [...wide] });
+// Of many views, where threads share what the terms need beside them.
+for (const name of ['paper, six views', 'advcl, IP+HN, five views']) cases.push({ name: `${name}, batch 130`, shape: [forms[name]!.views! * 130, 5], options: { ...forms[name]!, temperature: 0.5 }, dtype: 'float32', limits: [...narrow] });
 for (const dim of [1, 63, 64, 65, 200]) cases.push({ name: `dim ${dim}`, shape: [2 * 20, dim], options: { views: 2 }, dtype: 'float32', limits: dim === 1 ? [1e-6, Infinity] : [...narrow] });
 for (const temperature of [0.9, 0.05])
   cases.push({ name: `rows of any length, t = ${temperature}`, shape: [3 * 30, 9], options: { views: 3, normalize: false, temperature, adversarialView: 1, ...ip, ...general }, dtype: 'float64', limits: [...wide] });

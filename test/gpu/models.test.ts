@@ -143,7 +143,7 @@ describe('attacks', () => {
 
   it.runIf(onDevice)('images on the CPU take the memory of a batch there', async () => {
     using classifier = model().to(device);
-    const images = rand([512, 3, 64, 64]), bytes = 4 * 512 * 3 * 64 * 64;
+    const images = rand([2048, 3, 64, 64]), bytes = 4 * 2048 * 3 * 64 * 64;  // well above the workspace that a thread's cuBLAS takes
     await predict(classifier, aten.slice(images, 0, 0, 8), { batchSize: 8 });
     cuda.releaseMemory();
     cuda.resetPeakMemory(device);

@@ -613,6 +613,13 @@ describe('bad input', () => {
     const cold = evaluate(normal([8, 5]), [8, 5], { temperature: 1e-6 }, 'float32');
     expect([cold.loss, ...cold.gradient].every(Number.isFinite)).toBe(true);
   });
+  it('a concentration at which the gradient has no precision left', () => {
+    const x = normal([64, 16]), options = (beta: number) => ({ views: 2, temperature: 0.5, hardNegative: { beta, tauPlus: 0 } });
+    rejects(() => aInfoNCE(randn([64, 16]), options(3000)), ArgumentRangeError, /^options\.hardNegative\.beta: expected at most 2\.05e\+03 at this temperature .*float32\), got 3000$/);
+    rejects(() => aInfoNCE(randn([64, 16]), { ...options(3000), labels: Array.from({ length: 32 }, (_, i) => i % 3) }), ArgumentRangeError, /^options\.hardNegative\.beta: /);
+    rejects(() => ops.a_infonce.queue_loss(randn([4, 5]), randn([4, 5]), randn([4, 5]), { beta: 3000 }), ArgumentRangeError, /^options\.hardNegative\.beta: /);
+    expect(distance(evaluate(x, [64, 16], options(1000), 'float32').gradient, evaluate(x, [64, 16], options(1000), 'float64').gradient)).toBeLessThan(0.2);
+  });
   it('a share of positives without hard negatives, which nothing would take', () => {
     rejects(() => ops.a_infonce.queue_loss(randn([4, 5]), randn([4, 5]), randn([4, 5]), { tau_plus: 0.1 }), ArgumentRangeError, /^tau_plus: expected 0 where there is no beta, got 0\.1$/);
     rejects(() => ops.a_infonce.loss(randn([4, 5]), 2, { tau_plus: -5 }), ArgumentRangeError, /^tau_plus: /);

@@ -9,7 +9,12 @@ namespace {
 
 constexpr int threads = 128, warps = threads / 32;
 constexpr int64_t few_views = 4;         // whose numbers a thread keeps by itself
-constexpr int64_t most_scratch = 1 << 22;  // numbers, where there are more
+// Numbers of scratch memory, where there are more.
+#ifdef A_INFONCE_EMULATED
+constexpr int64_t most_scratch = 1 << 14;
+#else
+constexpr int64_t most_scratch = 1 << 22;
+#endif
 
 __device__ __forceinline__ int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * threads + threadIdx.x; }
 
@@ -199,14 +204,11 @@ void fill_weights(const Weighing& by, double* full, double* detached, double* lo
   launch("fill_weights", weights_kernel, blocks_for(by.views * by.views, threads), threads, 0, stream, by, full, detached, log_positive);
 }
 
-int64_t terms_blocks(int64_t batch) { return blocks_for(batch, threads); }
-namespace {
-unsigned blocks_of(int64_t batch, int64_t views) {
-  const int64_t most = most_scratch / (threads * scratch_of(views)), blocks = terms_blocks(batch);
-  return static_cast<unsigned>(views <= few_views || blocks <= most ? blocks : most > 1 ? most : 1);
+int64_t terms_blocks(int64_t batch, int64_t views) {
+  const int64_t most = most_scratch / (threads * scratch_of(views)), blocks = blocks_for(batch, threads);
+  return views <= few_views || blocks <= most ? blocks : most > 1 ? most : 1;
 }
-}  // namespace
-int64_t terms_workspace(int64_t batch, int64_t views) { return views <= few_views ? 0 : blocks_of(batch, views) * threads * scratch_of(views); }
+int64_t terms_workspace(int64_t batch, int64_t views) { return views <= few_views ? 0 : terms_blocks(batch, views) * threads * scratch_of(views); }
 
 template <typename T>
 void find_reference(double scale, double power, const Numbers* numbers, double* reference, Stream stream) {
@@ -239,7 +241,7 @@ void set_derivatives(const MomentSums<T>& sums, int64_t n, const double* full, c
 template <typename T>
 void log_moment_terms(const LogMomentTerms<T>& task, double* scratch, double* losses, Stream stream) {
   auto* const kernel = task.places.views <= few_views ? log_moment_terms_kernel<T, true> : log_moment_terms_kernel<T, false>;
-  launch("log_moment_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, reduce_bytes<double>, stream, task, scratch, losses);
+  launch("log_moment_terms", kernel, static_cast<unsigned>(terms_blocks(task.places.batch, task.places.views)), threads, reduce_bytes<double>, stream, task, scratch, losses);
 }
 void find_loss(const double* losses, int64_t blocks, Numbers* numbers, Stream stream) {
   launch("find_loss", loss_kernel, 1, threads, reduce_bytes<double>, stream, losses, blocks, numbers);
@@ -260,7 +262,7 @@ void hard_weights(const HardTerms<T>& task, const Numbers* numbers, Stream strea
 template <typename T>
 void hard_terms(const HardTerms<T>& task, double* scratch, double* losses, Stream stream) {
   auto* const kernel = task.places.views <= few_views ? hard_terms_kernel<T, true> : hard_terms_kernel<T, false>;
-  launch("hard_terms", kernel, blocks_of(task.places.batch, task.places.views), threads, reduce_bytes<double>, stream, task, scratch, losses);
+  launch("hard_terms", kernel, static_cast<unsigned>(terms_blocks(task.places.batch, task.places.views)), threads, reduce_bytes<double>, stream, task, scratch, losses);
 }
 template <typename T>
 void hard_slopes(const HardTerms<T>& task, Stream stream) {

@@ -8,8 +8,8 @@ namespace a_infonce::kernels::cuda {
 /// full, detached, log_positive [views, views] of weight_of.
 void fill_weights(const Weighing& by, double* full, double* detached, double* log_positive, Stream stream);
 
-/// Memory of the threads that share the images, whatever their number: scratch [terms_workspace(...)], losses [terms_blocks(batch)].
-int64_t terms_blocks(int64_t batch);
+/// Memory of the threads that share the images, whatever their number: scratch [terms_workspace(...)], losses [terms_blocks(...)].
+int64_t terms_blocks(int64_t batch, int64_t views);
 int64_t terms_workspace(int64_t batch, int64_t views);
 
 /// Of exponentials of p (s - reference) with a power up to `power`, as ops::reference_of<T> has it for rows of numbers->largest_square.

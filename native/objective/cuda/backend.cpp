@@ -55,7 +55,7 @@ class DeviceImages : public Evaluation {
     similarity = images(views * views);
     const Tensor partials = centred(products) ? at::empty({cuda::partial_sums(batch)}, rows->of(at::kDouble)) : Tensor();
     cuda::similarities_within(rows->z, scale(), similarity.mutable_data_ptr<double>(), partials.defined() ? partials.mutable_data_ptr<double>() : nullptr, stream);
-    losses = at::empty({cuda::terms_blocks(batch)}, rows->of(at::kDouble));
+    losses = at::empty({cuda::terms_blocks(batch, views)}, rows->of(at::kDouble));
     scratch = at::empty({cuda::terms_workspace(batch, views)}, rows->of(at::kDouble));
     if (!centred(products)) return;
     const Tensor sums = at::empty({2, d}, rows->of(at::kDouble));

@@ -1,4 +1,5 @@
 // What Node asks of an addon, and the operators that tests ask.
+#include <ATen/Context.h>
 #include <dlfcn.h>
 #include <torch/library.h>
 #include "emulator.h"
@@ -32,6 +33,7 @@ static std::vector<at::Tensor> replayed(const at::Tensor& images) {
 }
 
 TORCH_LIBRARY(a_infonce_emulated, m) {
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);  // LibTorch fills memory that is given for results with NaN then
   m.def("set_capability(int capability) -> ()", [](int64_t capability) { a_infonce::emulator::device.capability = static_cast<int>(capability); });
   m.def("set_backward(bool backward) -> ()", [](bool backward) { a_infonce::emulator::order = backward ? a_infonce::emulator::Order::Backward : a_infonce::emulator::Order::Forward; });
   m.def("set_capturing(bool capturing) -> ()", [](bool capturing) { a_infonce::ops::emulated_capture = capturing; });
