@@ -1,5 +1,5 @@
 /** The data set of a command: the one that is asked for, or the one that the run was trained on. */
-import { readFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Option } from 'commander';
 import type { RecordedData } from '../data/open.js';
@@ -27,22 +27,24 @@ export interface RecordedRun {
   folder: string;
   preset: string;
   data: RecordedData;
-  evaluation?: PretrainConfig['evaluation'];
+  evaluation?: Pick<PretrainConfig['evaluation'], 'pgd20'> | undefined;
   /** All of it, as it was written. */
   config: unknown;
 }
 
-/** What the configuration of the run at `path` (its folder, or a file in it) says, if there is one. */
+/**
+ * What the configuration of the run at `path` (its folder, or a file in it) says, if there is one: beside a file, config.json may be anybody's.
+ * @throws FileError when it is damaged
+ */
 export async function recordedRun(path: string): Promise<RecordedRun | undefined> {
-  for (const folder of [path, dirname(path)])
-    try {
-      const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Partial<RecordedRun>;
-      const { preset, data, evaluation } = config;
-      if (typeof preset === 'string' && typeof data?.name === 'string') return { folder, preset, data, evaluation, config };
-    } catch {
-      // No run is there, or it is not ours: then the data has to be named.
-    }
-  return undefined;
+  const there = await stat(path).catch(() => undefined);
+  if (!there) return undefined;
+  const { checkJson, readJson } = await import('../runtime/json.js'), { recordedConfig } = await import('../training/schema.js'), { z } = await import('zod');
+  const folder = there.isDirectory() ? path : dirname(path), file = join(folder, 'config.json');
+  const config = await readJson(file, z.looseObject({}));
+  if (config === undefined || 'reproduction' in config || (there.isFile() && !('preset' in config))) return undefined;
+  const { preset, data, evaluation } = checkJson(recordedConfig, config, file);
+  return { folder, preset, data, evaluation, config };
 }
 
 /** Throws unless the images have as many channels as the network takes; a TorchScript model does not tell. */

@@ -456,7 +456,7 @@ class Finetuning {
 
   /** Takes the newest whole checkpoint, if any; returns the lengths of the files that belong to it. */
   private async restore(warnings: string[]): Promise<Lengths> {
-    const checkpoint = await this.folder!.newestCheckpoint(this.steps, (error) => warnings.push(`${error.message}; set aside, going on from an older checkpoint`));
+    const checkpoint = await this.folder!.newestCheckpoint(this.steps, (message) => warnings.push(message));
     if (!checkpoint) return EMPTY;
     const { tensors, path, state: { metricsBytes, eventBytes, method, ...state } } = checkpoint;
     try {

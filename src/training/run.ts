@@ -126,21 +126,27 @@ export class RunFolder {
   }
 
   /**
-   * The newest checkpoint that is whole and of at most `steps` steps. Every newer one is set aside as `<its name>.damaged`, and `damaged` hears why:
-   * left in place it would count as the newest again.
+   * The newest checkpoint that is whole and of at most `steps` steps, undefined where there is none at all. Every newer one is set aside as `<its name>.damaged`, and `warn`
+   * hears why: left in place it would count as the newest again.
+   * @throws {@link FileError} when there are some and none is whole: nothing is set aside, nor begun anew over what the run has kept
    */
-  async newestCheckpoint(steps: number, damaged: (error: FileError) => void): Promise<Checkpoint | undefined> {
-    for (const name of (await this.checkpoints()).reverse()) {
-      const path = join(this.path, name);
+  async newestCheckpoint(steps: number, warn: (message: string) => void): Promise<Checkpoint | undefined> {
+    const damaged: FileError[] = [], names = (await this.checkpoints()).reverse();
+    for (const name of names) {
       try {
-        return await readCheckpoint(path, steps);
+        const found = await readCheckpoint(join(this.path, name), steps);
+        for (const error of damaged) {
+          warn(`${error.message}; set aside, going on from an older checkpoint`);
+          await rename(error.path, `${error.path}.damaged`);
+        }
+        return found;
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
-        damaged(error);
-        await rename(path, `${path}.damaged`);
+        damaged.push(error);
       }
     }
-    return undefined;
+    if (damaged.length === 0) return undefined;
+    throw new FileError(this.path, `none of its checkpoints is whole, so there is nothing to go on from. Remove the folder to begin anew, or take another:\n${damaged.map(({ message }) => `  ${message}`).join('\n')}`);
   }
 
   /** Opens metrics.jsonl and the TensorBoard events, each cut back to the length that it had at a checkpoint. */

@@ -99,6 +99,11 @@ export const shared = z.strictObject({
   }),
 });
 
+/** Of the config.json of a run or a fine-tuning, what commands take for their own; the rest as it is. */
+export const recordedConfig = z.looseObject({
+  preset: z.string(), data: z.looseObject(shared.shape.data.shape), evaluation: z.looseObject({ pgd20: pgd }).optional(),
+});
+
 export type SharedConfig = z.infer<typeof shared>;
 /** The values of fine-tuning, mode by mode. */
 export type FinetuneConfigs = z.infer<typeof fineTunings>;

@@ -15,7 +15,7 @@ beforeEach(async () => {
   using classifier = Classifier.create({ encoder, classes: 10 });
   await classifier.save(join(folder, 'classifier.safetensors'));
   writeFileSync(join(folder, 'config.json'), JSON.stringify({
-    preset: 'quickstart', data: { name: 'procedural', procedural: { train: 10, test: 30, size: 8, seed: 0 } }, evaluation: { pgd20: { epsilon: 0.1, stepSize: 0.05, steps: 20, randomStart: false } },
+    preset: 'quickstart', data: { name: 'procedural', procedural: { train: 10, test: 30, size: 8, seed: 0 } }, evaluation: { pgd20: { norm: 'linf', epsilon: 0.1, stepSize: 0.05, steps: 20, randomStart: false } },
   }));
 });
 afterEach(() => { rmSync(folder, { recursive: true, force: true }); });

@@ -89,3 +89,17 @@ test('a run on a data set that --data-root found finds it again', async () => {
   expect(await call('evaluate', run, '--limit', '2', '--data-root', at('moved'))).toMatchObject({ code: 0 });
   expect(await call('evaluate', run, '--limit', '2')).toMatchObject({ code: 1, stderr: expect.stringContaining(`${lies}: there is no such folder, from which the images`) as string });
 });
+
+test('a configuration that is damaged is refused, not passed over for defaults', async () => {
+  const run = fresh(), config = join(run, 'config.json'), classifier = join(run, 'classifier.safetensors');
+  expect(await call('pretrain', '--preset', 'quickstart', '--set', 'data.procedural={"train":16,"test":8,"size":8}', ...tiny, '--out', run)).toMatchObject({ code: 0 });
+  expect(await call('finetune', run, '--epochs', '1')).toMatchObject({ code: 0 });
+  const whole = readFileSync(config, 'utf8'), { evaluation, ...rest } = JSON.parse(whole) as { evaluation: { pgd20: object } };
+  for (const [text, why] of [['{', 'not valid JSON'], ['{}', 'preset: '], [JSON.stringify({ ...rest, evaluation: { pgd20: { ...evaluation.pgd20, epsilon: '8/255' } } }), 'evaluation.pgd20.epsilon: ']] as const) {
+    writeFileSync(config, text);
+    for (const args of [['evaluate', run], ['attack', run, '--out', at('adversarial.safetensors')], ['finetune', run, '--overwrite'], ['cluster', run, '--k', '2'], ...(text === '{}' ? [] : [['evaluate', classifier]])])
+      expect(await call(...args, '--data', 'procedural'), args.join(' ')).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining(`${config}: ${why}`) as string });
+  }
+  writeFileSync(config, whole);
+  expect(await call('evaluate', classifier, '--limit', '2')).toMatchObject({ code: 0 });
+});

@@ -158,6 +158,19 @@ describe('an interrupted run', () => {
     expect(metrics(out)).toEqual(metrics(reference));
   });
 
+  it('is refused where no checkpoint is whole, and stays as it is', async () => {
+    const out = killed(7), files = () => Object.fromEntries(readdirSync(out).map((name) => [name, readFileSync(join(out, name), 'base64')]));
+    const saved = readdirSync(out).filter((name) => name.startsWith('checkpoint'));
+    for (const name of saved) truncateSync(join(out, name), 1000);
+    const before = files();
+    for (const _ of [1, 2]) {
+      const error = await all({ out, resume: true }).catch((error: unknown) => error as Error) as Error;
+      expect([error.name, error.message]).toEqual(['FileError', expect.stringContaining(`${out}: none of its checkpoints is whole`)]);
+      for (const name of saved) expect(error.message).toContain(join(out, name));
+      expect(files()).toEqual(before);
+    }
+  });
+
   it.each([1, 2])('keeps what it announces beside a damaged newer one, keeping %i', async (keepCheckpoints) => {
     const out = killed(4), name = (step: number) => `checkpoint-0000000${step}.safetensors`;
     writeFileSync(join(out, name(8)), 'damaged');
