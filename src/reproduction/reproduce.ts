@@ -192,8 +192,8 @@ class Reproduction {
     for (const name of names.filter((name) => /^[^/]+\/seed-\d+\/[^/]+\/cell-[a-z]+\.json$/.test(name))) {
       const path = join(this.plan.out, name);
       try {
-        const { cell, scores } = (await readJson(path, measured))!;
-        this.found.set(path, { cell, ...told(scores) });
+        const { cell, config, scores } = (await readJson(path, measured))!;
+        this.found.set(path, { cell, ...told({ config, scores }) });
       } catch (error) {
         if (!(error instanceof FileError)) throw error;
         this.tell({ type: 'warning', message: `${error.message}; left out of the table` });
@@ -211,11 +211,13 @@ class Reproduction {
       if (done) {
         this.requireSame(path, done.config, cell);
         if (done.test !== test) throw new ArgumentRangeError('data', `the test images of ${data.name} that ${path} was measured on`, 'others');
-        found = told(done.scores);
+        found = told(done);
         await this.record(done);
       }
       const missing = measures.filter((measure) => !done?.scores[measure]);
       if (missing.length > 0) {
+        if (missing.includes('aa') && data.classes.length < 4)
+          throw new ArgumentRangeError('only', `measures that ${data.name} has the classes for, of ${MEASURES.filter((measure) => measure !== 'aa').join(', ')}`, `aa: AutoAttack takes at least 4, it has ${data.classes.length}`);
         await this.encoder(cell, data);
         const file = await this.classifier(cell, data);
         const record: Measured = done ?? { cell, config: await configIn(this.folderOf(cell)), test, scores: {} };
@@ -223,7 +225,7 @@ class Reproduction {
           Object.assign(record.scores, score);
           // results.jsonl after it, from it: what is killed in between loses nothing and doubles nothing.
           await atomically(path, (file) => file.writeFile(`${JSON.stringify(record, null, 2)}\n`));
-          found = told(record.scores);
+          found = told(record);
           await this.record(record);
         }
       }
@@ -381,10 +383,12 @@ class Reproduction {
 }
 
 /** What a cell's numbers come to, and what speaks against them. */
-function told(measured: Measured['scores']): Pick<CellResult, 'scores' | 'warnings'> {
-  const each = Object.entries(measured) as [Measure, z.infer<typeof score>][], warned = each.filter(([, { warnings = [] }]) => warnings.length > 0);
+function told({ config, scores }: Pick<Measured, 'config' | 'scores'>): Omit<CellResult, 'cell' | 'error'> {
+  const each = Object.entries(scores) as [Measure, z.infer<typeof score>][], warned = each.filter(([, { warnings = [] }]) => warnings.length > 0);
   return {
     scores: Object.fromEntries(each.map(([measure, { accuracy }]) => [measure, accuracy])),
+    images: Object.fromEntries(each.map(([measure, { total }]) => [measure, total])),
+    ...(config.data.images !== undefined && { trainingImages: config.data.images }),
     ...(warned.length > 0 && { warnings: Object.fromEntries(warned.map(([measure, { warnings }]) => [measure, warnings])) }),
   };
 }

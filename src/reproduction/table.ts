@@ -6,6 +6,9 @@ import type { FinetuneMode } from '../training/finetune.js';
 export interface CellResult {
   cell: Cell;
   scores: Partial<Record<Measure, number>>;
+  /** Of how many test images each score is; how many training images there were. */
+  images?: Partial<Record<Measure, number>>;
+  trainingImages?: number;
   /** Why a score may be wrong, a sentence each: see {@link Score}. */
   warnings?: Partial<Record<Measure, string[]>>;
   error?: string;
@@ -33,6 +36,8 @@ export interface TableRow {
 export interface Table {
   name: 'table1';
   settings: Sizes;
+  /** How many there were, by data set: of a small one fewer than the settings take. */
+  trainingImages: Record<string, number>;
   /** What the measures are. */
   protocol: Record<Measure | 'published', string>;
   rows: TableRow[];
@@ -67,13 +72,18 @@ export function tableOf(results: readonly CellResult[], settings: Sizes, measure
     });
     return [...ours, ...others];
   });
-  const images = (count: number | undefined) => (count === undefined ? 'all test images' : `the first ${count} test images`);
+  const images = (measure: Measure) => {
+    const most = (measure === 'aa' ? settings.autoAttackImages : settings.testImages) ?? Infinity;
+    const counts = new Map(results.map(({ cell, images }) => [cell.data, images?.[measure]] as const).filter(([, count]) => count !== undefined)), one = new Set(counts.values()).size <= 1;
+    const text = (count: number | undefined, data = '') => (count === undefined ? `${most < Infinity ? `the first ${most}` : 'all'} test images` : `${count < most ? 'all' : 'the first'} ${count} test images${data}`);
+    return one ? text([...counts.values()][0]) : [...counts].map(([data, count]) => text(count, ` of ${data}`)).join(', ');
+  };
   return {
-    name: 'table1', settings, rows,
+    name: 'table1', settings, rows, trainingImages: Object.fromEntries(results.flatMap(({ cell, trainingImages }) => (trainingImages === undefined ? [] : [[cell.data, trainingImages]]))),
     protocol: {
-      sa: `accuracy on ${images(settings.testImages)}`,
-      ra: `accuracy under PGD-20, random start, on ${images(settings.testImages)}: AdvCL epsilon 8/255, step 2/255; RoCL .0314 and .00314, as each was published`,
-      aa: `accuracy under standard AutoAttack, Linf 8/255, on ${images(settings.autoAttackImages)}`,
+      sa: `accuracy on ${images('sa')}`,
+      ra: `accuracy under PGD-20, random start, on ${images('ra')}: AdvCL epsilon 8/255, step 2/255; RoCL .0314 and .00314, as each was published`,
+      aa: `accuracy under standard AutoAttack, Linf 8/255, on ${images('aa')}`,
       published: PUBLISHED_PROTOCOL,
     },
     failed: results.flatMap(({ cell, error }) => (error === undefined ? [] : [{ cell, error }])),
@@ -99,11 +109,15 @@ export function tableCells({ rows }: Table): string[][] {
 }
 
 /** What has to be said beside the numbers, a sentence or more each: the scale, what the measures are, whose numbers are published, which may be wrong, which cells failed. */
-export function tableNotes({ settings, protocol, rows, failed, warnings }: Table): string[] {
+export function tableNotes({ settings, trainingImages, protocol, rows, failed, warnings }: Table): string[] {
   const measured = MEASURES.filter((measure) => rows.some(({ published, scores }) => !published && Object.values(scores).some((each) => each[measure])));
   const seeds = Math.max(0, ...rows.filter(({ published }) => !published).flatMap(({ scores }) => Object.values(scores).flatMap((each) => Object.values(each).map((estimate) => estimate.seeds))));
-  const { scale, ...sizes } = settings;
-  const given = Object.entries(sizes).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${value}`);
+  // How many images there were is said as it was: on the measures' own lines, and of training here.
+  const { scale, images: _, testImages: __, autoAttackImages: ___, ...sizes } = settings, trained = Object.entries(trainingImages);
+  const given = [
+    ...Object.entries(sizes).filter(([, value]) => value !== undefined).map(([key, value]) => `${key} ${value}`),
+    ...(trained.length === 1 ? [`${trained[0]![1]} training images`] : trained.map(([data, count]) => `${count} training images of ${data}`)),
+  ];
   return [
     `Scale ${scale}${given.length > 0 ? ` (${given.join(', ')})` : ''}${scale === 'small' ? ': its numbers compare with each other, not with those that were published' : ''}. In percent${seeds > 1 ? `, mean ± standard deviation over ${seeds} seeds` : ', one seed'}.`,
     ...measured.map((measure) => `${measure.toUpperCase()}: ${protocol[measure]}.`),

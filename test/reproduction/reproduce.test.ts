@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { Classifier, memory, presets, proceduralDataset, readResults, reproduce, resolveConfig, tableCells, tableNotes, type ReproduceOptions, type RoclConfig } from 'a-infonce';
 import { configOf, gridOf, PUBLISHED } from '../../src/reproduction/grid.js';
 import { markdownOf, tableOf, type CellResult } from '../../src/reproduction/table.js';
-import { only, stages, workplace } from './tiny.js';
+import { eventsOf, only, stages, workplace } from './tiny.js';
 import { live } from '../fixtures/live.js';
 
 const { folder, data, all } = workplace();
@@ -104,6 +104,19 @@ describe('the table', () => {
     expect(markdown).not.toContain('†');
   });
 
+  it('says of how many images the numbers are, not how many were to be', () => {
+    const sizes = { scale: 'small', epochs: 1, images: 10_000, testImages: 1_000, autoAttackImages: 5 } as const;
+    const small = tableOf([{ cell: { ...cell, data: 'own', seed: 0 }, scores: { sa: 0.5, aa: 0.2 }, images: { sa: 10, aa: 5 }, trainingImages: 40 }], sizes, ['sa', 'aa']);
+    expect(tableNotes(small).slice(0, 3)).toEqual([
+      'Scale small (epochs 1, 40 training images): its numbers compare with each other, not with those that were published. In percent, one seed.',
+      'SA: accuracy on all 10 test images.', 'AA: accuracy under standard AutoAttack, Linf 8/255, on the first 5 test images.',
+    ]);
+    const two = tableOf([
+      { cell: { ...cell, data: 'own', seed: 0 }, scores: { sa: 0.5 }, images: { sa: 10 }, trainingImages: 40 }, { cell: { ...cell, seed: 0 }, scores: { sa: 0.5 }, images: { sa: 1_000 }, trainingImages: 10_000 },
+    ], sizes, ['sa']);
+    expect(tableNotes(two).slice(0, 2)).toEqual([expect.stringContaining('(epochs 1, 40 training images of own, 10000 training images of cifar10)'), 'SA: accuracy on all 10 test images of own, the first 1000 test images of cifar10.']);
+  });
+
   it('marks the numbers that were warned of, and says each warning once', () => {
     const [first, second, ...rest] = results as [CellResult, CellResult, ...CellResult[]], warnings = { aa: ['Too good.'] };
     const table = tableOf([{ ...first, warnings }, { ...second, warnings: { ...warnings, sa: ['Never asked.'] } }, ...rest], { scale: 'paper' }, ['aa']);
@@ -123,6 +136,13 @@ describe('reproduce', () => {
     expect(() => reproduce({ out: 'x', width: 0 })).toThrow(/^width/);
     expect(() => reproduce({ out: 'x', data: ['cifar10', 'somewhere/cifar10'] })).toThrow(/^data: expected each data set once/);
     expect(() => reproduce({ out: 'x', sise: 3 } as never)).toThrow(/^options\.sise/);
+  });
+
+  it('refuses AutoAttack of too few classes before it trains', async () => {
+    const three = { ...data, name: 'three', classes: ['a', 'b', 'c'] };
+    const events = await eventsOf(join(folder, 'three'), three, { only: ['rocl', 'base', 'slf'] });
+    expect(stages(events)).toEqual([]);
+    expect(only(events, 'cell')[0]!.result).toMatchObject({ scores: {}, error: 'only: expected measures that three has the classes for, of sa, ra, got aa: AutoAttack takes at least 4, it has 3' });
   });
 
   it('keeps what is measured, whatever is asked for next, and refuses what is not that', async () => {
