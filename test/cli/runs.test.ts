@@ -29,6 +29,22 @@ beforeAll(() => {
 });
 afterAll(() => vi.unstubAllEnvs());
 
+/** Types what `cluster` prints, with a network of no size. */
+async function trainsNext(data: string, run: string, limit: string): Promise<void> {
+  const labels = `${fresh()}.safetensors`, { code, stderr } = await call('cluster', run, '--k', '2,3', '--limit', limit, '--out', labels);
+  const [, line] = /\nNext: a-infonce (.*)\n/.exec(stderr)!;
+  expect([code, line]).toEqual([0, expect.stringContaining(`--data ${data} `)]);
+  const args = line!.match(/'[^']*'|\S+/g)!.map((word) => word.replaceAll("'", ''));
+  const small = ['--epochs', '1', '--batch-size', '4', '--set', 'encoder.width=1', '--set', 'attack.steps=1', '--set', 'projector.hidden=[4]', '--set', 'projector.output=4'];
+  expect(await call(...args, ...small, '--out', fresh())).toMatchObject({ code: 0 });
+}
+
+test('pseudo-labels of images made on the spot are trained with by the command that is printed', async () => {
+  const run = fresh();
+  expect(await call('pretrain', '--preset', 'quickstart', '--set', 'data.procedural.train=16', '--set', 'data.procedural.test=8', '--set', 'data.procedural.size=8', ...tiny, '--out', run)).toMatchObject({ code: 0 });
+  await trainsNext('procedural', run, '8');
+});
+
 describe('a run on a folder of images', () => {
   const data = at('images/cifar100'), run = at('run');   // a name that a data set has, too
   const config = join(run, 'config.json');
@@ -44,6 +60,10 @@ describe('a run on a folder of images', () => {
     const events = [];
     for await (const event of pretrain({ out: run, resume: true })) events.push(event.type);
     expect(events.at(-1)).toBe('end');
+  });
+
+  test('has pseudo-labels that the command printed then trains with', async () => {
+    await trainsNext(data, run, '8');
   });
 
   test('is not measured on others, unless they are named', async () => {

@@ -299,7 +299,7 @@ it('the command clusters, checks and converts', async () => {
   };
   const made = await call(model, '--data', 'procedural', '--limit', '300', '--k', '2,10', '--restarts', '2', '--out', out);
   expect([made.code, made.stdout]).toEqual([0, expect.stringMatching(/clusters +inertia +passes +smallest +largest\n2 .*\n10 .*\nlabels of 300 images are in /)]);
-  expect(made.stderr).toContain(`Next: a-infonce pretrain --preset advcl-cifar10 --data procedural --limit 300 --pseudo-labels ${out} --set 'pseudoLabels.classes=[2, 10]'`);
+  expect(made.stderr).toContain(`Next: a-infonce pretrain --preset advcl-cifar10 --data procedural --set 'data.procedural={"train":5000,"test":1000,"size":32,"seed":0}' --limit 300 --pseudo-labels ${out} --set 'pseudoLabels.classes=[2, 10]'`);
   const checked = await call('--check', out, '--data', 'procedural', '--limit', '300', '--json');
   expect([checked.code, JSON.parse(checked.stdout).clusters.map(({ k }: { k: number }) => k)]).toEqual([0, [2, 10]]);
   const other = await call('--check', out, '--data', 'procedural');

@@ -89,7 +89,7 @@ export const cluster = define<Options>({
       bars.encode?.stop();
       bars.cluster?.stop();
     }
-    next(context, data, out, wanted);
+    await next(context, data, out, wanted);
   },
 });
 
@@ -110,7 +110,7 @@ async function checkLabels(context: Context, options: Options, path: string, enc
     ...table([['classes', 'smallest', 'largest'], ...rows.map(({ k, smallest, largest }) => [String(k), String(smallest), String(largest)])]),
     `${path}: labels of the ${counted(found.images, 'training image')} of ${data.name}${options.out === undefined ? '' : `; written to ${options.out}`}`,
   ]);
-  next(context, data, options.out ?? path, [...found.labels.keys()]);
+  await next(context, data, options.out ?? path, [...found.labels.keys()]);
 }
 
 /** The data set, with so many training images as --limit says or the run was trained on. */
@@ -121,11 +121,14 @@ async function openPart(context: Context, options: Options, recorded?: RecordedD
   return data.train.length < images ? { ...data, limit: data.train.length } : data;
 }
 
-/** What to type to train with the labels. */
-function next({ output }: Context, data: Dataset & { limit?: number }, labels: string, counts: readonly number[]): void {
-  const preset = data.name === 'cifar100' ? 'advcl-cifar100' : 'advcl-cifar10';
-  output.note(['\nNext: a-infonce pretrain --preset', preset, ...(preset.endsWith(data.name) ? [] : ['--data', typed(data.name)]), ...(data.limit === undefined ? [] : ['--limit', data.limit]),
-    '--pseudo-labels', typed(labels), ...(String(counts) === String(CLUSTERS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
+/** What to type to train with the labels, on the very images that they are of. */
+async function next({ output }: Context, { name, path, procedural, size, limit }: Dataset & { limit?: number }, labels: string, counts: readonly number[]): Promise<void> {
+  const { DATASETS, findDataset } = await import('../../index.js');
+  const preset = name === 'cifar100' ? 'advcl-cifar100' : 'advcl-cifar10', known = DATASETS.find((each) => each === name);
+  const byName = path === undefined || (known !== undefined && (await findDataset(known)) === path);
+  output.note(['\nNext: a-infonce pretrain --preset', preset,
+    ...(byName ? (preset.endsWith(name) ? [] : ['--data', typed(name)]) : ['--data', typed(path), '--image-size', size]), ...(procedural ? [`--set 'data.procedural=${JSON.stringify(procedural)}'`] : []),
+    ...(limit === undefined ? [] : ['--limit', limit]), '--pseudo-labels', typed(labels), ...(String(counts) === String(CLUSTERS) ? [] : [`--set 'pseudoLabels.classes=[${counts.join(', ')}]'`])].join(' '));
 }
 
 async function loadEncoder({ signal, device }: Context, path: string): Promise<Encoder | TorchScriptModel> {
