@@ -156,3 +156,18 @@ test.each([['evaluate', '--attacks', 'pgd1'], ['attack', '--steps', '1'], ['anal
   const { code, stderr } = await call(command, run, ...args, '--step-size', '2');
   expect([code, stderr]).toEqual([2, expect.stringContaining('--step-size: expected a number from 0 to 1 (pixels are in [0, 1]: 2/255, not 2), got 2')]);
 });
+
+test('quickstart, wherever it is interrupted, goes on to its table', async () => {
+  const args = ['--set', 'data.procedural={"train":24,"test":8,"size":8}', '--epochs', '2', '--batch-size', '8', '--seed', '3', '--checkpoint-every', '1', '--set', 'encoder.width=2', '--set', 'finetuning.slf.epochs=3'];
+  const scoresOf = async (...more: string[]) => (JSON.parse((await call('quickstart', ...more, '--json')).stdout) as { scores: object }).scores;
+  const whole = await scoresOf('--out', at('whole'), ...args);
+  const out = at('quick'), again = ['quickstart', '--out', out, '--resume'], hint = `Go on with:\n  a-infonce ${again.join(' ')}\n`;
+  const saved = () => existsSync(out) && readdirSync(out).some((name) => /^checkpoint-\d+\.safetensors$/.test(name));
+  expect(await interrupted(saved, 'quickstart', '--out', out, ...args)).toMatchObject({ code: 130, stderr: expect.stringMatching(/stopped after step \d+, which is saved\. Go on with:\n/) as string });
+  expect((await call('quickstart', '--out', out, ...args)).stderr).toContain(`there is a run in ${out} already. Choose another --out, or go on with it:\n  a-infonce ${again.join(' ')}\n`);
+  expect(await interrupted(() => existsSync(join(out, 'encoder.safetensors')), ...again)).toMatchObject({ code: 130, stderr: expect.stringContaining(hint) as string });
+  expect(await scoresOf(...again.slice(1))).toEqual(whole);
+  expect(await call('quickstart', '--out', run, '--resume', '--epochs', '3')).toMatchObject({ code: 2 });
+  expect((await call('quickstart', '--resume')).stderr).toContain('--resume needs the folder of the run: --out <folder>');
+  expect((await call('quickstart', '--out', at('nothing'), '--resume')).stderr).toContain(`there is no quickstart in ${at('nothing')} to go on with`);
+});

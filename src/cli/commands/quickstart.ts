@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { Option } from 'commander';
 import type { Classifier, Encoder, PresetName, PretrainConfig, Score } from '../../index.js';
 import { define } from '../command.js';
-import { openData } from '../data.js';
+import { openData, recordedRun } from '../data.js';
+import { UsageError } from '../failure.js';
+import { Interrupted } from '../interrupt.js';
 import { measure, measuredOf, record } from '../measuring.js';
 import { duration, percent, table } from '../output.js';
 import { freshFolder, typed } from '../run-folder.js';
@@ -12,6 +14,7 @@ import { changesOf, train, trainingOptions, type TrainingOptions } from './pretr
 
 interface Options extends TrainingOptions {
   out?: string;
+  resume?: boolean;
 }
 
 const PRESET = 'quickstart' satisfies PresetName;
@@ -21,20 +24,23 @@ export const quickstart = define<Options>({
   summary: 'the whole protocol in a few minutes, on images made on the spot',
   description: 'Pre-trains a small encoder without labels (RoCL-IP+HN, on images made on the spot), puts a linear classifier on it, and compares its ' +
     'accuracy, clean and under attack, with that of the same classifier on an encoder with random weights.',
-  options: [new Option('--out <folder>', 'the folder of the run; default: runs/quickstart, with a number after it if it is there already'), ...trainingOptions()],
+  options: [new Option('--out <folder>', 'the folder of the run; default: runs/quickstart, with a number after it if it is there already'), new Option('--resume', 'go on with the one in --out'), ...trainingOptions()],
   examples: [
     ['a-infonce quickstart', 'some minutes on two cores'],
     ['a-infonce quickstart --epochs 20', 'longer, and better'],
+    ['a-infonce quickstart --out runs/quickstart --resume', 'go on after an interruption'],
   ],
-  async action(context, { out: wanted, set, limit, epochs, batchSize, seed, checkpointEvery }) {
+  async action(context, { out: wanted, resume, set, limit, epochs, batchSize, seed: given, checkpointEvery }) {
     const { Encoder, limitDataset, randomEncoder, resolveConfig } = await import('../../index.js');
+    if (resume && wanted === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const { output } = context;
     const began = performance.now();
-    const config = resolveConfig(PRESET, changesOf({ set, epochs, batchSize }));
-    const out = wanted ?? freshFolder(join('runs', PRESET));
-    using data = limitDataset(await openData(context, {}, config.data), limit);
-    const again = `a-infonce pretrain --out ${typed(out)} --resume${context.onDevice}`;
-    await train(context, { preset: PRESET, out, data, seed, epochs, batchSize, overrides: set, checkpointEvery }, again, false);
+    const out = wanted ?? freshFolder(join('runs', PRESET)), recorded = resume ? await recordedRun(out) : undefined;
+    if (resume && recorded?.preset !== PRESET) throw new UsageError(`there is no quickstart in ${out} to go on with`);
+    const config = (recorded?.config as PretrainConfig | undefined) ?? resolveConfig(PRESET, changesOf({ set, epochs, batchSize })), seed = given ?? config.seed;
+    using data = limitDataset(await openData(context, {}, config.data), limit ?? recorded?.data.images);
+    const again = `a-infonce quickstart --out ${typed(out)} --resume${context.onDevice}`;
+    await train(context, { preset: recorded ? undefined : PRESET, out, data, resume, seed: given, epochs, batchSize, overrides: set, checkpointEvery }, again, false);
 
     const compare = async (encoder: Encoder, name: string, file: string): Promise<Record<string, Score>> => {
       const { classifier } = await fitHead(context, encoder, data, { mode: 'slf', preset: config, seed }, `Classifier on the ${name} encoder`);
@@ -48,10 +54,14 @@ export const quickstart = define<Options>({
       }, `Attacking the ${name} one`);
     };
     using trained = await Encoder.load(out, { device: context.device });
-    using random = await randomEncoder(trained, data, { seed, signal: context.signal });
+    const stopped = (error: unknown): never => {
+      if (error instanceof Interrupted) error.message = `stopped; the encoder is kept in ${out}. Go on with:\n  ${again}`;
+      throw error;
+    };
+    using random = await randomEncoder(trained, data, { seed, signal: context.signal }).catch(stopped);
     const scores = {
-      pretrained: await compare(trained, 'pre-trained', 'classifier.safetensors'),
-      random: await compare(random, 'random', 'random-classifier.safetensors'),
+      pretrained: await compare(trained, 'pre-trained', 'classifier.safetensors').catch(stopped),
+      random: await compare(random, 'random', 'random-classifier.safetensors').catch(stopped),
     };
     const seconds = (performance.now() - began) / 1000;
     const result = { out, seconds, scores };
