@@ -10,7 +10,7 @@ namespace {
 Napi::Value embed(const Napi::CallbackInfo& info) {
   const at::Tensor images = tensor_arg(info[1], "images");
   const int64_t batch_size = integer_arg(info[2], "batchSize");
-  return start_job(info.Env(), info.Env().Undefined(), [=, model = model_arg(info[0], "encoder")](JobContext&) -> Completion {
+  return start_job(info.Env(), info.Env().Undefined(), [=, model = for_job(model_arg(info[0], "encoder"))](JobContext&) -> Completion {
     return complete_with(analysis::embed(*model, images, batch_size).cpu());
   });
 }

@@ -48,7 +48,7 @@ Napi::Value start_model_job(const Napi::Value& value, const Napi::Value& progres
       JavaScriptModel model(context);
       return work(context, model);
     }, value);
-  return start_job(value.Env(), progress, [work = std::move(work), model = model_arg(value, "model")](JobContext& context) {
+  return start_job(value.Env(), progress, [work = std::move(work), model = for_job(model_arg(value, "model"))](JobContext& context) {
     return work(context, *model);
   });
 }

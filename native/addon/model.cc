@@ -27,12 +27,8 @@ constexpr std::pair<const char*, nn::Scheme> schemes[] = {{"framework", nn::Sche
 constexpr std::pair<const char*, nn::Network::Output> outputs[] = {
     {"features", nn::Network::Output::Features}, {"projection", nn::Network::Output::Projection}, {"logits", nn::Network::Output::Logits}};
 
-/// Holds the model for a synchronous call. Waiting could deadlock with a job that waits for this thread, so a model in use is an error.
-std::unique_lock<std::recursive_timed_mutex> require_idle(nn::Model& model) {
-  std::unique_lock lock(model.in_use(), std::try_to_lock);
-  require_range(lock.owns_lock(), "model", "a model that no running job uses", "one in use");
-  return lock;
-}
+/// For a synchronous call. Waiting could deadlock with a job that waits for this thread, so a model in use is an error.
+void require_idle(nn::Model& model) { require_range(model.in_use().jobs == 0, "model", "a model that no running job uses", "one in use"); }
 
 Napi::Value model_create(const Napi::CallbackInfo& info) {
   const Options options(info[0], "options");
@@ -61,7 +57,7 @@ Napi::Value model_classifier(const Napi::CallbackInfo& info) {
 Napi::Value model_forward(const Napi::CallbackInfo& info) {
   const auto model = model_arg(info[0], "model");
   const auto images = tensor_arg(info[1], "images");
-  const auto idle = require_idle(*model);
+  require_idle(*model);
   if (info[2].IsUndefined() && info[3].IsUndefined()) return wrap_tensor(info.Env(), model->forward(images));
   const auto network = network_arg(info[0], "model");
   const auto branch = info[2].IsUndefined() ? network->branch : string_arg(info[2], "branch");
@@ -95,7 +91,7 @@ Napi::Value model_load_state(const Napi::CallbackInfo& info) {
   std::map<std::string, at::Tensor> values;
   for (uint32_t i = 0; i < names.size(); ++i) values.emplace(names[i], tensor_arg(tensors.Get(i), names[i].c_str()));
   const auto network = network_arg(info[0], "model");
-  const auto idle = require_idle(*network);
+  require_idle(*network);
   const auto loaded = network->load_state(values, boolean_arg(info[3], "strict"));
   auto result = Napi::Object::New(info.Env());
   result.Set("missing", names_value(info.Env(), loaded.missing));
@@ -105,9 +101,18 @@ Napi::Value model_load_state(const Napi::CallbackInfo& info) {
 
 Napi::Value model_set_training(const Napi::CallbackInfo& info) {
   const auto model = model_arg(info[0], "model");
-  const auto idle = require_idle(*model);
+  require_idle(*model);
   model->set_training(boolean_arg(info[1], "training"));
   return info.Env().Undefined();
+}
+
+/// The same as a job, in its turn.
+Napi::Value model_set_training_in_turn(const Napi::CallbackInfo& info) {
+  return start_job(info.Env(), info.Env().Undefined(), [model = for_job(model_arg(info[0], "model")), training = boolean_arg(info[1], "training")](JobContext&) -> Completion {
+    const nn::Turn turn(*model);
+    model->set_training(training);
+    return [](Napi::Env env) { return env.Undefined(); };
+  });
 }
 
 Napi::Value model_training(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), model_arg(info[0], "model")->training()); }
@@ -121,7 +126,7 @@ Napi::Value model_device(const Napi::CallbackInfo& info) {
 Napi::Value model_to(const Napi::CallbackInfo& info) {
   const auto model = model_arg(info[0], "model");
   const auto device = device_named(string_arg(info[1], "device"));
-  const auto idle = require_idle(*model);
+  require_idle(*model);
   model->to(device);
   return info.Env().Undefined();
 }
@@ -150,6 +155,7 @@ void export_model(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "model_state", model_state);
   export_function(env, exports, "model_load_state", model_load_state);
   export_function(env, exports, "model_set_training", model_set_training);
+  export_function(env, exports, "model_set_training_in_turn", model_set_training_in_turn);
   export_function(env, exports, "model_training", model_training);
   export_function(env, exports, "model_clone", model_clone);
   export_function(env, exports, "model_device", model_device);

@@ -60,7 +60,8 @@ std::shared_ptr<Trainer> trainer_arg(const Napi::Value& value) {
 /// A job that has the trainer to itself from now until the work is done.
 Napi::Value start_exclusive(Napi::Env env, std::shared_ptr<Trainer> trainer, std::function<training::Report(Trainer&, const training::Check&)> work) {
   auto use = std::make_shared<Trainer::Use>(*trainer);
-  return start_job(env, env.Undefined(), [trainer = std::move(trainer), use = std::move(use), work = std::move(work)](JobContext& job) mutable {
+  auto network = for_job(trainer->network());
+  return start_job(env, env.Undefined(), [trainer = std::move(trainer), network = std::move(network), use = std::move(use), work = std::move(work)](JobContext& job) mutable {
     const auto held = std::exchange(use, nullptr);  // given back before the promise settles
     const auto values = work(*trainer, [&] { job.check(); });
     return complete_with(Fields(values.begin(), values.end()));
@@ -101,7 +102,7 @@ Napi::Value training_step(const Napi::CallbackInfo& info) {
   Inputs inputs(info[2]);
   const Step step = read_step(string_arg(info[1], "method"), inputs, options);
   return start_exclusive(info.Env(), trainer, [lr, step, inputs = inputs.taken()](Trainer& trainer, const training::Check& check) {
-    const auto device = *trainer.network().device();
+    const auto device = *trainer.network()->device();
     for (const at::Tensor& input : inputs)
       if (input.device() != device) input.set_data(brought(input, device));
     return trainer.step(lr, [&](nn::Network& network, training::Values& values) { return step.loss(network, values, check); }, step.state);
@@ -112,7 +113,7 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
   const at::Tensor pixels = tensor_arg(info[1], "pixels");
   const std::string branch = string_arg(info[2], "branch");
   const int64_t batch_size = integer_arg(info[3], "batchSize");
-  return start_job(info.Env(), info[4], [=, model = model_arg(info[0], "encoder")](JobContext& job) -> Completion {
+  return start_job(info.Env(), info[4], [=, model = for_job(model_arg(info[0], "encoder"))](JobContext& job) -> Completion {
     int64_t batches = 0;
     at::Tensor features = training::encode(*model, pixels, branch, batch_size, [&] {
       job.check();
@@ -141,7 +142,7 @@ Napi::Value estimate_statistics(const Napi::CallbackInfo& info) {
   const at::Tensor pixels = tensor_arg(info[1], "pixels");
   const std::string branch = string_arg(info[2], "branch");
   const int64_t batch_size = integer_arg(info[3], "batchSize");
-  return start_job(info.Env(), info.Env().Undefined(), [=, network = network_arg(info[0], "encoder")](JobContext& job) -> Completion {
+  return start_job(info.Env(), info.Env().Undefined(), [=, network = for_job(network_arg(info[0], "encoder"))](JobContext& job) -> Completion {
     training::estimate_statistics(*network, pixels, branch, batch_size, [&] { job.check(); });
     return [](Napi::Env env) { return env.Undefined(); };
   });

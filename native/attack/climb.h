@@ -61,7 +61,7 @@ class Climb {
   std::unique_ptr<ops::Graph> graph_;
 };
 
-/// The climbs that are recorded for a model, which keeps them, under `in_use`. Their graphs read its tensors where they were: values may change in place.
+/// The climbs that are recorded for a model, which keeps them, in its turn. Their graphs read its tensors where they were: values may change in place.
 class RecordedClimbs final : public nn::Kept {
  public:
   static constexpr size_t most = 4;

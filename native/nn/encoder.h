@@ -1,9 +1,9 @@
 // ResNet encoders (He et al. 2015) as the contrastive codes use them: CIFAR or ImageNet stem, any width, BatchNorm branches.
 #pragma once
 #include <optional>
-#include <mutex>
 #include <string>
 #include <vector>
+#include "in_use.h"
 #include "layers.h"
 
 namespace a_infonce::nn {
@@ -50,11 +50,7 @@ class Encoder {
   void set_training(bool training) { training_ = training; }
   void visit(const std::string& prefix, const Visitor& visitor);
 
-  /// See Model::in_use: an encoder's mode is that of every model on it. A copy has its own.
-  struct Mutex : std::recursive_timed_mutex {
-    Mutex() = default;
-    Mutex(const Mutex&) {}
-  } in_use;
+  InUse in_use;
 
  private:
   EncoderConfig config_;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 #include "../cancellation.h"
+#include "in_use.h"
 
 namespace a_infonce::nn {
 
@@ -38,34 +39,40 @@ class Model {
   std::optional<c10::Device> device() const;
   /// Moves the tensors, which stay the ones that they are, without their gradients.
   void to(c10::Device device);
-  /// Held by whoever depends on the mode (an attack, an evaluation, a training step): jobs on one model, or on models that share parts, take turns.
-  virtual std::recursive_timed_mutex& in_use() { return in_use_; }
-  /// What somebody recorded of it, under `in_use`; a model that moves gives it up.
+  /// Shared by models that share parts.
+  virtual InUse& in_use() { return in_use_; }
+  /// What somebody recorded of it, in its turn; a model that moves gives it up.
   std::unique_ptr<Kept> recorded;
 
  private:
-  std::recursive_timed_mutex in_use_;
+  InUse in_use_;
 };
 
-/// Puts a model in eval (or train) mode for a block and restores the mode it had, also when the block throws. Meanwhile the model is
-/// `in_use`; waiting for it ends when the job that waits is aborted.
+/// Holds a model's turn. Waiting for it ends when the job that waits is aborted.
+class Turn {
+ public:
+  explicit Turn(Model& model) : lock_(model.in_use().turn, std::defer_lock) {
+    while (!lock_.try_lock_for(std::chrono::milliseconds(20))) check_cancelled();
+  }
+
+ private:
+  std::unique_lock<std::recursive_timed_mutex> lock_;
+};
+
+/// Holds a model's turn for a block and restores its mode at the end, also when the block throws.
 class ModeGuard {
  public:
-  ModeGuard(Model& model, bool training) : model_(model), lock_(acquire(model)), before_(model.training()) { model_.set_training(training); }
+  explicit ModeGuard(Model& model) : model_(model), turn_(model), before_(model.training()) {}
+  /// In eval (or train) mode.
+  ModeGuard(Model& model, bool training) : ModeGuard(model) { model_.set_training(training); }
   ~ModeGuard() { model_.set_training(before_); }
   ModeGuard(const ModeGuard&) = delete;
   ModeGuard& operator=(const ModeGuard&) = delete;
 
  private:
-  static std::unique_lock<std::recursive_timed_mutex> acquire(Model& model) {
-    std::unique_lock lock(model.in_use(), std::defer_lock);
-    while (!lock.try_lock_for(std::chrono::milliseconds(20))) check_cancelled();
-    return lock;
-  }
-
   Model& model_;
-  std::unique_lock<std::recursive_timed_mutex> lock_;
-  bool before_;
+  const Turn turn_;
+  const bool before_;
 };
 
 }  // namespace a_infonce::nn

@@ -40,7 +40,7 @@ class Network : public Model {
 
   void set_training(bool training) override;
   bool training() const override { return encoder->training(); }
-  std::recursive_timed_mutex& in_use() override { return encoder->in_use; }
+  InUse& in_use() override { return encoder->in_use; }
   /// Names start with encoder., projector., head. and heads.<i>.
   std::vector<NamedTensor> state() const override;
 

@@ -82,7 +82,7 @@ void estimate_statistics(nn::Network& network, const at::Tensor& pixels, const s
 
 Report probe_epoch(Trainer& trainer, const at::Tensor& features, const at::Tensor& given_labels, const at::Tensor& given_order, int64_t batch_size, double lr,
                    const Check& check) {
-  const auto& head = trainer.network().head;
+  const auto& head = trainer.network()->head;
   require_range(head != nullptr, "trainer", "a network with a head", "one without");
   require_range(features.dim() == 2 && features.size(1) == head->weight.size(1), "features", "[N, " + std::to_string(head->weight.size(1)) + "]", text(features.sizes()));
   require_range(given_labels.dim() == 1 && given_labels.size(0) == features.size(0), "labels", text(features.sizes().slice(0, 1)), text(given_labels.sizes()));

@@ -21,7 +21,7 @@ NamedTensors select(const nn::Network& network, const std::string& prefix) {
 /// Puts running statistics, modes and gradients back unless the step got through.
 class Rollback {
  public:
-  Rollback(nn::Network& network, Optimizer& optimizer, std::vector<at::Tensor> buffers) : mode_(network, network.training()), optimizer_(optimizer), before_(std::move(buffers)) {}
+  Rollback(nn::Network& network, Optimizer& optimizer, std::vector<at::Tensor> buffers) : mode_(network), optimizer_(optimizer), before_(std::move(buffers)) {}
   ~Rollback() {
     optimizer_.zero_grad();
     if (!done) before_.restore();

@@ -39,7 +39,7 @@ class Trainer {
   /// which are the method's to change.
   Report step(double lr, const Method& method, const std::vector<at::Tensor>& state = {});
 
-  nn::Network& network() { return *network_; }
+  const std::shared_ptr<nn::Network>& network() { return network_; }
   Optimizer& optimizer() { return optimizer_; }
 
   /// One step at a time: holds the trainer for a block. Throws ArgumentRange when it is held already.

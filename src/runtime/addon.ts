@@ -93,6 +93,7 @@ export interface ModelAddon {
   model_state(model: ModelHandle, parametersOnly: boolean): { name: string; tensor: TensorHandle }[];
   model_load_state(model: ModelHandle, names: string[], tensors: TensorHandle[], strict: boolean): { missing: string[]; unexpected: string[] };
   model_set_training(model: ModelHandle, training: boolean): void;
+  model_set_training_in_turn(model: ModelHandle, training: boolean): NativeJob<void>;
   model_training(model: ModelHandle): boolean;
   model_clone(model: ModelHandle): ModelHandle;
   model_device(model: ModelHandle): string;

@@ -268,7 +268,7 @@ class Finetuning {
     await attempt(this.save());
     const { epochs, bestEpoch, bestCorrect } = this.progress;
     if (this.heldOut && bestEpoch !== epochs - 1) this.copyIn(this.best);
-    this.classifier.eval();
+    await job(() => native().model_set_training_in_turn(this.classifier.handle, false), signal);
     if (this.folder) await attempt(this.classifier.save(join(this.folder.path, 'classifier.safetensors')));
     if (unsaved[0]) tell({ type: 'unsaved', step: this.state.step, error: unsaved[0] });
     tell({

@@ -1,4 +1,4 @@
-import { Classifier, Encoder, ops, pgd, rand, tensor, type Tensor } from 'a-infonce';
+import { Classifier, Encoder, ops, pgd, predict, rand, tensor, type Tensor } from 'a-infonce';
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -75,6 +75,19 @@ describe('many jobs', () => {
     holder.abort(new Error('enough'));
     await expect(first).rejects.toThrow('enough');
   });
+});
+
+it('a model refuses what would change it or run in its mode from the call of a job until its promise settles', async () => {
+  const model = classifier().train(), state = model.state();
+  for (const start of [() => pgd(model, images, labels, short), () => predict(model, images)]) {
+    for (let round = 0; round < 5; round++) {
+      const running = start();
+      for (const call of [() => model.forward(images), () => model.train(), () => model.loadState(state), () => model.to('cpu')])
+        expect(call).toThrow(/^model: expected a model that no running job uses, got one in use/);
+      await running;
+      model.train();
+    }
+  }
 });
 
 it('a model that a job uses refuses what would change it or run in its mode', async () => {

@@ -2,7 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
-  Classifier, Encoder, evaluate, finetune, memory, ops, presets, proceduralDataset, scope, tensor, type Dataset, type FinetuneEvent, type FinetuneMode, type FinetuneOptions,
+  Classifier, Encoder, evaluate, finetune, memory, ops, pgd, presets, proceduralDataset, scope, tensor, type Dataset, type FinetuneEvent, type FinetuneMode, type FinetuneOptions,
 } from 'a-infonce';
 import type { TrainerHandle } from '../../src/runtime/addon.js';
 import { native } from '../../src/runtime/native.js';
@@ -69,6 +69,31 @@ describe('finetune, mode slf', () => {
     expect(await run(2)).not.toEqual(first);
     expect(snapshot()).toEqual(before);
     expect(encoder.training).toBe(false);
+  });
+
+  it('alf whose attack has no steps measures the images held out as they are', async () => {
+    const epochs: FinetuneEvent[] = [];
+    using classifier = await finetune(encoder, data, { mode: 'alf', epochs: 1, validation: 0.2, overrides: { attack: { steps: 0 } }, onEvent: (event) => void (event.type === 'epoch' && epochs.push(event)) });
+    expect(epochs).toEqual([expect.objectContaining({ validationAccuracy: expect.any(Number) as number })]);
+    expect(classifier.training).toBe(false);
+  });
+
+  it('takes turns on one encoder: two at once, and an attack beside them, find what each finds alone', async () => {
+    const slf = { mode: 'slf', epochs: 4, batchSize: 25 } as const;
+    const alf = { mode: 'alf', epochs: 2, batchSize: 25, overrides: { attack: { steps: 2 } } } as const;
+    await scope(async () => {
+      using shared = encoder.clone();
+      using target = Classifier.create({ encoder: shared, classes: data.classes.length });
+      const runs: FinetuneOptions[] = [slf, { ...slf, seed: 1 }, alf, { ...alf, seed: 1 }];
+      const alone: number[][][] = [];
+      for (const run of runs) alone.push(head(await finetune(shared, data, run)));
+      shared.train();
+      const attacks = Promise.all([1, 2, 3].map(() => pgd(target, data.test.images(), data.test.labels(), { steps: 60 })));
+      const together = await Promise.all(runs.map((run) => finetune(shared, data, run)));
+      expect(together.map(head)).toEqual(alone);
+      await attacks;
+      expect(shared.training).toBe(false);
+    });
   });
 
   it('stops where it is told to and holds nothing', async () => {
