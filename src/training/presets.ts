@@ -1,11 +1,10 @@
 /** The presets by name, and how a caller changes any of them. */
 import type { z } from 'zod';
 import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
-import { nearest } from '../runtime/likeness.js';
 import { pretrainConfig, type PretrainConfig } from './methods/index.js';
 import { mergeConfig, type Overrides } from './merge.js';
 import { aclAirPreset, aclPreset, dynaclAirPreset, dynaclPreset, mocoPreset, paperPresets, quickstart, simclrPreset, supconPreset } from './methods/presets.js';
-import { fineTunings, type FinetuneConfigs } from './schema.js';
+import { fineTunings, type FinetuneConfigs, parse } from './schema.js';
 
 export type { FinetuneConfigs, Overrides, PretrainConfig };
 
@@ -36,27 +35,12 @@ export function resolveConfig(preset: PresetName, overrides: Overrides<PretrainC
 
 /** `value` as a configuration, or the typed error that names the first key at fault. */
 export function checkConfig(value: unknown): PretrainConfig {
-  return parse(pretrainConfig, value);
+  return parse(pretrainConfig, value, 'config');
 }
 
 /** The same for the values of one mode of fine-tuning. */
 export function checkFinetuneConfig<Mode extends keyof FinetuneConfigs>(mode: Mode, value: unknown): FinetuneConfigs[Mode] {
-  return parse(fineTunings.shape[mode] as unknown as z.ZodType<FinetuneConfigs[Mode]>, value);
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown): T {
-  const { data, error } = schema.safeParse(value);
-  if (!error) return data;
-  const issue = error.issues[0]!;
-  const path = issue.path.join('.');
-  const received = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value);
-  if (issue.code === 'unrecognized_keys') {
-    const [key] = issue.keys, meant = nearest(key!, Object.keys(received as object).filter((each) => !issue.keys.includes(each)));
-    throw new ArgumentRangeError([path, key].filter(Boolean).join('.'), `a known key${meant ? `, as '${meant}'` : ''}`, `'${key}'`);
-  }
-  const number = typeof received === 'number' && issue.code === 'invalid_type' && /^(number|int)$/.test(issue.expected);
-  const Wrong = issue.code === 'invalid_type' && !number ? ArgumentTypeError : ArgumentRangeError;
-  throw new Wrong(path || 'config', issue.message.replace(/^.*?expected /i, '').replace(/, received.*$/, ''), describe(received));
+  return parse(fineTunings.shape[mode] as unknown as z.ZodType<FinetuneConfigs[Mode]>, value, 'config');
 }
 
 function frozen<T extends object>(value: T): T {

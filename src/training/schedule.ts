@@ -1,4 +1,6 @@
 /** Learning rates as pure functions of the position in a run: a resumed run needs no state to go on. */
+import { check } from '../runtime/errors.js';
+import { parse, scheduled } from './schema.js';
 
 /** RoCL's: linear warm-up to `multiplier` times the rate, then a cosine whose period is the whole run (so it does not reach zero). */
 export interface RoclSchedule {
@@ -69,8 +71,14 @@ export function unreached(config: { readonly epochs: number; readonly schedule: 
  * - `warmup-cosine`: with p epochs (or steps) done of T, w of them warm-up: `rate (p + 1) / w` for `p < w`, then
  *   `f + (rate - f) (1 + cos(pi (q - w) / (T - w))) / 2`, `f = rate * final`, where q = p for epochs and p + 1 for steps, as released
  * - `steps`: `rate / divisor ^ (how many of `at` are reached)`
+ *
+ * @throws {@link ArgumentRangeError} or {@link ArgumentTypeError} naming the key of `schedule` or `position`: unknown, missing, or out of range as an epoch that is not before `epochs`
  */
-export function learningRate(schedule: Schedule, { epoch, epochs, step, stepsPerEpoch }: Position): number {
+export function learningRate(schedule: Schedule, position: Position): number {
+  parse(scheduled, { schedule }, '');
+  const { epoch, epochs, step, stepsPerEpoch } = check.options('position', position, ['epoch', 'epochs', 'step', 'stepsPerEpoch']);
+  check.integer('position.epoch', epoch, { min: 0, max: check.integer('position.epochs', epochs, { min: 1 }) - 1 });
+  check.integer('position.step', step, { min: 0, max: check.integer('position.stepsPerEpoch', stepsPerEpoch, { min: 1 }) - 1 });
   const { rate } = schedule;
   switch (schedule.kind) {
     case 'rocl': {

@@ -1,5 +1,7 @@
 /** The parts that configurations are made of, and the keys that every method shares. */
 import { z } from 'zod';
+import { ArgumentRangeError, ArgumentTypeError, describe } from '../runtime/errors.js';
+import { nearest } from '../runtime/likeness.js';
 
 export const positive = z.number().positive();
 export const share = z.number().min(0).max(1);
@@ -16,6 +18,8 @@ const schedule = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('warmup-cosine'), rate: positive, final: share, warmupEpochs: z.int().min(0), by: z.enum(['step', 'epoch']) }),
   stepSchedule,
 ]);
+/** What {@link learningRate} takes, by its name. */
+export const scheduled = z.strictObject({ schedule });
 
 /** A pipeline of `augment`. */
 export const pipeline = z.strictObject({
@@ -107,3 +111,19 @@ export const recordedConfig = z.looseObject({
 export type SharedConfig = z.infer<typeof shared>;
 /** The values of fine-tuning, mode by mode. */
 export type FinetuneConfigs = z.infer<typeof fineTunings>;
+
+/** `value` as the schema has it, or the typed error that names the first key at fault; `whole` is what the value itself is called. */
+export function parse<T>(schema: z.ZodType<T>, value: unknown, whole: string): T {
+  const { data, error } = schema.safeParse(value);
+  if (!error) return data;
+  const issue = error.issues[0]!;
+  const path = issue.path.join('.');
+  const received = issue.path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value);
+  if (issue.code === 'unrecognized_keys') {
+    const [key] = issue.keys, meant = nearest(key!, Object.keys(received as object).filter((each) => !issue.keys.includes(each)));
+    throw new ArgumentRangeError([path, key].filter(Boolean).join('.'), `a known key${meant ? `, as '${meant}'` : ''}`, `'${key}'`);
+  }
+  const number = typeof received === 'number' && issue.code === 'invalid_type' && /^(number|int)$/.test(issue.expected);
+  const Wrong = issue.code === 'invalid_type' && !number ? ArgumentTypeError : ArgumentRangeError;
+  throw new Wrong(path || whole, issue.message.replace(/^.*?expected /i, '').replace(/, received.*$/, ''), describe(received));
+}

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { learningRate, presets, type Schedule } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, learningRate, presets, type Schedule } from 'a-infonce';
 
 const at = (schedule: Schedule, epochs: number, epoch: number, step = 0, stepsPerEpoch = 98) => learningRate(schedule, { epoch, epochs, step, stepsPerEpoch });
 
@@ -26,5 +26,23 @@ describe('learningRate', () => {
   it('divides by ten from each epoch named', () => {
     const { schedule } = presets['rocl-cifar10'].finetuning.slf;
     expect([0, 30, 31, 50, 51, 100, 101, 149].map((epoch) => at(schedule, 150, epoch))).toEqual([0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]);
+  });
+
+  it('refuses what is no schedule and no position, by name', () => {
+    const cosine = { kind: 'cosine', rate: 0.2, final: 1e-3, warmupEpochs: 0, warmupFrom: 0 } as const, first = { epoch: 0, epochs: 1, step: 0, stepsPerEpoch: 1 };
+    const { final: _, ...endless } = cosine, { stepsPerEpoch: __, ...unmeasured } = first;
+    const wrong: [argument: string, error: new (...given: never[]) => Error, schedule: unknown, position?: unknown][] = [
+      ['schedule.kind', ArgumentRangeError, { ...cosine, kind: 'cosin' }], ['schedule.final', ArgumentTypeError, endless], ['schedule.rate', ArgumentRangeError, { ...cosine, rate: NaN }],
+      ['schedule.finale', ArgumentRangeError, { ...cosine, finale: 0 }], ['schedule', ArgumentTypeError, undefined], ['schedule', ArgumentTypeError, 0.1],
+      ['schedule.at', ArgumentTypeError, { kind: 'steps', rate: 0.1, divisor: 10 }],
+      ['position.epoch', ArgumentRangeError, cosine, { ...first, epoch: 5 }], ['position.epoch', ArgumentRangeError, cosine, { ...first, epoch: -1 }],
+      ['position.stepsperepoch', ArgumentRangeError, cosine, { ...unmeasured, stepsperepoch: 4 }], ['position.stepsPerEpoch', ArgumentTypeError, cosine, unmeasured],
+      ['position.step', ArgumentRangeError, cosine, { ...first, step: 1 }], ['position.epochs', ArgumentTypeError, cosine, undefined], ['position', ArgumentTypeError, cosine, 3],
+    ];
+    for (const [argument, error, schedule, ...position] of wrong) {
+      const call = () => learningRate(schedule as Schedule, (position.length > 0 ? position[0] : first) as typeof first);
+      expect(call).toThrow(error);
+      expect(call).toThrow(expect.objectContaining({ argument }));
+    }
   });
 });
