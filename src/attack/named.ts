@@ -104,11 +104,11 @@ export function onlyAttack(name: unknown, given: NamedAttackOptions, argument: s
   return attack;
 }
 
-/** Refuses options that none of the attacks has; without an attack they say nothing wrong. @internal */
+/** Refuses options that none of the attacks has. @internal */
 export function checkOptions(names: readonly string[], given: NamedAttackOptions): void {
-  const attacks = names.filter((name) => name !== 'clean');
+  const attacks = names.length > 1 ? names.filter((name) => name !== 'clean') : names;
   for (const option of OPTIONS.pgd)
-    if (attacks.length > 0 && given[option] !== undefined && !attacks.some((name) => hasOption(name, option)))
+    if (given[option] !== undefined && !attacks.some((name) => hasOption(name, option)))
       throw new ArgumentRangeError(`options.${option}`, `left out, since ${attacks.map((name) => `'${name}'`).join(', ')} ${attacks.length > 1 ? 'have' : 'has'} none`, describe(given[option]));
 }
 

@@ -396,8 +396,8 @@ class Finetuning {
         return ops.aten.sum(ops.aten.eq(ops.aten.argmax(logits, 1), split.labels())).item();
       }));
     }
-    const { name, epsilon, stepSize, randomStart } = this.selection;
-    const scores = await measureScores(classifier, split, { attacks: [name], epsilon, stepSize, randomStart, seed: deriveSeed(seed, 'validation'), signal }, false);
+    const { name, values } = this.selection;
+    const scores = await measureScores(classifier, split, { attacks: [name], ...values, seed: deriveSeed(seed, 'validation'), signal }, false);
     return scores[name]!.correct;
   }
 
@@ -405,7 +405,9 @@ class Finetuning {
   private get selection() {
     const { config } = this.plan.config;
     const attack = 'trades' in config ? { ...config.trades.attack, steps: 20, randomStart: true } : 'attack' in config ? config.attack : undefined;
-    return { ...attack, name: attack && attack.steps > 0 ? (`pgd${attack.steps}` as const) : ('clean' as const) };
+    if (!attack || attack.steps === 0) return { name: 'clean' } as const;
+    const { steps, epsilon, stepSize, randomStart } = attack;
+    return { name: `pgd${steps}`, values: { epsilon, stepSize, randomStart } } as const;
   }
 
   private async encode(split: Split): Promise<Tensor> {

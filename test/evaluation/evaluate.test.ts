@@ -202,6 +202,8 @@ describe('evaluate', () => {
     await fails('options.attacks[2]', ArgumentRangeError, { attacks: ['pgd2', 'clean', 'pgd2'] });
     await fails('options.seed', ArgumentRangeError, { attacks: ['fgsm'], seed: -5 });
     await fails('options.epsilon', ArgumentRangeError, { attacks: ['clean'], epsilon: -1 });
+    for (const [option, value] of Object.entries({ stepSize: 0.01, restarts: 2, randomStart: false, graph: true }))
+      await expect(evaluate(net, data, { attacks: ['clean'], [option]: value })).rejects.toMatchObject({ argument: `options.${option}`, expected: "left out, since 'clean' has none" });
     await fails('options.pgd', ArgumentRangeError, { attacks: ['clean', 'fgsm'], pgd: { epsilon: 0.1 } });
     await fails('options.pgd.epsilon', ArgumentRangeError, { attacks: ['pgd1'], pgd: { epsilon: -1 } });
     await fails('options.pgd.stepSize', ArgumentTypeError, { attacks: ['pgd1'], pgd: { stepSize: '1' } });
