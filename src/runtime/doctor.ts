@@ -143,14 +143,20 @@ function gpu({ info, cuda }: Probe, device: string): Finding {
   const query = spawnSync('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader'], { encoding: 'utf8', timeout: 20_000 });
   const cards = query.status === 0 ? query.stdout.trim().split('\n').map((line) => line.replace(/, ([\d.]+)$/, ', driver $1'))
     : (cuda?.cards ?? []).map(({ name, memory }) => `${name}, ${Math.round(memory / 2 ** 20)} MiB`);
-  const asked = device !== 'cpu', unused = asked ? 'problem' : 'note';
-  if (cards.length === 0) return { subject: 'GPU', state: unused, text: asked ? `none, but ${device} was asked for` : 'none; the processor does the work' };
-  if (info !== undefined && cuda?.version === undefined)
-    return { subject: 'GPU', state: unused, text: `${cards.join('\n')}\nnot used: this LibTorch is built for the processor only`, fix: GPU_GUIDE };
-  if (cuda?.devices === 0) return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\nnot found by LibTorch: its CUDA ${cuda.version} needs a later driver, or CUDA_VISIBLE_DEVICES hides it` };
+  const asked = device !== 'cpu', unused = asked ? 'problem' : 'note', forProcessor = info !== undefined && cuda?.version === undefined;
+  if (cards.length === 0) {
+    if (!asked) return { subject: 'GPU', state: 'note', text: 'none; the processor does the work' };
+    return {
+      subject: 'GPU', state: 'problem', text: `none, but ${device} was asked for${forProcessor ? '\nand this LibTorch is built for the processor only' : ''}`,
+      fix: `leave --device out; or, where there is a card, ${forProcessor ? GPU_GUIDE : 'install its driver, until nvidia-smi shows it: docs/guides/gpu.md'}`,
+    };
+  }
+  if (forProcessor) return { subject: 'GPU', state: unused, text: `${cards.join('\n')}\nnot used: this LibTorch is built for the processor only`, fix: GPU_GUIDE };
+  if (cuda?.devices === 0)
+    return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\nnot found by LibTorch`, fix: `unset CUDA_VISIBLE_DEVICES if it hides it, or install a driver for CUDA ${cuda.version}: docs/guides/gpu.md` };
   const last = (cuda?.devices ?? Infinity) - 1;
   if (asked && Number(device.split(':')[1] ?? 0) > last)
-    return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\n${device} was asked for, the last is cuda:${last}` };
+    return { subject: 'GPU', state: 'problem', text: `${cards.join('\n')}\n${device} was asked for, the last is cuda:${last}`, fix: `--device cuda:${last}` };
   return { subject: 'GPU', state: 'ok', text: cards.join('\n') };
 }
 const GPU_GUIDE = 'take a LibTorch with CUDA and build from source with its nvcc: docs/guides/gpu.md';
