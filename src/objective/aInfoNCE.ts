@@ -84,8 +84,7 @@ const PRECISIONS = ['full', 'bf16', 'bf16x3'] as const;
  * the last adversarial, or two views for the loss of its attack (no `inferiorPositive` or `hardNegative`); columns are detached. RoCL's training also adds 1/256 of
  * the two-view loss of (adversarial, view 2).
  *
- * @param features [views * batch, dim], view-major (all images of view 0, then of view 1, ...), float32 or float64, on the CPU or a CUDA device: the loss is there too (with `labels` the CPU
- * computes it, of copies)
+ * @param features [views * batch, dim], view-major (all images of view 0, then of view 1, ...), float32 or float64, on the CPU or a CUDA device: the loss is there too
  * @throws ArgumentTypeError, ArgumentRangeError naming the option
  * @throws NonFiniteError naming the first row that holds NaN or infinity
  * @example
