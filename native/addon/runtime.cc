@@ -95,7 +95,8 @@ Napi::Value cuda_info(const Napi::CallbackInfo& info) {
 /// The argument as a CUDA device that is there.
 c10::Device cuda_arg(const Napi::Value& value) {
   const auto device = a_infonce::device_named(string_arg(value, "device"));
-  require_range(device.is_cuda(), "device", "'cuda' or 'cuda:<index>'", "'" + device.str() + "'");
+  const std::string name = device.str();
+  require_range(device.is_cuda(), "device", "'cuda' or 'cuda:<index>'", "'" + name + "'");
   return device;
 }
 
