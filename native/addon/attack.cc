@@ -165,11 +165,17 @@ Napi::Value predict(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value require_unit_range(const Napi::CallbackInfo& info) {
+  attack::require_unit_range(tensor_arg(info[0], "images"));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void export_attack(Napi::Env env, Napi::Object exports) {
   export_function(env, exports, "attack", attack_images);
   export_function(env, exports, "predict", predict);
+  export_function(env, exports, "require_unit_range", require_unit_range);
 }
 
 }  // namespace a_infonce::addon

@@ -302,6 +302,7 @@ bool try_bind(const c10::FunctionSchema& schema, const Arguments& given, std::ve
     stack.push_back(*std::move(converted));
     ++fitting;
   }
+  while (used < positional && given.positional.Get(static_cast<uint32_t>(positional - 1)).IsUndefined()) --positional;  // as if left out
   if (used < positional)
     return refuse([&] { return Refusal{"", "at most " + std::to_string(used) + " positional argument" + (used == 1 ? "" : "s"), std::to_string(positional)}; });
   if (keywords_used < given.keyword_names.size())

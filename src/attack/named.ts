@@ -66,6 +66,8 @@ export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOp
 export async function attack(
   model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: AttackOptions,
 ): Promise<{ adversarial: Tensor; settings: AttackSettings; warnings: string[] }> {
+  if (options !== null && typeof options === 'object' && 'steps' in options)
+    throw new ArgumentRangeError('options.steps', "left out, since the name has the steps in it, as in 'pgd20'", describe(options.steps));
   const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'graph', 'seed', 'batchSize', 'signal', 'onProgress']);
   check.function('options.onProgress', onProgress);
   const { settings, run } = onlyAttack(name, given, 'name')!, data = samplesOf(images, labels);

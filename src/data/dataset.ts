@@ -1,6 +1,7 @@
 /** Labelled images in memory: bytes once, float32 batches on demand. */
 import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { checkLabels, tensorOf } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { keep, scope } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
@@ -24,13 +25,30 @@ export interface SplitData {
  * One part (train, test) of a data set. The pixels stay as bytes and are kept once; `dispose()` frees them, whatever scope the split was made in.
  */
 export class Split implements Disposable {
-  private constructor(
-    /** uint8 [length, channels, size, size]; owned by the split. */
-    readonly pixels: Tensor,
-    private readonly classOf: Tensor,
-  ) {
-    [this.length, this.channels, this.size] = pixels.shape as [number, number, number, number];
+  readonly #pixels: Tensor;
+  readonly #classOf: Tensor;
+
+  private constructor(pixels: Tensor, classOf: Tensor) {
+    const { dtype, shape } = tensorOf('pixels', pixels), classes = tensorOf('labels', classOf);
+    if (dtype !== 'uint8' || shape.length !== 4) throw new ArgumentRangeError('pixels', 'uint8 [length, channels, size, size]', `${dtype} [${shape.join(', ')}]`);
+    checkLabels('labels', classes, shape[0]!);
+    [this.length, this.channels, this.size] = shape as [number, number, number, number];
+    this.#pixels = keep(pixels);
+    this.#classOf = keep(classes);
   }
+
+  /** uint8 [length, channels, size, size]; owned by the split. */
+  get pixels(): Tensor {
+    return this.#live(this.#pixels);
+  }
+  get #labels(): Tensor {
+    return this.#live(this.#classOf);
+  }
+  #live(part: Tensor): Tensor {
+    if (part.disposed) throw new ArgumentTypeError('split', 'a live Split', 'a disposed Split');
+    return part;
+  }
+
   /** The number of images. */
   readonly length: number;
   /** 1 (gray) or 3 (red, green, blue). */
@@ -50,19 +68,24 @@ export class Split implements Disposable {
   to(device: string): Split {
     const place = checkDevice('device', device);
     const copy = (x: Tensor) => (x.device === place ? x.clone() : x.to({ device: place }));
-    return scope(() => Split.own(copy(this.pixels), copy(this.classOf)));
+    return scope(() => Split.own(copy(this.pixels), copy(this.#labels)));
   }
 
-  /** Copies the bytes and labels into tensors. */
-  static from({ pixels, labels, channels, size }: SplitData): Split {
-    const shape = [labels.length, channels, size, size];
-    const values = tensor(BigInt64Array.from(labels, BigInt), { shape: [labels.length] });
-    return new Split(keep(tensor(pixels, { shape })), keep(values));
+  /** Copies the bytes and labels into tensors. @throws ArgumentTypeError, ArgumentRangeError naming what does not fit */
+  static from(data: SplitData): Split {
+    if (typeof data !== 'object' || data === null) throw new ArgumentTypeError('data', 'an object', describe(data));
+    const { pixels, labels, channels, size } = data;
+    if (!(pixels instanceof Uint8Array)) throw new ArgumentTypeError('pixels', 'a Uint8Array', describe(pixels));
+    if (typeof labels !== 'object' || labels === null) throw new ArgumentTypeError('labels', 'an array of integers', describe(labels));
+    const classes = Array.from(labels, (label, i) => BigInt(check.integer(`labels[${i}]`, label)));
+    const shape = [classes.length, check.integer('channels', channels, { min: 1 }), check.integer('size', size, { min: 1 }), size];
+    if (pixels.length !== shape.reduce((product, extent) => product * extent)) throw new ArgumentRangeError('pixels', `the bytes of ${shape.join(' x ')}`, String(pixels.length));
+    return scope(() => new Split(tensor(pixels, { shape }), tensor(BigInt64Array.from(classes), { shape: [classes.length] })));
   }
 
   /** Takes ownership of uint8 [N, C, S, S] and int64 [N]. */
   static own(pixels: Tensor, labels: Tensor): Split {
-    return new Split(keep(pixels), keep(labels));
+    return new Split(pixels, labels);
   }
 
   /**
@@ -77,7 +100,7 @@ export class Split implements Disposable {
   /** The labels of images `start` to `end` - 1, int64 [n]; a copy. */
   labels(start = 0, end = this.length): Tensor {
     this.#range(start, end);
-    return scope(() => ops.aten.slice(this.classOf, 0, start, end).clone());
+    return scope(() => ops.aten.slice(this.#labels, 0, start, end).clone());
   }
 
   /** The images at `indices`, in that order, as float32 [n, C, S, S] in [0, 1]. */
@@ -87,7 +110,7 @@ export class Split implements Disposable {
 
   /** The labels at `indices`, int64 [n]. */
   gatherLabels(indices: Indices): Tensor {
-    return scope(() => ops.aten.index_select(this.classOf, 0, this.#rowsThere(indices)));
+    return scope(() => ops.aten.index_select(this.#labels, 0, this.#rowsThere(indices)));
   }
 
   /**
@@ -97,7 +120,7 @@ export class Split implements Disposable {
   subset(which: Indices | number): Split {
     return scope(() => {
       const rows = this.#rowsThere(typeof which === 'number' ? this.#balanced(check.integer('which', which, { min: 0, max: this.length })) : which);
-      return Split.own(ops.aten.index_select(this.pixels, 0, rows), ops.aten.index_select(this.classOf, 0, rows));
+      return Split.own(ops.aten.index_select(this.pixels, 0, rows), ops.aten.index_select(this.#labels, 0, rows));
     });
   }
 
@@ -122,8 +145,8 @@ export class Split implements Disposable {
   }
 
   dispose(): void {
-    this.pixels.dispose();
-    this.classOf.dispose();
+    this.#pixels.dispose();
+    this.#classOf.dispose();
   }
   [Symbol.dispose](): void {
     this.dispose();
@@ -147,7 +170,7 @@ export class Split implements Disposable {
   }
 
   #balanced(count: number): number[] {
-    const labels = this.classOf.toTypedArray() as BigInt64Array;
+    const labels = this.#labels.toTypedArray() as BigInt64Array;
     const rows = new Map<bigint, number[]>();
     labels.forEach((label, row) => (rows.get(label) ?? rows.set(label, []).get(label)!).push(row));
     const queues = [...rows].sort(([a], [b]) => Number(a - b)).map(([, members]) => members);

@@ -2,11 +2,12 @@ import type { ModelHandle } from '../runtime/addon.js';
 import { checkDevice } from '../runtime/cuda.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
+import { checkImages, tensorOf } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { noGrad } from '../tensor/scope.js';
 import { Tensor } from '../tensor/tensor.js';
 import { Encoder, type EncoderConfig, fromFile, type LoadedState, loadState, type LoadStateOptions, readModel, saveModel, withTensors } from './encoder.js';
-import { Model, seedOf, tensorOf } from './model.js';
+import { Model, seedOf } from './model.js';
 
 /** What a classifier is made of, resolved. */
 export interface ClassifierConfig {
@@ -65,9 +66,12 @@ export class Classifier extends Model {
 
   /**
    * Class ids of a batch, in eval mode and without recording; the classifier's mode is as before afterwards.
-   * @param images `[N, channels, height, width]`, float32 in [0, 1]. @returns N ids from 0 to `classes - 1`. @throws {@link ArgumentRangeError} as `forward`.
+   * @param images `[N, channels, height, width]`, float32 in [0, 1]. @returns N ids from 0 to `classes - 1`.
+   * @throws {@link ArgumentRangeError} as `forward`, and for values that are NaN or not in [0, 1].
    */
   predict(images: Tensor): number[] {
+    checkImages('images', images);
+    native().require_unit_range(images.handle);
     const { training } = this;
     this.eval();
     try {

@@ -4,8 +4,9 @@ import type { ModelHandle } from '../runtime/addon.js';
 import { checkDevice } from '../runtime/cuda.js';
 import { AInfoNCEError, ArgumentRangeError, ArgumentTypeError, check, describe, FileError } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
+import { tensorOf } from '../tensor/check.js';
 import { Tensor } from '../tensor/tensor.js';
-import { Model, seedOf, tensorOf } from './model.js';
+import { Model, seedOf } from './model.js';
 import { infer, type Target, translate } from './names.js';
 import { type RawTensor, readRaw, toTensor, writeSafetensors } from './safetensors.js';
 

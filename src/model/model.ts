@@ -1,7 +1,8 @@
 import type { ModelHandle } from '../runtime/addon.js';
 import { checkDevice } from '../runtime/cuda.js';
-import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { ArgumentTypeError, check } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
+import { tensorOf } from '../tensor/check.js';
 import { Tensor } from '../tensor/tensor.js';
 
 /**
@@ -26,19 +27,19 @@ export abstract class Model implements Disposable {
    * The model's output for a batch, recorded by autograd when grad mode is on.
    * @param images `[N, channels, height, width]`, float32 in [0, 1].
    * @returns `[N, ...]`: features of an encoder, logits of a classifier.
-   * @throws {@link ArgumentRangeError} on a wrong shape, dtype or device; {@link OperatorError} when a TorchScript module refuses the batch.
+   * @throws {@link ArgumentRangeError} on a wrong shape, dtype or device, and while a job uses the model; {@link OperatorError} when a TorchScript module refuses the batch.
    */
   forward(images: Tensor): Tensor {
     return Tensor.wrap(native().model_forward(this.handle, tensorOf('images', images).handle));
   }
 
-  /** Train mode: BatchNorm normalises with the batch's statistics and updates the running ones. */
+  /** Train mode: BatchNorm normalises with the batch's statistics and updates the running ones. @throws {@link ArgumentRangeError} while a job uses the model, an attack for one */
   train(): this {
     native().model_set_training(this.handle, true);
     return this;
   }
 
-  /** Eval mode: BatchNorm uses the running statistics. */
+  /** Eval mode: BatchNorm uses the running statistics. @throws {@link ArgumentRangeError} as `train` */
   eval(): this {
     native().model_set_training(this.handle, false);
     return this;
@@ -97,12 +98,6 @@ export abstract class Model implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-/** The argument as a tensor, or a typed error. */
-export function tensorOf(argument: string, value: unknown): Tensor {
-  if (!(value instanceof Tensor)) throw new ArgumentTypeError(argument, 'a Tensor', describe(value));
-  return value;
 }
 
 /** A seed for first values: an integer from 0 to 2^53 - 1. */

@@ -1,5 +1,6 @@
 /** The asymmetric InfoNCE objective, fused: forward and backward without an n x n matrix. */
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { tensorOf } from '../tensor/check.js';
 import { ops } from '../tensor/ops.js';
 import { keep } from '../tensor/scope.js';
 import { Tensor, tensor } from '../tensor/tensor.js';
@@ -52,7 +53,7 @@ export interface AInfoNCEOptions {
    * `'bf16'`: products of similarities and gradients over pairs of different images take bfloat16 factors (8 bits of mantissa); their sums, the exponentials and
    * everything within an image stay as they are. The gradient keeps a relative error of about 1e-3 (1.5e-3 with `tauPlus`). For float32 features without labels, on CUDA devices and processors with
    * AVX512_BF16 or AMX (`runtimeInfo().instructionSet` says `'avx512_bf16'` or `'amx_bf16'`), at temperatures above 2.8 (1 + beta) / sqrt(dim) (0.25 at dim 128
-   * without hard negatives), below which that precision is out of its reach; elsewhere it is `'full'`, the default.
+   * without hard negatives), below which that precision is out of its reach; elsewhere it is `'full'`, the default. Refused with `labels`.
    * `'bf16x3'`: factors are sums of two bfloat16 numbers (16 bits), and three products take the place of one: gradients within 1e-5 of float64.
    * Below temperature 0.7 (1 + beta) / sqrt(dim), earlier with `tauPlus`, and always with the hard negatives of form `'advcl'`, which ask for more, it is `'full'`.
    * Where `'bf16'` is; it is meant for AMX, and slower than `'full'` with AVX512_BF16 alone.
@@ -100,7 +101,7 @@ const PRECISIONS = ['full', 'bf16', 'bf16x3'] as const;
  * ```
  */
 export function aInfoNCE(features: Tensor, options: AInfoNCEOptions = {}): Tensor {
-  if (!(features instanceof Tensor)) throw new ArgumentTypeError('features', 'a Tensor', describe(features));
+  tensorOf('features', features);
   const { views, labels, native } = checked(options, KEYS);
   const classes = labels === undefined ? null : labelTensor(labels, features.device);
   try {
@@ -133,7 +134,7 @@ export class FixedViews implements Disposable {
    * @throws ArgumentTypeError, ArgumentRangeError, NonFiniteError as {@link aInfoNCE}
    */
   constructor(clean: Tensor, options: Omit<AInfoNCEOptions, 'labels'> = {}) {
-    if (!(clean instanceof Tensor)) throw new ArgumentTypeError('clean', 'a Tensor', describe(clean));
+    tensorOf('clean', clean);
     this.#options = checked(options, KEYS.filter((key) => key !== 'labels'));
     const { views, native: { form, temperature, beta, tau_plus, normalize } } = this.#options;
     this.#sums = keep(ops.a_infonce.clean_sums(clean, views, { form, temperature, beta, tau_plus, normalize }));
@@ -143,7 +144,7 @@ export class FixedViews implements Disposable {
 
   /** The loss of adversaries [batch, dim] in the clean rows' dtype: a scalar in that dtype, differentiable once. */
   loss(adversaries: Tensor): Tensor {
-    if (!(adversaries instanceof Tensor)) throw new ArgumentTypeError('adversaries', 'a Tensor', describe(adversaries));
+    tensorOf('adversaries', adversaries);
     return ops.a_infonce.adversarial_loss(adversaries, this.#clean, this.#sums, this.#options.views, this.#options.native);
   }
 
@@ -188,7 +189,7 @@ function checked(options: AInfoNCEOptions, keys: readonly (keyof AInfoNCEOptions
 }
 
 function labelTensor(labels: Tensor | ArrayLike<number | bigint>, device: string): Tensor {
-  if (labels instanceof Tensor) return labels;
+  if (labels instanceof Tensor) return tensorOf('options.labels', labels);
   if (labels === null || typeof labels !== 'object' || typeof labels.length !== 'number')
     throw new ArgumentTypeError('options.labels', 'a Tensor or an array of integers', describe(labels));
   const numbers = Array.from(labels, (label) => (typeof label === 'bigint' ? Number(label) : label));

@@ -133,6 +133,7 @@ export interface AttackAddon {
   /** Adversaries of all images, made by the attack that `options.attack` names. */
   attack(model: NativeModel, images: TensorHandle, options: NativeAttack, progress: NativeProgress): NativeJob<TensorHandle>;
   /** Predicted classes, int64 [N], and the logits [N, classes] that say so. */
+  require_unit_range(images: TensorHandle): void;
   predict(model: NativeModel, images: TensorHandle, batchSize: number, progress: NativeProgress): NativeJob<{ predicted: TensorHandle; logits: TensorHandle }>;
 }
 /** A resolved augmentation pipeline; see native/kernels/augment/augment.h. */

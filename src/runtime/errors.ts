@@ -79,7 +79,9 @@ export function describe(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (typeof value === 'function') return 'a function';
   if (Array.isArray(value)) return value.length <= 8 ? `[${value.map((item) => (Array.isArray(item) ? `an array of ${item.length}` : describe(item))).join(', ')}]` : `an array of ${value.length}`;
-  return (value as object).constructor?.name ? `a ${(value as object).constructor.name}` : 'an object';
+  if ('train' in (value as object) && 'test' in (value as object)) return 'a whole Dataset (its splits are data.train and data.test)';
+  const name = (value as object).constructor?.name;
+  return !name || name === 'Object' ? 'an object' : `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name}`;
 }
 
 /** Checks for the facade: each throws the typed error that names the argument. */

@@ -1,6 +1,7 @@
 import type { OptimizerHandle, TensorHandle } from '../runtime/addon.js';
-import { ArgumentTypeError, check, describe } from '../runtime/errors.js';
+import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
 import { native } from '../runtime/native.js';
+import { tensorOf } from '../tensor/check.js';
 import { Tensor } from '../tensor/tensor.js';
 import type { SharedConfig } from './schema.js';
 
@@ -34,12 +35,14 @@ export class Optimizer {
 
   /**
    * @param parameters leaves that require grad, by name; changed in place
-   * @throws {@link ArgumentRangeError} for a tensor that is no such leaf, naming it
+   * @throws {@link ArgumentRangeError} for a tensor that is no such leaf, naming it, and for no parameters at all
    */
   constructor(parameters: Record<string, Tensor>, options: OptimizerOptions = {}) {
     const { momentum = 0.9, weightDecay = 0, lars } = check.options('options', options, ['momentum', 'weightDecay', 'lars']);
     const { trust = 1e-3, epsilon = 1e-8, rateInMomentum = false } = check.options('options.lars', lars, ['trust', 'epsilon', 'rateInMomentum']);
-    this.#handle = native().create_optimizer(handles('parameters', parameters), {
+    const given = handles('parameters', parameters);
+    if (Object.keys(given).length === 0) throw new ArgumentRangeError('parameters', 'at least one parameter', 'none');
+    this.#handle = native().create_optimizer(given, {
       momentum: check.finite('momentum', momentum, { min: 0, below: 1 }),
       weightDecay: check.finite('weightDecay', weightDecay, { min: 0 }),
       lars: lars && {
@@ -49,7 +52,7 @@ export class Optimizer {
     });
   }
 
-  /** One update from the gradients, which it overwrites; parameters without one stay as they are. */
+  /** One update from the gradients, which it overwrites; parameters without one stay as they are, as in PyTorch: without any it does nothing. */
   step(learningRate: number): void {
     native().optimizer_step(this.#handle, check.finite('learningRate', learningRate, { min: 0 }));
   }
@@ -80,8 +83,5 @@ export function optimizerValues(optimizer: SharedConfig['optimizer']) {
 
 function handles(argument: string, tensors: Record<string, Tensor>): Record<string, TensorHandle> {
   if (typeof tensors !== 'object' || tensors === null) throw new ArgumentTypeError(argument, 'tensors by name', describe(tensors));
-  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => {
-    if (!(tensor instanceof Tensor)) throw new ArgumentTypeError(`${argument}.${name}`, 'a Tensor', describe(tensor));
-    return [name, tensor.handle];
-  }));
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensorOf(`${argument}.${name}`, tensor).handle]));
 }

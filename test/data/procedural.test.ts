@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ArgumentRangeError, memory, openDataset, ops, proceduralDataset, scope, setThreads, getThreads, type Split, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, memory, openDataset, ops, proceduralDataset, scope, setThreads, getThreads, Split, type Tensor, zeros } from 'a-infonce';
 import { live } from '../fixtures/live.js';
 
 /** Ridge regression onto one-hot labels in closed form; the accuracy on the test features. */
@@ -34,6 +34,25 @@ describe('the procedural data set', () => {
     expect(sameStart(data.test.pixels.toTypedArray(), bytes)).toBe(false);
     using other = proceduralDataset({ train: 100, test: 50, seed: 1 });
     expect(sameStart(other.train.pixels.toTypedArray(), bytes)).toBe(false);
+  });
+
+  it('splits that are none are errors that name what is wrong', () => {
+    const fails = (argument: string, call: () => unknown) => expect(call).toThrow(expect.objectContaining({ argument }));
+    const bytes = { pixels: new Uint8Array(2 * 3 * 64), labels: [0, 1], channels: 3, size: 8 };
+    fails('pixels', () => new (Split as unknown as new (data: object) => Split)({}));
+    fails('pixels', () => Split.from({} as never));
+    fails('labels', () => Split.from({ ...bytes, labels: undefined as never }));
+    fails('labels[1]', () => Split.from({ ...bytes, labels: [0, 0.5] }));
+    fails('pixels', () => Split.from({ ...bytes, size: 9 }));
+    fails('data', () => Split.from(undefined as never));
+    scope(() => {
+      fails('pixels', () => Split.own(zeros([2, 3, 8, 8]), zeros([2], { dtype: 'int64' })));
+      fails('labels', () => Split.own(zeros([2, 3, 8, 8], { dtype: 'uint8' }), zeros([3], { dtype: 'int64' })));
+    });
+    const split = Split.from(bytes);
+    split.dispose();
+    for (const use of [() => split.images(), () => split.labels(), () => split.subset(1), () => split.sha256()]) fails('split', use);
+    split.dispose();   // again, as nothing
   });
 
   it('is the same at any thread count', () => {

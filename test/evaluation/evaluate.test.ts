@@ -1,4 +1,4 @@
-import { ArgumentRangeError, ArgumentTypeError, FileError, NonFiniteError, apgd, attack, evaluate, fab, fgsm, memory, mim, ops, pgd, predict, resolveConfig, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Score, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, FileError, NonFiniteError, apgd, attack, evaluate, fab, fgsm, memory, mim, ops, pgd, predict, proceduralDataset, resolveConfig, scope, tensor, type AttackName, type EvaluateOptions, type EvaluationData, type EvaluationProgress, type Model, type Score, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { measureScores } from '../../src/evaluation/evaluate.js';
 import { equal, functionNet, int64, loadNet, mislabelled } from '../attack/fixtures.js';
@@ -44,6 +44,7 @@ describe('evaluate', () => {
     });
     await expect(attack(net, images, wrongly, 'fgsm', { restarts: 2 })).rejects.toMatchObject({ argument: 'options.restarts' });
     await expect(attack(net, images, wrongly, 'pgd' as 'fgsm')).rejects.toMatchObject({ argument: 'name' });
+    await expect(attack(net, images, wrongly, 'pgd' as 'fgsm', { steps: 2 } as never)).rejects.toMatchObject({ argument: 'options.steps', expected: "left out, since the name has the steps in it, as in 'pgd20'" });
     for (const name of ['fgsm', 'cw'] as const) await expect(attack(net, images, wrongly, name, { norm: 'l2', seed: -5 })).rejects.toMatchObject({ argument: 'options.seed' });
     expect((await attack(net, images, wrongly, 'fgsm', { seed: 5 })).settings).toMatchObject({ attack: 'fgsm', seed: 0 });
     const { predicted, logits } = await predict(net, images, { batchSize: 5 });
@@ -215,6 +216,10 @@ describe('evaluate', () => {
     await fails('options.limit', ArgumentRangeError, { limit: 0 });
     await fails('options.trainMode', ArgumentRangeError, { trainMode: true });
     await fails('data', ArgumentTypeError, {}, images);
+    using whole = proceduralDataset({ train: 2, test: 2, size: 8 }), gone = whole.test.subset(1);
+    gone.dispose();
+    await expect(evaluate(net, whole as never)).rejects.toMatchObject({ argument: 'data', received: 'a whole Dataset (its splits are data.train and data.test)' });
+    await expect(evaluate(net, gone)).rejects.toMatchObject({ argument: 'split', expected: 'a live Split' });
     await fails('data.labels', ArgumentRangeError, {}, { ...data, labels: (start: number, end: number) => data.labels(start, end - 1) });
     await fails('data.labels', ArgumentTypeError, {}, { ...data, labels: async (start: number, end: number) => (await data.labels(start, end)).to({ dtype: 'int32' }) });
     // Rows that are missing on both sides agree with each other.

@@ -143,6 +143,18 @@ describe('modes, branches, seeds', () => {
     expect(classifier.training).toBe(false);
   });
 
+  test('predict refuses what are no images in [0, 1], as the function does; forward takes anything', () => {
+    const classifier = Classifier.create({ encoder: Encoder.create({ width: 1 }), classes: 4 }).eval(), images = rand([2, 3, 8, 8]);
+    const gone = images.clone();
+    gone.dispose();
+    for (const wrong of [ops.aten.mul(images, 255), ops.aten.sub(images, 1), ops.aten.mul(images, NaN)]) {
+      expect(() => classifier.predict(wrong)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'images', expected: expect.stringContaining('[0, 1]') as string }));
+      expect(classifier.forward(wrong).shape).toEqual([2, 4]);
+    }
+    for (const use of [() => classifier.predict(gone), () => classifier.forward(gone), () => classifier.features(gone)])
+      expect(use).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_TYPE', argument: 'images', received: 'a disposed Tensor' }));
+  });
+
   test('gradients reach every parameter that the output uses, and no other', () => {
     const encoder = Encoder.create(options);
     ops.aten.sum(ops.aten.pow(encoder.forward(rand([4, 3, 8, 8]), { branch: 'pgd', output: 'projection' }), 2)).backward();

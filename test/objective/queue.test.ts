@@ -1,4 +1,4 @@
-import { aInfoNCE, getThreads, manualSeed, memory, NonFiniteError, ops, randn, scope, setThreads, tensor, type Tensor } from 'a-infonce';
+import { aInfoNCE, FixedViews, getThreads, manualSeed, memory, NonFiniteError, ops, randn, scope, setThreads, tensor, type Tensor } from 'a-infonce';
 import { afterAll, beforeEach, expect, it } from 'vitest';
 import { distance, evaluate, normal, relative } from './fixtures.js';
 import { densePaper } from './reference.js';
@@ -89,6 +89,24 @@ it('a queue leaves no tensors behind', () => {
   scope(() => queue_loss(queries, randn([4, 8]), randn([500, 8])).backward());
   expect(memory().tensors).toBe(before);
 });
+
+it('a queue takes options that are undefined as left out', () =>
+  scope(() => {
+    const inputs = [randn([4, 8]), randn([4, 8]), randn([9, 8])] as const;
+    expect(queue_loss(...inputs, undefined).item()).toBe(queue_loss(...inputs).item());
+    expect(() => (queue_loss as (...given: unknown[]) => Tensor)(...inputs, undefined, 0.5)).toThrow(/expected at most 3 positional arguments, got 5/);
+  }));
+
+it('what was disposed is called by the name of the argument', () =>
+  scope(() => {
+    const [gone, x] = [randn([4, 8]), randn([4, 8])];
+    gone.dispose();
+    const fails = (argument: string, call: () => unknown) => expect(call).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_TYPE', argument, received: 'a disposed Tensor' }));
+    fails('features', () => aInfoNCE(gone));
+    fails('options.labels', () => aInfoNCE(x, { labels: gone }));
+    fails('clean', () => new FixedViews(gone));
+    fails('adversaries', () => new FixedViews(x).loss(gone));
+  }));
 
 it('a queue names what is not finite', () => {
   for (const [at, name] of ['queries', 'keys', 'queue'].entries())

@@ -93,10 +93,16 @@ describe('Optimizer', () => {
 
   it('names what is wrong with its options', () => {
     const w = tensor(Float32Array.of(1), { requiresGrad: true });
+    expect(() => new Optimizer({})).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_RANGE', argument: 'parameters', expected: 'at least one parameter' }));
+    const gone = tensor(Float32Array.of(1), { requiresGrad: true });
+    gone.dispose();
+    expect(() => new Optimizer({ gone })).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT_TYPE', argument: 'parameters.gone', received: 'a disposed Tensor' }));
     expect(() => new Optimizer({ w: tensor(Float32Array.of(1)) })).toThrow(expect.objectContaining({ argument: 'parameters.w', expected: 'a leaf that requires grad' }));
     expect(() => new Optimizer({ w }, { momentum: 1 })).toThrow(expect.objectContaining({ argument: 'momentum' }));
     expect(() => new Optimizer({ w }, { lars: { trust: 0 } })).toThrow(expect.objectContaining({ argument: 'lars.trust' }));
     expect(() => new Optimizer({ w }, { nesterov: true } as never)).toThrow(expect.objectContaining({ argument: 'options.nesterov' }));
+    new Optimizer({ w }).step(1);   // without a gradient, as torch.optim.SGD
+    expect(w.item()).toBe(1);
     expect(() => new Optimizer({ w }).step(NaN)).toThrow(expect.objectContaining({ argument: 'learningRate' }));
   });
 });
