@@ -1,7 +1,7 @@
 /** Paths that commands print, and the folders they choose. */
 import { constants, existsSync, statSync } from 'node:fs';
 import { access, open, readdir, readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { looksLike } from '../model/archive.js';
 import { CommandError, UsageError } from './failure.js';
 
@@ -47,6 +47,8 @@ export async function checkPlace(path: string, kind: keyof typeof WRITTEN, input
   }
   const own = KEPT.test(basename(path)) || (kind !== 'classifier' && /^classifier(-alf|-aff)?\.safetensors$/.test(basename(path)));
   if (own && existsSync(join(dirname(path), 'config.json'))) throw new UsageError(`${path} is of the run in that folder: it would be overwritten. Choose another --out`);
+  const ending = extname(path);
+  if (kind !== 'page' && ending !== '' && ending !== '.safetensors') throw new UsageError(`${path}: what is written there is safetensors, and a name that ends in ${ending} says something else. Type: --out ${typed(`${path.slice(0, -ending.length)}.safetensors`)}`);
   if (!there) return;
   const { what, is } = WRITTEN[kind];
   if (!there.isFile() || (there.size > 0 && !(await is(path)))) throw new UsageError(`${path} is there already, and not ${what}: it would be overwritten. Choose another --out, or remove it`);

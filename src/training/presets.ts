@@ -35,7 +35,13 @@ export function resolveConfig(preset: PresetName, overrides: Overrides<PretrainC
 
 /** `value` as a configuration, or the typed error that names the first key at fault. */
 export function checkConfig(value: unknown): PretrainConfig {
-  return parse(pretrainConfig, value, 'config');
+  try {
+    return parse(pretrainConfig, value, 'config');
+  } catch (error) {
+    const { argument, expected, received } = error as ArgumentRangeError;
+    if (!expected?.startsWith('a known key') || !Object.values<object>(presets).some((preset) => Object.hasOwn(preset, argument))) throw error;
+    throw new ArgumentRangeError(argument, `left out, since ${(value as { method: string }).method} has none`, received);
+  }
 }
 
 /** The same for the values of one mode of fine-tuning. */

@@ -59,7 +59,7 @@ export function unreached(config: { readonly epochs: number; readonly schedule: 
   if (epochs === 1 && learningRate(schedule, { epoch: 0, epochs, step: 0, stepsPerEpoch: 1 }) === 0) return ['schedule ends at 0 and the run has 1 epoch: nothing is learnt'];
   return Object.entries(STAGES).flatMap(([key, effect]) => {
     const length = key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], config);
-    return typeof length === 'number' && length >= config.epochs ? [`${key} is ${length} and the run has ${config.epochs} epochs: ${effect}`] : [];
+    return typeof length === 'number' && length >= config.epochs ? [`${key} is ${length} and the run has ${config.epochs === 1 ? 'one epoch' : `${config.epochs} epochs`}: ${effect}`] : [];
   });
 }
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Classifier, Encoder, ops, readResults, type Tensor } from 'a-infonce';
+import { Classifier, Encoder, ops, readResults, scope, writeSafetensors, zeros, type Tensor } from 'a-infonce';
 import { unchanged } from '../../src/cli/model.js';
 import { call } from './call.js';
 
@@ -53,6 +53,19 @@ test('evaluate shows what it measured before a failure, of a classifier in no ru
   const document = JSON.parse(json.stdout) as { scores: object; partial: boolean };
   expect([Object.keys(document.scores), document.partial, 'kept' in document]).toEqual([['clean', 'pgd1'], true, false]);
   expect(JSON.parse(json.stderr)).toMatchObject({ error: { code: 'ERR_ARGUMENT_RANGE' } });
+});
+
+test('evaluate says so where the epsilon of the run is not that of all attacks', async () => {
+  const evaluate = async (...args: string[]) => (await call('evaluate', folder, '--limit', '2', ...args)).stderr;
+  expect(await evaluate('--attacks', 'clean,pgd1,fgsm,mim2')).toBe("Warning: pgd has the run's epsilon, 0.1, fgsm, mim2 the default, 8/255: --epsilon is for all of them\n");
+  for (const args of [['--attacks', 'clean,pgd1'], ['--attacks', 'clean,fgsm'], ['--attacks', 'pgd1,fgsm', '--epsilon', '0.1']]) expect(await evaluate(...args)).toBe('');
+});
+
+test('attack says what its success rate is of, and refuses no images', async () => {
+  const out = join(folder, 'x.safetensors'), images = join(folder, 'images.safetensors');
+  expect((await call('attack', folder, '--attack', 'pgd3', '--limit', '30', '--out', out)).stdout).toMatch(/a success rate of \d+\.\d\d % \(pgd, linf, epsilon 0\.1, 3 steps of 0\.05\)\.\n/);
+  await scope(() => writeSafetensors(images, [['images', zeros([0, 3, 8, 8])], ['labels', zeros([0], { dtype: 'int64' })]], {}));
+  expect(await call('attack', folder, '--images', images, '--out', out)).toMatchObject({ code: 1, stdout: '', stderr: `a-infonce attack: ${images}: there are no images in it\n` });
 });
 
 test('evaluate shows scores that cannot be kept, and asks for a place for the state first', async () => {

@@ -73,6 +73,10 @@ describe('what is there is not overwritten', () => {
     }
   });
 
+  test.each(['attack', 'finetune', 'cluster'])('%s writes safetensors under no other name', async (command) => {
+    expect(await call(...of[command]!(), '--out', at('out.pt'))).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(`${at('out.pt')}: what is written there is safetensors, and a name that ends in .pt says something else. Type: --out ${at('out.safetensors')}\n`) as string });
+  });
+
   test('a state and the adversaries are two files', async () => {
     const { code, stderr } = await call('attack', run, '--attack', 'autoattack', '--state', at('x'), '--out', at('./x'));
     expect([code, stderr]).toEqual([2, expect.stringContaining('is what is read')]);

@@ -344,7 +344,7 @@ describe('presets', () => {
     ['moco-cifar10', { queue: { size: 500 } }, 'queue.size: expected at least the batch size'],
     ['moco-cifar10', { batchSize: 15 }, 'batchSize: expected at least two images a group'],
     ['dynacl-cifar10', { annealing: { period: 0 } }, 'annealing.period'],
-    ['simclr-cifar10', { attack: { steps: 1 } }, 'attack: expected a known key'],
+    ['simclr-cifar10', { attack: { steps: 1 } }, "attack: expected left out, since simclr has none, got 'attack'"],
   ] as const)('%s refuses %j', (preset, overrides, message) => {
     expect(() => resolveConfig(preset as PresetName, overrides as Overrides<PretrainConfig>)).toThrow(expect.objectContaining({ name: ArgumentRangeError.name, message: expect.stringContaining(message) }));
   });

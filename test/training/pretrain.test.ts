@@ -294,7 +294,7 @@ describe('a refusal', () => {
   });
 
   it('of a run too short for its configuration is a warning at the start', async () => {
-    expect((await all(tiny(fresh(), { epochs: 1 })))[0]).toEqual({ type: 'warning', message: 'schedule.warmupEpochs is 1 and the run has 1 epochs: the learning rate climbs to the end' });
+    expect((await all(tiny(fresh(), { epochs: 1 })))[0]).toEqual({ type: 'warning', message: 'schedule.warmupEpochs is 1 and the run has one epoch: the learning rate climbs to the end' });
     const keys = (preset: PresetName, epochs: number) => unreached(resolveConfig(preset, { epochs })).map((text) => text.split(' ')[0]);
     expect(keys('advcl-ip-cifar10', 20)).toEqual(['objective.inferiorPositive.adaptive.warmupEpochs']);
     expect(keys('advcl-ip-cifar10', 31)).toEqual([]);

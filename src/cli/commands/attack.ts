@@ -1,5 +1,5 @@
 import { Argument, Option } from 'commander';
-import type { Model, SingleAttack, StepProgress, Tensor } from '../../index.js';
+import type { Model, ResolvedPgdOptions, SingleAttack, StepProgress, Tensor } from '../../index.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
 import { CommandError, UsageError } from '../failure.js';
@@ -76,13 +76,22 @@ export const attack = define<Options>({
       await writeSafetensors(options.out, Object.entries({ images, adversarial, labels }), { attack: JSON.stringify(settings) });
       output.result({ out: options.out, attack: settings, images: before.length, correct, fooled: correct - standing, successRate: success, ...(warnings.length > 0 && { warnings }) }, [
         `${correct} of ${counted(before.length, 'image')} ${before.length === 1 ? 'was' : 'were'} classified right (${percent(correct / before.length)}).`,
-        ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)}.`]),
+        ...(success === null ? [] : [`${correct - standing} of these are fooled: a success rate of ${percent(success)} (${described(settings)}).`]),
         ...warnings.map((warning) => output.warning(warning)),
         `images, adversarial and labels are in ${options.out}`,
       ]);
     });
   },
 });
+
+/** What the success rate is of. */
+function described(settings: object): string {
+  const { attack, norm, epsilon, steps, stepSize, restarts } = settings as Partial<ResolvedPgdOptions> & { attack: string }, round = (value: number) => Number(value.toPrecision(4));
+  return [
+    attack, ...(norm === undefined ? [] : [norm]), ...(epsilon === undefined ? [] : [`epsilon ${round(epsilon)}`]),
+    ...(steps === undefined ? [] : [`${counted(steps, 'step')}${stepSize === undefined ? '' : ` of ${round(stepSize)}`}`]), ...(restarts === undefined || restarts === 1 ? [] : [counted(restarts, 'restart')]),
+  ].join(', ');
+}
 
 /** The name of the attack asked for, as the library calls it. */
 const nameOf = ({ attack, steps = 20 }: Pick<Options, 'attack' | 'steps'>): string => (attack === 'pgd' ? `pgd${steps}` : attack);
@@ -124,6 +133,7 @@ async function inputs(context: Context, options: Options, model: Model, run: Rec
   const { tensors } = await readSafetensors(options.images);
   const [images, labels] = [tensors.get('images'), tensors.get('labels')];
   if (!images || !labels) throw new CommandError(`${options.images}: expected tensors 'images' and 'labels', got ${some([...tensors.keys()].map((name) => `'${name}'`))}`);
+  if (images.shape[0] === 0) throw new CommandError(`${options.images}: there are no images in it`);
   if (options.limit === undefined) return { images, labels };
   if (images.shape[0] !== labels.shape[0]) throw new UsageError(`${options.images}: ${images.shape[0]} images and ${labels.shape[0]} labels`);
   return { images: ops.aten.slice(images, 0, 0, options.limit), labels: ops.aten.slice(labels, 0, 0, options.limit) };

@@ -33,7 +33,7 @@ export const evaluate = define<Options>({
   options: [
     ...dataOptions("the run's"),
     new Option('--attacks <names>', `clean, ${ATTACKS}; with commas between`).argParser(list() as (text: string) => AttackName[]).default(['clean', 'pgd20'], 'clean,pgd20'),
-    ...attackOptions({ epsilon: "the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
+    ...attackOptions({ epsilon: "for pgd the run's, else 8/255 (l2: 0.5)", stepSize: "the run's with its epsilon, else a quarter of epsilon" }),
     graphOption(),
     firstTestImages(),
     new Option('--state <file>', 'where autoattack keeps what it has found: the same command goes on there after an interruption'),
@@ -53,7 +53,9 @@ export const evaluate = define<Options>({
     using data = await openData(context, options, dataOf(model, run));
     requireChannels(data, model);
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, graph, limit, seed, state } = options;
-    const recorded = recordedPgd(run, options);
+    const recorded = recordedPgd(run, options), others = attacks.filter((name) => name !== 'clean' && !name.startsWith('pgd'));
+    if (recorded && recorded.epsilon !== 8 / 255 && others.length > 0 && attacks.some((name) => name.startsWith('pgd')))
+      context.output.warn(`pgd has the run's epsilon, ${Number(recorded.epsilon.toPrecision(4))}, ${others.join(', ')} the default, 8/255: --epsilon is for all of them`);
     const keeper = new Keeper(context.output), { checkResults } = await import('../../evaluation/results.js');
     if (run) await keeper.keep(run.folder, () => checkResults(run.folder));
     // The checks are short and refuse what cannot be: before hours of attacks.
