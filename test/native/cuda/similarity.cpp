@@ -37,7 +37,7 @@ const Plan some{"some", [](int block, int blocks) -> std::vector<std::pair<int, 
                 }};
 const Plan some_shared{"some in three", some.ranges, 3};
 
-enum class Codes { Views, Labels, Single };  // images of three views, the last one adversarial; or few labels, any order; or images of one view
+enum class Codes { Views, Labels, Single, Runs };  // images of three views, the last one adversarial; or few labels, any order; images of one view; or long runs of a label and kind
 
 template <typename T>
 class Problem {
@@ -148,12 +148,12 @@ class Problem {
       for (int64_t i = 0; i < size; ++i) places.push_back(static_cast<int32_t>(blocks * block_rows + i));
       n += size, blocks += static_cast<int>((size + block_rows - 1) / block_rows);
     }
-    name += ", d " + std::to_string(d) + ", " + plan.name + (kind == Codes::Single ? ", single views" : kind == Codes::Views ? ", views" : ", labels");
+    name += ", d " + std::to_string(d) + ", " + plan.name + (kind == Codes::Single ? ", single views" : kind == Codes::Views ? ", views" : kind == Codes::Runs ? ", runs" : ", labels");
     R = blocks * block_rows, row_blocks = std::max(1, blocks - (plan.ranges ? 1 : 0));
     codes.assign(R, -1);
     const int64_t batch = std::max<int64_t>(1, n / 3);
     for (int64_t i = 0; i < n; ++i)
-      codes[places[i]] = static_cast<int32_t>(kind == Codes::Single ? 2 * i : kind == Codes::Views ? 2 * (i % batch) + (i / batch >= 2) : 2 * static_cast<int>(draw(0, 5)) + (draw(0, 1) < 0.4));
+      codes[places[i]] = static_cast<int32_t>(kind == Codes::Single ? 2 * i : kind == Codes::Views ? 2 * (i % batch) + (i / batch >= 2) : kind == Codes::Runs ? 2 * (i >= 150) + (i >= 100) : 2 * static_cast<int>(draw(0, 5)) + (draw(0, 1) < 0.4));
     strips.resize(R / chunk_rows);
     describe_codes(codes.data(), R, strips.data(), nullptr);
 
@@ -450,6 +450,7 @@ void check(Products products, int capability = 80) {
     problem({10, 1, 10, 190, 9, 60, 3}, 64, Codes::Views, everything, all);  // more blocks of rows than multiprocessors
     problem({10, 10, 3, 9, 193}, 128, Codes::Labels, some, all);
     problem({70}, 33, Codes::Labels, everything, selections);
+    problem({200}, 33, Codes::Runs, everything, selections);  // tiles of one group
   } else {
     problem({1, 64}, 16, Codes::Single, everything, untested);
     problem({1}, 1, Codes::Views, everything, all);
