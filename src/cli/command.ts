@@ -49,8 +49,7 @@ export function define<Options extends object>({ name, summary, description, arg
     for (const option of options) command.addOption(option);
     for (const option of commonOptions()) if (!options.some(({ long }) => long === option.long)) command.addOption(option.helpGroup('Common options:'));
     command.addHelpOption(new Option('-h, --help', 'print this help').helpGroup('Common options:'));
-    const width = Math.max(...examples.map(([call]) => call.length));
-    command.addHelpText('after', ['', 'Examples:', ...examples.map(([call, effect]) => `  ${call.padEnd(width)}  ${effect}`)].join('\n'));
+    command.addHelpText('after', ['', 'Examples:', ...exampleLines(examples)].join('\n'));
     command.action(async (...given: unknown[]) => {
       const values = command.opts<Options & Omit<CommonOptions, keyof Options>>();
       const output = (session.output = new Output(session.streams, values));
@@ -70,6 +69,17 @@ export function define<Options extends object>({ name, summary, description, arg
       session.exitCode = code ?? 0;
     });
   };
+}
+
+/** Calls and effects side by side where that fits a terminal, else effects below the calls. */
+function exampleLines(examples: Definition<object>['examples'], columns = 80): string[] {
+  const width = Math.max(...examples.map(([call]) => call.length)), lines = examples.map(([call, effect]) => `  ${call.padEnd(width)}  ${effect}`);
+  if (lines.every(({ length }) => length <= columns)) return lines;
+  const broken = (call: string) => call.split(/(?= --)/).reduce<string[]>((parts, part) => {
+    const last = parts.at(-1);
+    return last !== undefined && `  ${last}${part} \\`.length <= columns ? [...parts.slice(0, -1), last + part] : [...parts, last === undefined ? part : `     ${part}`];
+  }, []);
+  return examples.flatMap(([call, effect]) => [`  ${broken(call).join(' \\\n  ')}`, `      ${effect}`]);
 }
 
 /** Sets --threads for the process, and gives the --device once it is found. The doctor does both in the process that it looks at. */

@@ -1,9 +1,11 @@
 /** Paths that commands print, and the folders they choose. */
 import { constants, existsSync, statSync } from 'node:fs';
 import { access, open, readdir, readFile, stat } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { looksLike } from '../model/archive.js';
 import { CommandError, UsageError } from './failure.js';
+import { counted, type Output } from './output.js';
 
 /** `wanted`, or the first of `wanted-2`, `wanted-3`, ... that is not there yet. */
 export function freshFolder(wanted: string): string {
@@ -64,7 +66,7 @@ export async function checkSource(path: string, expected: string): Promise<void>
   const there = await stat(path).catch(() => undefined);
   if (!there) throw new CommandError(`${path}: there is no such file or folder. Expected ${expected}; a-infonce pretrain makes runs`);
   if (!there.isDirectory()) return await checkKind(path, expected);
-  const why = reproduced(path, await configOf(path)) ?? unfinished(path);
+  const why = reproduced(path, await configOf(path)) ?? await unfinished(path);
   if (why !== undefined) throw new CommandError(why);
   const names = await readdir(path);
   if (names.some((name) => /^config\.json$|\.safetensors$/.test(name))) return;
@@ -92,10 +94,27 @@ export async function withoutReproductions(paths: string[], warn: (message: stri
   return runs;
 }
 
-/** What to type when the run in the folder `path` is not over. */
-export const unfinished = (path: string): string | undefined =>
-  (existsSync(join(path, 'config.json')) && !existsSync(join(path, 'encoder.safetensors')) && !existsSync(join(path, 'classifier.safetensors'))
-    ? `the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume` : undefined);
+/** What to type when the run in the folder `path` is not over, or who is writing it. */
+export async function unfinished(path: string): Promise<string | undefined> {
+  if (!existsSync(join(path, 'config.json')) || existsSync(join(path, 'encoder.safetensors')) || existsSync(join(path, 'classifier.safetensors'))) return undefined;
+  const { FileError } = await import('../runtime/errors.js'), { RunFolder } = await import('../training/run.js');
+  try {
+    RunFolder.requireIdle(path);
+  } catch (error) {
+    if (error instanceof FileError) return `the run in ${path} is not finished: ${error.message}`;
+    throw error;
+  }
+  return `the run in ${path} is not finished. Go on with it:\n  a-infonce pretrain --out ${typed(path)} --resume`;
+}
+
+/** Computes with as many threads as the run in the folder `path` began with, unless `asked` for another number or there are fewer cores: with another its bits would be others. */
+export async function takeThreads(output: Output, path: string, asked: number | undefined): Promise<void> {
+  const { threads } = await readFile(join(path, 'environment.json'), 'utf8').then((text) => JSON.parse(text) as { threads?: unknown }).catch(() => ({ threads: undefined }));
+  const { getThreads, setThreads } = await import('../index.js');
+  if (asked !== undefined || !Number.isInteger(threads) || threads === getThreads() || !((threads as number) >= 1 && (threads as number) <= availableParallelism())) return;
+  setThreads(threads as number);
+  output.note(`With ${counted(threads as number, 'thread')}, as the run began; --threads says another number.`);
+}
 
 const reproduced = (path: string, config: unknown): string | undefined =>
   ((config as { reproduction?: unknown } | undefined)?.reproduction === undefined ? undefined : `${path}: a reproduction, not a run. Its runs: ${typed(path)}/*/*/*-*`);

@@ -17,7 +17,8 @@ test('analyze records of which files its numbers are, those of the curves too', 
   await encoder.save(join(folder, 'encoder.safetensors'));
   await classifier.save(join(folder, 'classifier.safetensors'));
   writeFileSync(join(folder, 'config.json'), JSON.stringify({ preset: 'quickstart', data: { name: 'procedural', procedural: { train: 10, test: 20, size: 8, seed: 0 } } }));
-  expect(await call('analyze', folder, '--limit', '20', '--steps', '1', '--curves')).toMatchObject({ code: 0 });
+  const { code, stdout } = await call('analyze', folder, '--limit', '20', '--steps', '1', '--curves');
+  expect([code, stdout.split('\n').filter((line) => line.length > 80), stdout]).toEqual([0, [], expect.stringMatching(/\nrun {2,}\S+\nimages +20\n(.+ %\n){4}(.+\.\d{3}\n){5}$/)]);
   expect(await readAnalysis(folder)).toMatchObject({ encoderSha256: sha256('encoder.safetensors'), classifierFile: 'classifier.safetensors', classifierSha256: sha256('classifier.safetensors') });
   const results = await readResults(folder);
   expect(results).toHaveLength(16);

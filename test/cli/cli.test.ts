@@ -6,6 +6,7 @@ import { bytes, duration, Output, table } from '../../src/cli/output.js';
 import { Progress } from '../../src/cli/progress.js';
 import { typed } from '../../src/cli/run-folder.js';
 import { run } from '../../src/cli/run.js';
+import { call } from './call.js';
 
 /** A stream that keeps what is written. */
 class Kept extends Writable {
@@ -49,6 +50,14 @@ test('checks are lines, and a sentence on what they come to', () => {
     '', '  ✔ data       2 samples of 2 classes.', '  ✖ gradients  None.', '', 'One check fails: these numbers may be wrong.',
   ]);
   expect(checkLines({ ok: true, checks: [checks[0]], settings }, output).at(-1)).toBe('Nothing speaks against these numbers.');
+});
+
+test('help and lists fit a terminal', async () => {
+  const commands = ['quickstart', 'pretrain', 'cluster', 'finetune', 'evaluate', 'corruptions', 'attack', 'analyze', 'report', 'reproduce', 'data', 'bench', 'doctor'];
+  for (const args of [['--help'], ...commands.map((command) => [command, '--help']), ['pretrain', '--presets']]) {
+    const { code, stdout } = await call(...args);
+    expect([code, stdout.split('\n').filter((line) => line.length > 80)], args.join(' ')).toEqual([0, []]);
+  }
 });
 
 test('progress is lines where there is no terminal, a bar that fits where there is one, nothing with --json', async () => {

@@ -136,7 +136,7 @@ describe('a run in a folder that is closed', () => {
   test.each([
     ['evaluate', ['--attacks', 'clean'], /^clean +\d/m, { scores: {} }],
     ['corruptions', ['--types', 'fog', '--severities', '1'], /^fog +\d/m, { types: {} }],
-    ['analyze', ['--limit', '20', '--steps', '1'], /^\/.*run +20 +/m, undefined],
+    ['analyze', ['--limit', '20', '--steps', '1'], /^images +20$/m, undefined],
   ])('%s shows what it measured, and warns', async (command, args, shown, document) => {
     const { code, stdout, stderr } = await closed(command, run, ...args);
     expect([code, stdout]).toEqual([0, expect.stringMatching(shown)]);

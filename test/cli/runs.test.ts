@@ -1,8 +1,10 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { pretrain } from 'a-infonce';
+import { getThreads, presets, pretrain, setThreads } from 'a-infonce';
+import { native } from '../../src/runtime/native.js';
 import { temporary } from '../fixtures/runs.js';
 import { call } from './call.js';
 
@@ -122,4 +124,33 @@ test('a configuration that is damaged is refused, not passed over for defaults',
   }
   writeFileSync(config, whole);
   expect(await call('evaluate', classifier, '--limit', '2')).toMatchObject({ code: 0 });
+});
+
+test.skipIf(availableParallelism() < 2)('a run goes on with the threads that it began with, unless others are asked for', async () => {
+  const run = fresh(), before = getThreads();
+  try {
+    expect(await call('pretrain', '--preset', 'quickstart', '--set', 'data.procedural={"train":16,"test":8,"size":8}', ...tiny, '--threads', '2', '--out', run)).toMatchObject({ code: 0 });
+    setThreads(1);
+    expect((await call('pretrain', '--out', run, '--resume', '--threads', '1')).stderr).toMatch(/^Warning: threads are not what they were/m);
+    const { stderr } = await call('pretrain', '--out', run, '--resume');
+    expect(stderr).toContain('With 2 threads, as the run began; --threads says another number.\n');
+    expect(stderr).not.toContain('Warning: threads');
+    expect(getThreads()).toBe(2);
+  } finally {
+    setThreads(before);
+  }
+});
+
+test('a run that is being trained is not said to wait for somebody to go on with it', async () => {
+  const run = fresh();
+  mkdirSync(run);
+  writeFileSync(join(run, 'config.json'), JSON.stringify(presets.quickstart));
+  for (const command of ['finetune', 'evaluate', 'analyze']) expect((await call(command, run)).stderr).toContain(`the run in ${run} is not finished. Go on with it:\n`);
+  const lock = native().lock_file(join(run, 'run.lock'));
+  try {
+    for (const command of ['finetune', 'evaluate', 'analyze'])
+      expect((await call(command, run)).stderr).toMatch(new RegExp(`: the run in ${run} is not finished: .*another run writes this folder \\(process ${process.pid}\\)`));
+  } finally {
+    native().unlock_file(lock);
+  }
 });

@@ -9,7 +9,7 @@ import { Keeper } from '../keeper.js';
 import { attackOptions, measure, measuredOf, record } from '../measuring.js';
 import { loadModel, unchanged } from '../model.js';
 import { integer, real, type CommonOptions } from '../options.js';
-import { percent, table } from '../output.js';
+import { counted, percent, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed, unfinished, withoutReproductions } from '../run-folder.js';
 
@@ -72,7 +72,7 @@ async function checkRuns(paths: string[], { classifier, curves }: Options, warn:
   const runs: RecordedRun[] = [];
   const open: string[] = [];
   for (const path of await withoutReproductions(paths, warn)) {
-    const run = await recordedRun(path), file = classifier ?? 'classifier.safetensors', why = unfinished(path);
+    const run = await recordedRun(path), file = classifier ?? 'classifier.safetensors', why = await unfinished(path);
     if (run?.folder !== path) throw new CommandError(`${path}: there is no run in it (no config.json of ours). Name folders that pretrain has made`);
     if (why !== undefined) open.push(why);
     else if ((classifier !== undefined || curves) && !existsSync(join(path, file))) throw new CommandError(`${path}: there is no ${file}. Type: a-infonce finetune ${typed(path)}`);
@@ -125,14 +125,16 @@ async function loadEncoder({ device }: Context, path: string, branch: string | u
   return Encoder.load(path, { branch: wanted, device });
 }
 
-/** One row a run. */
+/** One column a run. */
 function lines(found: [string, Analysis][]): string[] {
   const [, { attack: { norm, epsilon, steps } }] = found[0]!;
-  const ball = `${norm} ${Number(epsilon.toPrecision(4))}, ${steps} steps`;
+  const ball = `${norm} ${Number(epsilon.toPrecision(4))}, ${counted(steps, 'step')}`;
   return [
-    `Adversaries within ${ball}. The first four columns of shares are identity confusion: how often the nearest neighbour is another image, of a view or its`,
-    'adversary among the other views, of the adversary of an image (contrastive, or of the classifier) among the images. Then mean cosine similarities.', '',
-    ...table([
+    `Adversaries within ${ball}. Shares are identity confusion:`,
+    'how often the nearest neighbour is another image, of a view or its adversary',
+    'among the other views, of the adversary of an image (contrastive, or of the',
+    'classifier) among the images. Then mean cosine similarities.', '',
+    ...turned([
       ['run', 'images', 'view', 'its adversary', 'image, contrastive', 'image, classifier', 'positive', 'adversarial', 'negative', 'alignment', 'uniformity'],
       ...found.map(([path, { images, confusion, classifier, similarity, alignment, uniformity }]) => [
         path, String(images), percent(confusion.views.clean.identity), percent(confusion.views.adversarial.identity), percent(confusion.images.identity),
@@ -141,4 +143,15 @@ function lines(found: [string, Analysis][]): string[] {
       ]),
     ]),
   ];
+}
+
+/** A table with its rows as columns, below each other where they are too many for a terminal. */
+function turned([head, ...rows]: string[][], most = 80): string[] {
+  const width = (row: string[]) => Math.max(...row.map(({ length }) => length)) + 3, blocks: string[][][] = [];
+  for (const row of rows) {
+    const last = blocks.at(-1);
+    if (last && [head!, ...last, row].reduce((sum, each) => sum + width(each), -3) <= most) last.push(row);
+    else blocks.push([row]);
+  }
+  return blocks.flatMap((block, at) => [...(at > 0 ? [''] : []), ...table(head!.map((name, line) => [name, ...block.map((row) => row[line]!)]))]);
 }

@@ -12,7 +12,7 @@ import { real } from '../options.js';
 import { counted, duration, percent } from '../output.js';
 import { checkPreset } from '../presets.js';
 import { Progress } from '../progress.js';
-import { beside, checkPlace, checkSource, typed } from '../run-folder.js';
+import { beside, checkPlace, checkSource, takeThreads, typed } from '../run-folder.js';
 import { trainingOptions } from './pretrain.js';
 
 interface Options extends DataOptions {
@@ -67,7 +67,8 @@ export const finetune = define<Options>({
     const out = options.out ?? beside(from!, `${options.randomEncoder ? 'random-' : ''}${classifierFile(mode)}`);
     await checkPlace(out, 'classifier', [from!, join(from!, 'encoder.safetensors')], classifierFile(mode));
     const work = workFolder(out);
-    if (!resume) await checkMakesWay(context.call, work, from!, options.data);
+    if (resume) await takeThreads(context.output, work, options.threads);
+    else await checkMakesWay(context.call, work, from!, options.data);
     if (!overwrite && (resume ? existsSync(out) && !existsSync(join(work, 'config.json')) : existsSync(out) || existsSync(join(work, 'classifier.safetensors'))))
       throw new UsageError(`there is a classifier in ${existsSync(out) ? out : work} already. Choose another --out, or replace it:\n  ${withFlag(context.call, '--overwrite')}`);
     const run = await recordedRun(from!);

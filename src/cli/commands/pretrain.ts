@@ -12,7 +12,7 @@ import { countOption, setting } from '../options.js';
 import { counted, duration, table } from '../output.js';
 import { checkPreset } from '../presets.js';
 import { Progress } from '../progress.js';
-import { typed } from '../run-folder.js';
+import { takeThreads, typed } from '../run-folder.js';
 
 export interface TrainingOptions {
   epochs?: number;
@@ -86,6 +86,7 @@ export const pretrain = define<Options>({
       throw new UsageError(`--pseudo-labels: ${preset} learns from none; the advcl-* presets do`);
     const config = preset === undefined ? undefined : resolveConfig(preset as PresetName, changesOf({ ...options, set }));
     if (config?.method === 'advcl' && !options.resume) requireLabels(config, options.data ?? config.data.name, options.limit);
+    if (options.resume) await takeThreads(context.output, options.out!, options.threads);
     const asked = config?.data;
     const out = options.out ?? join('runs', preset!);
     const recorded = options.resume ? (await recordedRun(out))?.data : undefined;
@@ -161,9 +162,9 @@ function requireLabels({ preset, pseudoLabels: { path, weight, classes } }: Extr
 
 async function listPresets({ output }: Context): Promise<void> {
   const { presets } = await import('../../index.js');
-  const rows = Object.values<PretrainConfig>(presets).map(({ preset, method, data, encoder, epochs, batchSize, objective }) => {
+  const rows = Object.values<PretrainConfig>(presets).map(({ preset, encoder, epochs, batchSize, objective }) => {
     const { hardNegative: hn } = objective, ip = 'inferiorPositive' in objective ? objective.inferiorPositive : undefined;
-    return [preset, method, data.name, encoder.architecture, String(epochs), String(batchSize), ip ? `alpha ${ip.alpha}${'adaptive' in ip && ip.adaptive ? '-0.5' : ''}, weight ${ip.weight}` : '-', hn ? `beta ${hn.beta}, tau+ ${hn.tauPlus}` : '-'];
+    return [preset, encoder.architecture, String(epochs), String(batchSize), ip ? `${ip.alpha}${'adaptive' in ip && ip.adaptive ? '-0.5' : ''}` : '-', ip ? String(ip.weight) : '-', ...(hn ? [hn.beta, hn.tauPlus].map(String) : ['-', '-'])];
   });
-  output.result(presets, table([['preset', 'method', 'data', 'encoder', 'epochs', 'batch', 'inferior positive', 'hard negative'], ...rows]));
+  output.result(presets, table([['preset', 'encoder', 'epochs', 'batch', 'alpha', 'weight', 'beta', 'tau+'], ...rows]));
 }

@@ -8,7 +8,7 @@ import { UsageError } from '../failure.js';
 import { Interrupted } from '../interrupt.js';
 import { measure, measuredOf, record } from '../measuring.js';
 import { duration, percent, table } from '../output.js';
-import { freshFolder, typed } from '../run-folder.js';
+import { freshFolder, takeThreads, typed } from '../run-folder.js';
 import { fitHead } from './finetune.js';
 import { changesOf, train, trainingOptions, type TrainingOptions } from './pretrain.js';
 
@@ -30,13 +30,14 @@ export const quickstart = define<Options>({
     ['a-infonce quickstart --epochs 20', 'longer, and better'],
     ['a-infonce quickstart --out runs/quickstart --resume', 'go on after an interruption'],
   ],
-  async action(context, { out: wanted, resume, set, limit, epochs, batchSize, seed: given, checkpointEvery }) {
+  async action(context, { out: wanted, resume, set, limit, epochs, batchSize, seed: given, threads, checkpointEvery }) {
     const { Encoder, limitDataset, randomEncoder, resolveConfig } = await import('../../index.js');
     if (resume && wanted === undefined) throw new UsageError('--resume needs the folder of the run: --out <folder>');
     const { output } = context;
     const began = performance.now();
     const out = wanted ?? freshFolder(join('runs', PRESET)), recorded = resume ? await recordedRun(out) : undefined;
     if (resume && recorded?.preset !== PRESET) throw new UsageError(`there is no quickstart in ${out} to go on with`);
+    if (resume) await takeThreads(output, out, threads);
     const config = (recorded?.config as PretrainConfig | undefined) ?? resolveConfig(PRESET, changesOf({ set, epochs, batchSize })), seed = given ?? config.seed;
     using data = limitDataset(await openData(context, {}, config.data), limit ?? recorded?.data.images);
     const again = `a-infonce quickstart --out ${typed(out)} --resume${context.onDevice}`;
