@@ -66,8 +66,7 @@ export type AttackSettings = ({ attack: 'pgd' | 'fgsm' | 'mim' } & ResolvedPgdOp
 export async function attack(
   model: AttackModel, images: Tensor, labels: Tensor, name: SingleAttack, options?: AttackOptions,
 ): Promise<{ adversarial: Tensor; settings: AttackSettings; warnings: string[] }> {
-  if (options !== null && typeof options === 'object' && 'steps' in options)
-    throw new ArgumentRangeError('options.steps', "left out, since the name has the steps in it, as in 'pgd20'", describe(options.steps));
+  refuseSteps('options', options);
   const { signal, onProgress, ...given } = check.options('options', options, ['norm', 'epsilon', 'stepSize', 'randomStart', 'restarts', 'graph', 'seed', 'batchSize', 'signal', 'onProgress']);
   check.function('options.onProgress', onProgress);
   const { settings, run } = onlyAttack(name, given, 'name')!, data = samplesOf(images, labels);
@@ -91,6 +90,12 @@ const OPTIONS = { pgd: ['stepSize', 'randomStart', 'restarts', 'graph'], apgd: [
 export function hasOption(name: string, option: (typeof OPTIONS)['pgd'][number]): boolean {
   const kind = /^(pgd|apgd|fab|square)(\d|-|$)/.exec(name)?.[1] as keyof typeof OPTIONS | undefined;
   return kind !== undefined && (OPTIONS[kind] as readonly string[]).includes(option);
+}
+
+/** Refuses steps beside a name. @internal */
+export function refuseSteps(argument: string, options: unknown): void {
+  if (options !== null && typeof options === 'object' && 'steps' in options)
+    throw new ArgumentRangeError(`${argument}.steps`, "left out, since the name of an attack has its steps in it, as 'pgd20'", describe(options.steps));
 }
 
 /** Refuses values that no attack could take, whichever it is. Errors name values of `at`. @internal */

@@ -1,7 +1,7 @@
 /** Clean and robust accuracy over a data set. */
 import { type AutoAttackReport, beginAutoAttack } from '../attack/autoAttack.js';
 import { doubts, warningsOf } from '../attack/doubts.js';
-import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack } from '../attack/named.js';
+import { type AttackSettings, type NamedAttack, type NamedAttackOptions, type SingleAttack, checkOptions, checkValues, namedAttack, refuseSteps } from '../attack/named.js';
 import { type EvaluationData, agreeing, checkData, checkInside, readSamples, rowsOf, select } from '../attack/samples.js';
 import { type AttackModel, predict } from '../model/predict.js';
 import { ArgumentRangeError, ArgumentTypeError, check, describe } from '../runtime/errors.js';
@@ -90,6 +90,7 @@ export async function evaluate<const Names extends readonly AttackName[] = ['cle
 export async function measureScores<const Names extends readonly AttackName[] = ['clean', 'pgd20']>(
   model: AttackModel, data: EvaluationData, options: EvaluateOptions<Names> | undefined, warn: boolean,
 ): Promise<{ [Name in Names[number]]: Score }> {
+  refuseSteps('options', options);
   const given = check.options('options', options, KNOWN);
   checkData(data);
   check.function('options.onProgress', given.onProgress);
@@ -179,6 +180,7 @@ const byGraph = (attack: NamedAttack | undefined): boolean => attack !== undefin
 
 /** The options with those of `pgd` in their place. */
 function pgdValues({ pgd, ...given }: EvaluateOptions): NamedAttackOptions {
+  refuseSteps('options.pgd', pgd);
   const { norm = given.norm ?? 'linf', ...own } = check.options('options.pgd', pgd, ['norm', 'epsilon', 'stepSize', 'randomStart']);
   const values = { ...given, norm, ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)) };
   checkValues(values, 'options.pgd');

@@ -44,7 +44,7 @@ describe('evaluate', () => {
     });
     await expect(attack(net, images, wrongly, 'fgsm', { restarts: 2 })).rejects.toMatchObject({ argument: 'options.restarts' });
     await expect(attack(net, images, wrongly, 'pgd' as 'fgsm')).rejects.toMatchObject({ argument: 'name' });
-    await expect(attack(net, images, wrongly, 'pgd' as 'fgsm', { steps: 2 } as never)).rejects.toMatchObject({ argument: 'options.steps', expected: "left out, since the name has the steps in it, as in 'pgd20'" });
+    await expect(attack(net, images, wrongly, 'pgd' as 'fgsm', { steps: 2 } as never)).rejects.toMatchObject({ argument: 'options.steps', expected: "left out, since the name of an attack has its steps in it, as 'pgd20'" });
     for (const name of ['fgsm', 'cw'] as const) await expect(attack(net, images, wrongly, name, { norm: 'l2', seed: -5 })).rejects.toMatchObject({ argument: 'options.seed' });
     expect((await attack(net, images, wrongly, 'fgsm', { seed: 5 })).settings).toMatchObject({ attack: 'fgsm', seed: 0 });
     const { predicted, logits } = await predict(net, images, { batchSize: 5 });
@@ -205,6 +205,9 @@ describe('evaluate', () => {
     await fails('options.epsilon', ArgumentRangeError, { attacks: ['clean'], epsilon: -1 });
     for (const [option, value] of Object.entries({ stepSize: 0.01, restarts: 2, randomStart: false, graph: true }))
       await expect(evaluate(net, data, { attacks: ['clean'], [option]: value })).rejects.toMatchObject({ argument: `options.${option}`, expected: "left out, since 'clean' has none" });
+    const steps = expect.stringContaining('the name of an attack has its steps in it') as string;
+    await expect(evaluate(net, data, { attacks: ['pgd'], steps: 2 } as never)).rejects.toMatchObject({ argument: 'options.steps', expected: steps });
+    await expect(evaluate(net, data, { attacks: ['pgd2'], pgd: resolveConfig('quickstart').evaluation.pgd20 })).rejects.toMatchObject({ argument: 'options.pgd.steps', expected: steps });
     await fails('options.pgd', ArgumentRangeError, { attacks: ['clean', 'fgsm'], pgd: { epsilon: 0.1 } });
     await fails('options.pgd.epsilon', ArgumentRangeError, { attacks: ['pgd1'], pgd: { epsilon: -1 } });
     await fails('options.pgd.stepSize', ArgumentTypeError, { attacks: ['pgd1'], pgd: { stepSize: '1' } });

@@ -79,6 +79,8 @@ describe('attacks', () => {
       expect([predicted.device, logits.device]).toEqual([given.device, given.device]);
       expect(apart(logits, wanted.logits)).toBeLessThan(1e-2);
     }
+    expect(classifier.predict(there(images))).toHaveLength(10);
+    expect(() => classifier.predict(there(aten.mul(images, 255)))).toThrow(/^images: expected values in \[0, 1\]/);
   });
 
   it('each stays in its ball and does the same again', async () => {
