@@ -51,8 +51,10 @@ function tell(n, loss, who, precision, { ms, runs }, bytes) {
 }
 
 let wrong = 0;
-function refuse(text) {
+/** That of n rows in that precision. */
+function refuse(text, n, loss, precision) {
   console.log(text);
+  Object.assign(results.find((each) => each.n === n && each.loss === loss && each.who === 'ours' && each.precision === precision), { refused: true });
   wrong++;
 }
 const rowsOf = (n) => {
@@ -76,16 +78,16 @@ async function measureOurs(n, last) {
       if (onDevice) cuda.resetPeakMemory(device);
       const before = onDevice ? cuda.memory(device).allocated : 0, { value } = call(), gradient = rows.grad;
       const bytes = onDevice ? cuda.memory(device).peak - before : NaN, timed = await measured(async () => call().ms);
+      tell(n, name, 'ours', precision, timed, bytes);
       if (precision === 'full') full = { value, gradient };
       else {
         if (full) {
           const length = (x) => scope(() => ops.aten.norm(x).item()), apart = length(ops.aten.sub(gradient, full.gradient)) / length(full.gradient);
           if (!(apart <= GRADIENT[precision]) || !(Math.abs(value - full.value) <= TOLERANCE[precision] * Math.abs(full.value)))
-            refuse(`${String(n).padStart(8)}  ${name} ${precision}: not that of full precision, ${value} for ${full.value}, the gradient off by ${apart.toExponential(1)}`);
+            refuse(`${String(n).padStart(8)}  ${name} ${precision}: not that of full precision, ${value} for ${full.value}, the gradient off by ${apart.toExponential(1)}`, n, name, precision);
         }
         gradient.dispose();
       }
-      tell(n, name, 'ours', precision, timed, bytes);
       if (name === 'two views') values[precision] = value;
       last[key] = { n, ms: timed.ms };
     }
@@ -112,7 +114,7 @@ async function measurePeers(n, ours) {
         for (const [of, found] of Object.entries(ours)) {
           const difference = Math.abs(found - value) / Math.abs(value);
           Object.assign(results.find((each) => each.n === n && each.loss === 'two views' && each.who === 'ours' && each.precision === of), { difference });
-          if (!(difference <= TOLERANCE[of])) refuse(`${String(n).padStart(8)}  two views ${of}: not the eager formula's, ${found} for ${value}`);
+          if (!(difference <= TOLERANCE[of])) refuse(`${String(n).padStart(8)}  two views ${of}: not the eager formula's, ${found} for ${value}`, n, 'two views', of);
         }
       } catch (error) {
         console.log(`${String(n).padStart(8)}  two views  ${peer} ${precision}: ${error.message}`);

@@ -3,8 +3,8 @@
 # Needs there nvcc, CMake, Ninja and a Python whose PyTorch (2.11 or later) is a CUDA build; from elsewhere build/gpu, which `npm run build && node bench/gpu/pack.mjs` makes
 # (31 MiB: Node, the built TypeScript, the tests as one file, their packages, the headers of Node-API). No network, no npm.
 #   bench/gpu.sh [--out <folder>] [--python python3] [--node <path>] [--device cuda] [--stages build,tests,loss,steps,attack,views,compiled,sanitizer] [--quick] [--budget 570]
-# The limits of all stages are more than the budget: what is left out comes first in another call, as what earlier ones found stays in build/results. Its table, its JSON and an
-# archive of it are copied to --out. --quick: tiny sizes, to try the script. build/Release and build/preload from elsewhere will do in place of the stage build, with
+# The limits of all stages are more than the budget: name those that are left out with --stages in another call, as what earlier ones found stays in build/results (--quick: tiny
+# sizes, to try the script: build/results-quick). Its table, its JSON and an archive of it are copied to --out. build/Release and build/preload from elsewhere will do in place of the stage build, with
 # A_INFONCE_LIBTORCH set to the LibTorch here.
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD out= python=python3 node= device=cuda stages=build,tests,loss,steps,attack,views,compiled,sanitizer quick= budget=570
@@ -15,9 +15,9 @@ while [ $# -gt 0 ]; do
     *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
-kept=$root/build/results
+kept=$root/build/results${quick:+-quick}
 mkdir -p "$kept" ${out:+"$out"} || exit 1
-began=$SECONDS failed=()
+began=$SECONDS epoch=$(date +%s) failed=()
 
 # stage <name> <seconds> <command...>: under its own limit, and that of what is left of all
 stage() {
@@ -81,14 +81,16 @@ for method in rocl advcl; do
   stage "compiled-$method" 240 "$node" bench/training-step.mjs --python "$python" --device "$device" --methods "$method" --precisions "${precisions##*,}" --channels-last --compile $step --json "$kept/compiled-$method.json"
 done
 if command -v compute-sanitizer >/dev/null; then
-  # Without the caching allocator, in whose large pieces what is beyond a tensor is another's; our kernels alone.
+  # Without the caching allocator, in whose large pieces what is beyond a tensor is another's; our kernels alone, but where others may have written what they read.
   for tool in memcheck racecheck initcheck; do
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 TAIL=15 stage "sanitizer-$tool" 75 compute-sanitizer --tool "$tool" --kernel-name kns=a_infonce --report-api-errors no --error-exitcode 9 "$node" bench/gpu/sanitize.mjs --device "$device"
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 TAIL=15 stage "sanitizer-$tool" 75 compute-sanitizer --tool "$tool" $([ "$tool" = initcheck ] || echo --kernel-name kns=a_infonce) --report-api-errors no --error-exitcode 9 "$node" bench/gpu/sanitize.mjs --device "$device"
   done
 else echo "=== sanitizer: there is no compute-sanitizer"; fi
 
 echo
-"$node" bench/gpu/table.mjs "$kept" | tee "$kept/table.txt"
+{
+"$node" bench/gpu/table.mjs "$kept" "$epoch"
 echo "$((SECONDS - began)) s in all; ${#failed[@]} failed: ${failed[*]:-none}. Everything is in $kept${out:+, and in $out}"
+} | tee "$kept/table.txt"
 [ -z "$out" ] || { tar czf "$out/results.tgz" -C "$kept" . && cp "$kept/table.txt" "$kept/all.json" "$out"; }
 [ ${#failed[@]} = 0 ]

@@ -82,7 +82,8 @@ def answer(request):
     kind = request["ask"]
     if kind == "forget":
         calls.clear()
-        torch._dynamo.reset()  # nothing compiled for other shapes is taken again
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.reset()  # nothing compiled for other shapes is taken again
         return {}
     if kind == "call":
         torch.set_num_threads(request["threads"])

@@ -65,7 +65,7 @@ at::Tensor Fab::search(const Batch& batch, const at::Tensor& targets, at::Tensor
   at::Tensor best = x, nearest = at::full({batch.size()}, std::numeric_limits<double>::infinity(), x.options());
   for (int64_t i = 0; i < options_.steps; ++i) {
     const Batch::Gradient at_z = batch.gradient(z, difference);
-    at::Tensor bad;  // none: batch.gradient has looked
+    at::Tensor bad;  // none: batch.gradient looks, or will, and the step leaves such rows alone
     ops::fab_step_(z, x, at_z.grad, at_z.loss.to(x.scalar_type()), options_.norm == Norm::L2, options_.eta, options_.alpha_max, bad);
     const at::Tensor fooled = batch.fooled(batch.logits(z)), away = distance(z, x, options_.norm), better = fooled.logical_and(away.lt(nearest));
     best = at::where(per_sample(better, x), z, best);

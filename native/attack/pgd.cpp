@@ -121,7 +121,7 @@ class Ascent {
       fooled_.index_copy_(0, standing, fooled.logical_or(outcome.fooled));
     }
     best_.index_copy_(0, standing, at::where(per_sample(better, best), x_adv, best));
-    loss_.index_copy_(0, standing, at::where(better, loss, before));
+    loss_ = loss_.index_copy(0, standing, at::where(better, loss, before));  // the one before is looked at later
   }
 
   const Objective& objective_;

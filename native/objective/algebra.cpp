@@ -41,16 +41,21 @@ void check_precision(double largest_square, at::ScalarType dtype, const Options&
   if (!std::isfinite(largest_square)) throw Error(ErrorKind::NonFinite, "features: the square of a row overflows");
   const double precision = dtype == at::kFloat ? std::numeric_limits<float>::epsilon() : std::numeric_limits<double>::epsilon();
   const double power = powers_of(options).back(), rounding = largest_square * precision, least = rounding * power;
-  char expected[128], received[32];
+  // Three digits of a bound that is itself accepted.
+  const auto rounded = [](double bound, bool up) {
+    const double digit = std::pow(10, std::floor(std::log10(bound)) - 2);
+    return (up ? std::ceil(bound / digit) : std::floor(bound / digit)) * digit;
+  };
+  char expected[160], received[32];
   if (const double beta = options.form == Form::Paper && options.hard_negative ? options.hard_negative->beta : 0; beta > 1 && options.temperature >= 2 * rounding) {
     // The gradient is a difference of two sums, 1 + beta and beta times as large as it is.
     if (options.temperature >= least * beta) return;
-    std::snprintf(expected, sizeof expected, "at most %.3g at this temperature (above, gradients of these rows have no precision in %s)", std::sqrt(0.25 + options.temperature / rounding) - 0.5, dtype_name(dtype).c_str());
+    std::snprintf(expected, sizeof expected, "at most %.3g at this temperature (above, gradients of these rows are mostly rounding in %s)", rounded(std::sqrt(0.25 + options.temperature / rounding) - 0.5, false), dtype_name(dtype).c_str());
     std::snprintf(received, sizeof received, "%.10g", beta);
     throw Error(ErrorKind::ArgumentRange, "options.hardNegative.beta", expected, received);
   }
   if (options.temperature >= least) return;
-  std::snprintf(expected, sizeof expected, "at least %.3g (below, similarities of these rows have no precision in %s)", least, dtype_name(dtype).c_str());
+  std::snprintf(expected, sizeof expected, "at least %.3g (below, similarities of these rows have no precision in %s)", rounded(least, true), dtype_name(dtype).c_str());
   std::snprintf(received, sizeof received, "%.10g", options.temperature);
   throw Error(ErrorKind::ArgumentRange, "options.temperature", expected, received);
 }

@@ -25,10 +25,10 @@ Snapshot::Snapshot(std::vector<at::Tensor> tensors) : tensors_(std::move(tensors
 
 void Snapshot::restore() const noexcept {
   const at::NoGradGuard no_grad;
-  try {
-    for (size_t i = 0; i < tensors_.size(); ++i) tensors_[i].copy_(copies_[i]);
-  } catch (const std::exception&) {  // while the error that it is restored for is thrown
-  }
+  for (size_t i = 0; i < tensors_.size(); ++i) try {
+      tensors_[i].copy_(copies_[i]);
+    } catch (const std::exception&) {  // while the error that it is restored for is thrown
+    }
 }
 
 }  // namespace a_infonce::training

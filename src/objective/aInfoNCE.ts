@@ -18,8 +18,8 @@ export interface InferiorPositiveOptions {
 /** Hard negatives: close negatives weigh more, and the positives hidden among the negatives are taken out. */
 export interface HardNegativeOptions {
   /**
-   * Concentration, at least 0: a negative weighs e^(beta s). Default 1. What rounding does to the gradient grows as beta (1 + beta) / temperature (form `'paper'`, of float32: a relative error of
-   * 3e-4 at beta 100, 3e-2 at 1000 and temperature 0.5); refused where nothing would be right.
+   * Concentration, at least 0: a negative weighs e^(beta s). Default 1. In form `'paper'` what rounding does to the gradient grows as beta (1 + beta) / temperature, from a few 1e-4 of it at
+   * beta 100 and temperature 0.5 in float32 (float64 has 1e9 times as much room); refused where that would be tenths.
    */
   beta?: number;
   /** Class prior in [0, 1): the share of the negatives that are positives in truth, about 1 / classes. Default 0.12. */

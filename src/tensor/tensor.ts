@@ -21,7 +21,7 @@ export class Tensor implements Disposable {
 
   private constructor(handle: TensorHandle) {
     this.#handle = handle;
-    Object.preventExtensions(this);  // `x.requiresgrad = true` is a TypeError
+    Object.preventExtensions(this);  // in strict code `x.requiresgrad = true` is a TypeError
     currentScope()?.add(this);
   }
 

@@ -1,4 +1,4 @@
-import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, NonFiniteError, memory, ops, pgd, rand, randn, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
+import { ArgumentRangeError, ArgumentTypeError, Classifier, Encoder, NonFiniteError, memory, noGrad, ops, pgd, rand, randn, scope, tensor, type Model, type PgdOptions, type StepProgress, type Tensor } from 'a-infonce';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { difference, equal, functionNet, int64, largest, loadNet, reference, rows } from './fixtures.js';
 import { live } from '../fixtures/live.js';
@@ -90,6 +90,27 @@ describe('pgd', () => {
     expect([twice, all].map(({ shape }) => shape)).toEqual([images.shape, images.shape]);
   });
 
+  it('looks at the losses of every restart, whoever is better in the next', async () => {
+    let infinite = 0;
+    const encoder = Encoder.create({ width: 2, seed: 1 }), few = rand([4, 3, 8, 8]), targets = tensor(BigInt64Array.of(1n, 1n, 1n, 1n));
+    for (let exponent = 36.9; exponent < 37.2; exponent += 0.008) {
+      using classifier = Classifier.create({ encoder, classes: 3, seed: 1 });  // logits of +-10^exponent times features: some losses leave the range of float32
+      noGrad(() => {
+        const weight = classifier.state().get('head.weight')!, bias = classifier.state().get('head.bias')!;
+        aten.fill_(bias, 0), aten.fill_(weight, 0), aten.fill_(aten.slice(weight, 0, 0, 1), 10 ** exponent), aten.fill_(aten.slice(weight, 0, 1, 2), -(10 ** exponent));
+      });
+      for (const seed of [1, 2, 3]) {
+        const attack = (restarts: number) => pgd(classifier, few, targets, { trainMode: true, targeted: true, steps: 0, epsilon: 0.5, seed, restarts });
+        const start = await attack(1);
+        classifier.train();
+        const losses = noGrad(() => aten.cross_entropy_loss(classifier.forward(start), targets, null, 0)).toTypedArray() as Float32Array;
+        if (losses.every(Number.isFinite)) continue;
+        infinite++;
+        await expect(attack(2)).rejects.toThrow(/^the loss of sample \d is NaN or infinite/);
+      }
+    }
+    expect(infinite).toBeGreaterThan(10);
+  });
   it('keeps the worst case of each sample over restarts', async () => {
     const run = (restarts: number, epsilon: number) => pgd(net, images, labels, { steps: 3, epsilon, restarts });
     let better = 0;

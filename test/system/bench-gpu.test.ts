@@ -21,7 +21,7 @@ it('the tests of a GPU run as one file, without vitest', { timeout: 120_000 }, a
   const { bundleTests } = (await import(pathToFileURL(join(root, 'bench/gpu/bundle.mjs')).href)) as { bundleTests(outfile: string): Promise<void> };
   await bundleTests(bundle);
   const run = (part: string) => spawnSync(process.execPath, [bundle, part], { cwd: root, encoding: 'utf8', env: { ...process.env, A_INFONCE_TEST_DEVICE: 'cpu' } });
-  expect(run('a function is attacked where its images are')).toMatchObject({ status: 0, stdout: expect.stringMatching(/^1 passed, 0 failed, 3 skipped, in/) as string });
+  expect(run('a function is attacked where its images are')).toMatchObject({ status: 0, stdout: expect.stringMatching(/^1 passed, 0 failed, \d skipped, in/) as string });
 });
 
 it('the table is of what there is, though a benchmark was cut off', { timeout: 120_000 }, () => {
