@@ -239,7 +239,10 @@ class Finetuning {
     const warnings: string[] = [];
     if (plan.out !== undefined) {
       this.folder = await RunFolder.open(plan.out, plan.resume, plan.overwrite ? isFinetuning : undefined);
-      if (this.folder.config !== undefined) requireRecorded(plan.out, this.folder.config, config);
+      const recorded = this.folder.config as FinetuneRun | undefined;
+      // Data are known by the SHA-256 of their images: a folder that was moved may have another name now.
+      config.data.name = recorded?.data?.name ?? config.data.name;
+      if (recorded !== undefined) requireRecorded(plan.out, recorded, config);
     }
     using own = config.mode === 'aff' ? encoder.clone() : undefined;
     this.classifier = Classifier.create({ encoder: own ?? encoder, classes: data.classes.length, branch: config.branch, seed: deriveSeed(config.seed, 'head') });

@@ -10,7 +10,7 @@ import { atomically, makeFolder, requireWritable } from '../runtime/files.js';
 import { cuda } from '../runtime/cuda.js';
 import { native } from '../runtime/native.js';
 import { getThreads, runtimeInfo } from '../runtime/settings.js';
-import { differences } from './merge.js';
+import { differences, mergeConfig } from './merge.js';
 import { EventFile } from './tensorboard.js';
 import type { Tensor } from '../tensor/tensor.js';
 
@@ -109,7 +109,7 @@ export class RunFolder {
     if (existsSync(join(path, 'run.lock'))) native().unlock_file(native().lock_file(join(path, 'run.lock')));
   }
 
-  /** Writes what the run is and what it runs on. Returns warnings: of what it runs on that is not what it was when the run began. */
+  /** Writes what the run is (of one that goes on, where its files lie now) and what it runs on. Returns warnings: of what it runs on that is not what it was when the run began. */
   async describe(config: unknown, device: string): Promise<string[]> {
     const card = device === 'cpu' ? undefined : cuda.devices().find((each) => each.device === device);
     const environment = {
@@ -121,6 +121,8 @@ export class RunFolder {
       await this.writeJson('config.json', config);
       return [];
     }
+    const now = mergeConfig(this.config, config);
+    if (differences(this.config, now).length > 0) await this.writeJson('config.json', now);
     const changed = differences(await readJson(join(this.path, 'environment.json')), environment);
     return changed.length === 0 ? [] : [`${changed.join(', ')} are not what they were when the run began: its bits may differ from those of a run that was not interrupted`];
   }

@@ -68,6 +68,26 @@ describe('a run on a folder of images', () => {
     await trainsNext(data, run, '8');
   });
 
+  test('and a fine-tuning go on where the folder was moved to, and remember it', async () => {
+    const moved = at('moved-images'), before = readFileSync(config, 'utf8'), out = at('tuned.safetensors'), work = at('tuned.run/config.json');
+    expect(await call('finetune', run, '--epochs', '1', '--out', out)).toMatchObject({ code: 0 });
+    renameSync(data, moved);
+    try {
+      for (const [file, args] of [[work, ['finetune', run, '--epochs', '1', '--out', out, '--resume']], [config, ['pretrain', '--out', run, '--resume']]] as const) {
+        const recorded = json(file) as { data: object };
+        expect(await call(...args)).toMatchObject({ code: 1, stderr: expect.stringContaining('say where: --data <folder>') as string });
+        expect(json(file)).toEqual(recorded);
+        expect(await call(...args, '--data', moved, '--image-size', '8')).toMatchObject({ code: 0 });
+        expect(json(file)).toEqual({ ...recorded, data: { ...recorded.data, path: moved } });
+        expect(await call(...args)).toMatchObject({ code: 0 });
+      }
+      expect(await call('evaluate', out, '--limit', '2')).toMatchObject({ code: 0 });
+    } finally {
+      writeFileSync(config, before);
+      renameSync(moved, data);
+    }
+  });
+
   test('is not measured on others, unless they are named', async () => {
     const aside = fresh(), before = readFileSync(config, 'utf8');
     renameSync(data, aside);

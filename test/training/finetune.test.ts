@@ -326,6 +326,20 @@ describe('a fine-tuning with a folder', () => {
     expect((await told('aff', { out: gone, onEvent: atEnd(() => rmSync(gone, { recursive: true })) })).state).toEqual(state);
   });
 
+  it('goes on with its images wherever they lie now, whatever that place is called, and with no others', async () => {
+    const out = join(folder, 'moved'), config = () => (JSON.parse(readFileSync(join(out, 'config.json'), 'utf8')) as { data: object }).data;
+    const whole = await told('slf', { out }), before = config();
+    const moved = { ...data, name: 'moved', path: '/elsewhere/moved' };
+    const { state, finetuning } = await told('slf', { out, resume: true }, encoder, moved);
+    expect(state).toEqual(whole.state);
+    expect(finetuning).toMatchObject({ data: { ...before, path: '/elsewhere/moved' } });
+    expect(config()).toEqual({ ...before, path: '/elsewhere/moved' });
+    await told('slf', { out, resume: true });
+    expect(config()).toEqual({ ...before, path: '/elsewhere/moved' });
+    using reversed = data.train.subset(Array.from({ length: 60 }, (_, i) => 59 - i));
+    await expect(told('slf', { out, resume: true }, encoder, { ...moved, train: reversed })).rejects.toMatchObject({ argument: 'data.sha256' });
+  });
+
   it('is refused as another, and where there is one', async () => {
     const out = join(folder, 'aff');
     await expect(told('aff', { validation: 15, out })).rejects.toMatchObject({ argument: 'out' });

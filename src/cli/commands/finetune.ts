@@ -3,6 +3,7 @@ import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { Argument, Option } from 'commander';
 import type { Classifier, Dataset, Encoder, FinetuneMode, FinetuneOptions, PresetName, PretrainConfig } from '../../index.js';
+import type { RecordedData } from '../../data/open.js';
 import { classifierFile, isFinetuning, workFolder } from '../../training/names.js';
 import { define, type Context } from '../command.js';
 import { dataOptions, openData, recordedRun, requireChannels, type DataOptions, type RecordedRun } from '../data.js';
@@ -71,9 +72,9 @@ export const finetune = define<Options>({
     else await checkMakesWay(context.call, work, from!, options.data);
     if (!overwrite && (resume ? existsSync(out) && !existsSync(join(work, 'config.json')) : existsSync(out) || existsSync(join(work, 'classifier.safetensors'))))
       throw new UsageError(`there is a classifier in ${existsSync(out) ? out : work} already. Choose another --out, or replace it:\n  ${withFlag(context.call, '--overwrite')}`);
-    const run = await recordedRun(from!);
+    const run = await recordedRun(from!), recorded = resume ? (await recordedRun(work))?.data : undefined;
     using loaded = await Encoder.load(from!, { device: context.device });
-    using data = limitDataset(await openTransfer(context, options, run, loaded), options.limit ?? (options.data === undefined ? run?.data.images : undefined));
+    using data = limitDataset(await openTransfer(context, options, run, recorded, loaded), options.limit ?? (recorded ?? (options.data === undefined ? run?.data : undefined))?.images);
     using encoder = options.randomEncoder ? await randomEncoder(loaded, data, { seed: options.seed, signal: context.signal }) : undefined;
     const fitted = await fitHead(context, encoder ?? loaded, data, {
       mode, preset: (preset as PresetName | undefined) ?? (run?.config as PretrainConfig | undefined), epochs, batchSize, branch, seed, labelFraction, validation,
@@ -111,12 +112,12 @@ async function checkMakesWay(call: string, work: string, ...inputs: (string | un
     if (input !== undefined && `${await realpath(input).catch(() => '')}${sep}`.startsWith(place)) throw new UsageError(`${input} lies in ${work}, which would be overwritten. Choose another --out`);
 }
 
-/** The data of a fine-tuning: by default the run's, and images of the size that it saw, unless --image-size says otherwise. */
-async function openTransfer(context: Context, options: DataOptions, run: RecordedRun | undefined, encoder: Encoder): Promise<Dataset> {
-  const size = run?.data.size;
-  const data = await openData(context, options, run?.data, size);
+/** The data of a fine-tuning: those of `recorded` that goes on, else by default the run's, and images of the size that it saw, unless --image-size says otherwise. */
+async function openTransfer(context: Context, options: DataOptions, run: RecordedRun | undefined, recorded: RecordedData | undefined, encoder: Encoder): Promise<Dataset> {
+  const known = recorded ?? run?.data, size = known?.size;
+  const data = await openData(context, options, known, size);
   requireChannels(data, encoder);
-  if (size === undefined || data.size === size || options.imageSize === data.size) return data;
+  if (recorded !== undefined || size === undefined || data.size === size || options.imageSize === data.size) return data;
   data.dispose();
   throw new UsageError(`--data: the encoder was trained on images of ${size} x ${size}, ${data.name} has ${data.size} x ${data.size}. It takes any size: --image-size ${data.size} to go on`);
 }
