@@ -82,23 +82,25 @@ export interface RecordedData extends Pick<OpenOptions, 'procedural'> {
 }
 
 /**
- * Opens the data that a run has recorded where they were, or by their name.
+ * Opens the data that a run has recorded where they were, or by their name; another `options.size` than the recorded one is what its images are resized to.
  * @throws FileError where they are not there any more, or others are in their place
  */
 export async function openRecorded({ name, path, procedural, images, size, sha256 }: RecordedData, options: OpenOptions = {}): Promise<Dataset> {
   const isKnown = Object.hasOwn(known, name), there = path !== undefined && (await kindOf(path)) !== undefined;
-  const elsewhere = `If they lie elsewhere, say where: --data <folder>${isKnown || size === undefined ? '' : ` --image-size ${size}`}`;
+  const elsewhere = `If they lie elsewhere, say where: --data <folder>${isKnown || size === undefined ? '' : ` --image-size ${options.size ?? size}`}`;
   const byItsName = name === 'procedural' || (isKnown ? (await findDataset(name as DatasetName, options)) !== undefined || path === undefined : path === undefined && (await kindOf(resolve(name))) !== undefined);
   if (!there && !byItsName) throw new FileError(path ?? resolve(name), `there is no such folder, from which the images of the run were read. ${elsewhere}`);
   // A folder of images may have the name of a data set.
   const byName = !there || (isKnown && (options.root !== undefined || (await findDataset(name as DatasetName, { root: path })) === path));
   const root = options.root ?? (there && byName ? path : undefined);
-  const data = await openDataset(byName ? name : path, { ...options, size: options.size ?? size, procedural, ...(root !== undefined && { root }) });
-  if (sha256 === undefined) return data;
+  const at = (side: number | undefined) => openDataset(byName ? name : path, { ...options, size: side, procedural, ...(root !== undefined && { root }) });
+  if (sha256 === undefined) return at(options.size ?? size);
+  const data = await at(size);
   const train = images !== undefined && images < data.train.length ? data.train.subset(images) : data.train, found = train.sha256({ labels: false });
   if (train !== data.train) train.dispose();
-  if (found === sha256) return data;
+  if (found === sha256 && (options.size ?? data.size) === data.size) return data;
   data.dispose();
+  if (found === sha256) return at(options.size);
   throw new FileError(data.path ?? name, `these are not the images of the run (SHA-256 ${found.slice(0, 12)}..., recorded ${sha256.slice(0, 12)}...). ${elsewhere}`);
 }
 

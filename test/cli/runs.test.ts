@@ -68,6 +68,15 @@ describe('a run on a folder of images', () => {
     await trainsNext(data, run, '8');
   });
 
+  test('has its images resized to another size where that is typed', async () => {
+    const larger = at('larger.safetensors'), tune = ['finetune', run, '--epochs', '1', '--out', larger];
+    for (const args of [['evaluate', run, '--limit', '2'], ['attack', run, '--limit', '2', '--steps', '1', '--out', at('adversarial.safetensors')], tune])
+      expect(await call(...args, '--image-size', '10'), args.join(' ')).toMatchObject({ code: 0 });
+    expect(json(`${larger.slice(0, -'.safetensors'.length)}.run/config.json`)).toMatchObject({ data: { path: data, size: 10, images: 10 } });
+    for (const args of [['evaluate', larger, '--limit', '2'], [...tune, '--resume']]) expect(await call(...args), args.join(' ')).toMatchObject({ code: 0 });
+    expect(await call(...tune, '--resume', '--image-size', '8')).toMatchObject({ stderr: expect.stringContaining('data.size: 10 -> 8') as string });
+  });
+
   test('and a fine-tuning go on where the folder was moved to, and remember it', async () => {
     const moved = at('moved-images'), before = readFileSync(config, 'utf8'), out = at('tuned.safetensors'), work = at('tuned.run/config.json');
     expect(await call('finetune', run, '--epochs', '1', '--out', out)).toMatchObject({ code: 0 });
@@ -91,7 +100,7 @@ describe('a run on a folder of images', () => {
   test('is not measured on others, unless they are named', async () => {
     const aside = fresh(), before = readFileSync(config, 'utf8');
     renameSync(data, aside);
-    const commands = [['evaluate', run], ['finetune', run, '--overwrite'], ['attack', run, '--out', at('adversarial.safetensors')], ['pretrain', '--out', run, '--resume']];
+    const commands = [['evaluate', run], ['evaluate', run, '--image-size', '10'], ['finetune', run, '--overwrite'], ['attack', run, '--out', at('adversarial.safetensors')], ['pretrain', '--out', run, '--resume']];
     try {
       for (const args of commands)
         expect(await call(...args)).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining(`${data}: there is no such folder, from which the images of the run were read. If they lie elsewhere, say where: --data <folder>\n`) as string });
