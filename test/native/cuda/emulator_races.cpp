@@ -29,6 +29,7 @@ struct Cell {
   uint32_t reader = nobody, read_clock = 0;  // since then: the one, or several
   uint32_t* reads = nullptr;                 // of several, by thread: 16 * clock + bytes
   uint8_t was_read = 0;                      // bytes
+  uint8_t read = 0;                          // by this block, whoever knows
   uint8_t written_before = 0, read_before = 0;  // by other blocks of the launch
 };
 
@@ -92,11 +93,11 @@ void access(int thread, const char* p, size_t bytes, Cell& cell, uint8_t mask, b
   const uint32_t me = static_cast<uint32_t>(thread);
   const uint32_t now = s.of(thread)[me];
   if (cell.block != s.block) {
-    const uint8_t written = cell.written_before | cell.writes[0].bytes | cell.writes[1].bytes, was_read = cell.read_before | cell.was_read;
+    const uint8_t written = cell.written_before | cell.writes[0].bytes | cell.writes[1].bytes, read = cell.read_before | cell.read;
     const uint64_t launch = cell.launch;
     cell = {};
     cell.launch = launch, cell.block = s.block;
-    if (launch == s.launch && !(s.shared && p >= s.shared && p < s.shared + 4 * s.cells.size())) cell.written_before = written, cell.read_before = was_read;
+    if (launch == s.launch && !(s.shared && p >= s.shared && p < s.shared + 4 * s.cells.size())) cell.written_before = written, cell.read_before = read;
   }
   const auto conflict = [&](const std::string& with) {
     const std::string what = "race: thread " + std::to_string(thread) + (writes ? " writes " : " reads ") + at(p) + ", " + with;
@@ -125,6 +126,7 @@ void access(int thread, const char* p, size_t bytes, Cell& cell, uint8_t mask, b
     cell.writes[0] = {.who = me, .clock = now, .bytes = static_cast<uint8_t>(cell.writes[0].bytes | mask)};
     return;
   }
+  cell.read |= mask;
   if (cell.reader < several && s.common[cell.reader] >= cell.read_clock) cell.reader = nobody, cell.was_read = 0;  // all know
   const uint8_t read_until_now = std::exchange(cell.was_read, static_cast<uint8_t>(cell.was_read | mask));
   if (cell.reader == nobody || cell.reader == me || (cell.reader != several && s.knows(thread, cell.reader, cell.read_clock))) {

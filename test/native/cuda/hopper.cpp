@@ -28,7 +28,7 @@ struct Tiles {
   unsigned char tile[2][chunk];
   Barrier full, empty;
 };
-enum class Mistake { None, NoFence, NoWait, NoBarrier, TooManyBytes, TooFewBytes, Overwritten, Written, Registers, Phase, BadSwizzle, Unpublished, Released, Stored };
+enum class Mistake { None, NoFence, NoWait, NoBarrier, TooManyBytes, TooFewBytes, Overwritten, Written, Registers, Phase, BadSwizzle, Unpublished, Released, Stored, FencedByOne, FencedByBoth };
 
 /// products [64, 64] = x x^T of the rows x [64, 128] with themselves, and weighted [64, 128] = w x with w(i, j) = i - j.
 template <Mistake mistake>
@@ -63,8 +63,10 @@ void products_kernel(const uint16_t* packed, float* products, float* weighted) {
     }
   float s[32] = {}, o[64] = {};
   if (mistake != Mistake::NoBarrier) tiles.full.wait(0);
-  if (mistake == Mistake::Stored) {  // the same, by an ordinary store
-    if (t == 0) *const_cast<volatile unsigned char*>(tiles.tile[0]) = tiles.tile[0][0];
+  if (mistake == Mistake::Stored || mistake == Mistake::FencedByOne || mistake == Mistake::FencedByBoth) {  // the same, by ordinary stores to one word
+    if (t < 2) *const_cast<volatile unsigned char*>(tiles.tile[0] + t) = tiles.tile[0][t];
+    (void)__shfl_sync(full_warp, 1, 0);  // both have stored, and neither knows of the other
+    if (t < (mistake == Mistake::Stored ? 0 : mistake == Mistake::FencedByOne ? 1 : 2)) publish_barriers();
     named_barrier(2, 128);
   }
   const uint64_t along = matrix_descriptor(tiles.tile[0] + (mistake == Mistake::BadSwizzle ? 128 : 0), 1024, 0);
@@ -143,6 +145,8 @@ int main() {
     refuses<Mistake::Unpublished>("no fence.proxy.async between");
     refuses<Mistake::Released>("nothing orders the two");
     refuses<Mistake::Stored>("no fence.proxy.async between");
+    refuses<Mistake::FencedByOne>("no fence.proxy.async between");
+    CHECK(right<Mistake::FencedByBoth>(), "stores, each with its fence");
 #else
     refuses<Mistake::NoBarrier>("more arrivals than the phase counts");
     refuses<Mistake::Overwritten>("shared memory has changed");

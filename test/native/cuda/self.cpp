@@ -232,6 +232,13 @@ void races() {
   };
   CHECK(blocks("which another block has written", +[] { if (threadIdx.x == 0) numbers[0] = static_cast<int>(blockIdx.x); }), "two blocks write to one number");
   CHECK(blocks("which another block has", +[] { if (threadIdx.x == 0 && blockIdx.x == 1) numbers[0] = numbers[1] + 1; else numbers[1] = numbers[0]; }), "a block reads what another writes");
+  CHECK(blocks("which another block has", +[] {  // of one word, whose first byte all threads of the reader know to be read
+    alignas(4) static volatile uint8_t bytes[4];
+    if (threadIdx.x == 0 && blockIdx.x == 1) bytes[0] = static_cast<uint8_t>(bytes[0] + 1);
+    if (threadIdx.x == 0 && blockIdx.x == 0) (void)bytes[0];
+    __syncthreads();
+    if (threadIdx.x == 0 && blockIdx.x == 0) (void)bytes[1];
+  }), "a block writes what another has read before a barrier");
   CHECK(!blocks("", +[] { numbers[1] = 7; }), "the same number from all");
   CHECK(!blocks("", +[] { atomicAdd(numbers, 1); }), "atomics");
 }
