@@ -8,10 +8,11 @@ constexpr int64_t most_dimensions = 128;  // rows of more are the portable kerne
 
 /// Blocks of columns after which sums in registers are added to those in memory: the tensor cores round towards zero. What the gradients and sums of rows that are alike lose is
 /// printed by `build/cuda/similarity_test long` (after npm run check:cuda).
+constexpr int chip_columns_between_sums = 170;
 #ifdef A_INFONCE_EMULATED
-extern int columns_between_sums;  // 170, or fewer, so that small tests get there
+extern int columns_between_sums;  // or fewer, so that small tests get there
 #else
-constexpr int columns_between_sums = 170;
+constexpr int columns_between_sums = chip_columns_between_sums;
 #endif
 
 /// Of Context::workspace, for either of these up to most_dimensions.
