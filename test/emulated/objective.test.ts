@@ -63,15 +63,16 @@ const labelled: Record<string, AInfoNCEOptions> = {
   'one view': { views: 1 }, 'three views': { views: 3 }, 'IP': { views: 3, adversarialView: 0, inferiorPositive: { alpha: 0.2, weight: 1.3, positiveWeight: 0.7 } }, 'weight 0': { views: 2, adversarialView: 1, weight: 0 },
   'HN': { views: 2, ...general }, 'IP+HN': { views: 2, adversarialView: 1, inferiorPositive: { alpha: 0.3, weight: 0.7, positiveWeight: 1.3 }, ...hard }, 'rows of any length': { views: 2, normalize: false, adversarialView: 1, ...ip },
 };
-Object.entries(classes).forEach(([of, label], c) => Object.entries(labelled).forEach(([name, options], o) =>
-  (['float64', 'float32'] as const).forEach((dtype, t) => { // temperatures take turns, so that each meets all classes and all options in both types
-    const batch = options.views === 1 ? 67 : 71, none = of === 'one class' ? options.hardNegative : of === 'every image its own' && (options.views === 1 || options.weight === 0);
-    if (none) return; // no negatives or no positives
-    const long = options.normalize === false, [temperature, limit] = ([[0.5, 1e-5], [0.05, 1e-4], [0.004, 1e-3]] as const)[long && c < 2 ? 0 : (c + o + t) % 3]!; // rows too long
+Object.entries(labelled).forEach(([name, options], o) => {
+  const left = Object.entries(classes).filter(([of]) => (of === 'one class' ? !options.hardNegative : of !== 'every image its own' || (options.views !== 1 && options.weight !== 0))); // that have negatives or positives
+  left.forEach(([of, label], c) => (['float64', 'float32'] as const).forEach((dtype, t) => { // temperatures take turns, so that each meets all classes and all options in both types
+    const batch = options.views === 1 ? 67 : 71;
+    const long = options.normalize === false, [temperature, limit] = ([[0.5, 1e-5], [0.05, 1e-4], [0.004, 1e-3]] as const)[!long ? (c + o + t) % 3 : c < 2 ? 0 : 1 + (c + t) % 2]!; // rows too long
     const x = long ? normal([options.views! * batch, 11]).map((v) => v / 4) : normal([options.views! * batch, 11]);
     cases.push({ name: `labels, ${of}, ${name}, t = ${temperature}, ${dtype}`, shape: [options.views! * batch, 11], options: { ...options, temperature, labels: Array.from({ length: batch }, (_, i) => label(i, batch)) }, dtype, x,
       limits: dtype === 'float64' ? [1e-12, 1e-11] : [1e-5, limit] });
-  })));
+  }));
+});
 for (const batch of [2, 96, 97, 193]) // ragged: blocks of 192 rows, strips of 64
   cases.push({ name: `labels, batch ${batch}`, shape: [2 * batch, 70], x: normal([2 * batch, 70]), options: { views: 2, adversarialView: 1, ...ip, labels: Array.from({ length: batch }, (_, i) => i % 4) }, dtype: 'float64', limits: [1e-12, 1e-11] });
 for (const [temperature, limit] of [[0.5, 1e-5], [0.1, 1e-5], [0.07, 1e-5], [0.05, 1e-5], [0.02, 1e-3]] as const)
