@@ -117,14 +117,15 @@ class Job final : public JobContext, public std::enable_shared_from_this<Job> {
     } catch (...) {
       failure = std::current_exception();
     }
-    work = nullptr;  // frees the tensors it captured before the promise settles
-    runner->post([self = shared_from_this(), completion = std::move(completion), failure](Napi::Env env) {
+    const bool posted = runner->post([self = shared_from_this(), completion = std::move(completion), failure](Napi::Env env) {
       self->settle(env, completion, failure);
     });
+    if (!posted) work = nullptr;
   }
 
   void settle(Napi::Env env, const Completion& completion, std::exception_ptr failure) {
     Napi::HandleScope scope(env);
+    work = nullptr;  // what it captured is free before the promise settles, and not before this thread can know
     runner->finished(env, shared_from_this());
     on_progress.Reset();
     called.Reset();

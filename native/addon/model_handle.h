@@ -32,7 +32,7 @@ inline std::shared_ptr<nn::Network> network_arg(const Napi::Value& value, const 
   return network;
 }
 
-/// The model for a job that is about to start. Until the job lets go of it, before its promise settles, what would change it or run in its mode is refused.
+/// The model for the work of a job that is about to start. Until its promise settles, what would change it or run in its mode is refused.
 template <typename AnyModel>
 std::shared_ptr<AnyModel> for_job(std::shared_ptr<AnyModel> model) {
   ++model->in_use().jobs;
