@@ -24,6 +24,11 @@ std::string typed_shape(const at::Tensor& tensor) { return dtype_name(tensor.sca
 
 namespace {
 at::Tensor finite_rows(const at::Tensor& rows) { return at::isfinite(rows).reshape({rows.size(0), -1}).all(1); }
+/// On the CPU at once; on a device as ops::DeferredChecks have it.
+void look(const at::Tensor& numbers, const ops::DeferredChecks::Check& check) {
+  if (numbers.is_cpu()) check(numbers);
+  else ops::DeferredChecks::add(numbers, check);
+}
 int64_t first_false(const at::Tensor& mask) { return mask.all().item<bool>() ? -1 : mask.to(at::kByte).argmin(0).item<int64_t>(); }
 }  // namespace
 
@@ -75,8 +80,7 @@ void require_unit_range(const at::Tensor& images) {
     throw Error(ErrorKind::ArgumentRange, "images", "values in [0, 1] (normalisation belongs inside the model)",
                 std::isnan(lowest) ? "NaN" : "values in [" + std::to_string(lowest) + ", " + std::to_string(highest) + "]");
   };
-  if (bounds.is_cpu()) check(bounds);
-  else ops::DeferredChecks::add(bounds, check);
+  look(bounds, check);
 }
 
 namespace {
@@ -136,8 +140,7 @@ void Batch::require_finite(const at::Tensor& rows, const char* what, const char*
     if (const int64_t row = first_false(here); row >= 0)
       throw Error(ErrorKind::NonFinite, std::string(what) + " of sample " + std::to_string(samples[row].item<int64_t>()) + " " + verb + " NaN or infinite");
   };
-  if (finite.is_cpu()) check(finite);
-  else ops::DeferredChecks::add(finite, check);
+  look(finite, check);
 }
 
 void Batch::project_(at::Tensor& x_adv, Norm norm, double epsilon) const {

@@ -59,6 +59,9 @@ export function table(rows: readonly (readonly string[])[], left = 1): string[] 
 /** `1 epoch`, `2 epochs`. */
 export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
 
+/** Four digits: `0.0314`. */
+export const rounded = (value: number): string => String(Number(value.toPrecision(4)));
+
 /** 0.4321 as `43.21 %`. */
 export const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 

@@ -9,7 +9,7 @@ import { Keeper } from '../keeper.js';
 import { attackOptions, measure, measuredOf, record } from '../measuring.js';
 import { loadModel, unchanged } from '../model.js';
 import { integer, real, type CommonOptions } from '../options.js';
-import { counted, percent, table } from '../output.js';
+import { counted, percent, rounded, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { typed, unfinished, withoutReproductions } from '../run-folder.js';
 
@@ -128,7 +128,7 @@ async function loadEncoder({ device }: Context, path: string, branch: string | u
 /** One column a run. */
 function lines(found: [string, Analysis][]): string[] {
   const [, { attack: { norm, epsilon, steps } }] = found[0]!;
-  const ball = `${norm} ${Number(epsilon.toPrecision(4))}, ${counted(steps, 'step')}`;
+  const ball = `${norm} ${rounded(epsilon)}, ${counted(steps, 'step')}`;
   return [
     `Adversaries within ${ball}. Shares are identity confusion:`,
     'how often the nearest neighbour is another image, of a view or its adversary',

@@ -6,7 +6,7 @@ import { CommandError, UsageError } from '../failure.js';
 import { ATTACKS, attackOptions, checkGraph, graphOption, recordedPgd, sayWhatIsKept } from '../measuring.js';
 import { dataOf, loadModel } from '../model.js';
 import { countOption, integer, type CommonOptions } from '../options.js';
-import { counted, percent } from '../output.js';
+import { counted, percent, rounded } from '../output.js';
 import { Progress } from '../progress.js';
 import { checkKind, checkPlace } from '../run-folder.js';
 
@@ -86,10 +86,10 @@ export const attack = define<Options>({
 
 /** What the success rate is of. */
 function described(settings: object): string {
-  const { attack, norm, epsilon, steps, stepSize, restarts } = settings as Partial<ResolvedPgdOptions> & { attack: string }, round = (value: number) => Number(value.toPrecision(4));
+  const { attack, norm, epsilon, steps, stepSize, restarts } = settings as Partial<ResolvedPgdOptions> & { attack: string };
   return [
-    attack, ...(norm === undefined ? [] : [norm]), ...(epsilon === undefined ? [] : [`epsilon ${round(epsilon)}`]),
-    ...(steps === undefined ? [] : [`${counted(steps, 'step')}${stepSize === undefined ? '' : ` of ${round(stepSize)}`}`]), ...(restarts === undefined || restarts === 1 ? [] : [counted(restarts, 'restart')]),
+    attack, ...(norm === undefined ? [] : [norm]), ...(epsilon === undefined ? [] : [`epsilon ${rounded(epsilon)}`]),
+    ...(steps === undefined ? [] : [`${counted(steps, 'step')}${stepSize === undefined ? '' : ` of ${rounded(stepSize)}`}`]), ...(restarts === undefined || restarts === 1 ? [] : [counted(restarts, 'restart')]),
   ].join(', ');
 }
 

@@ -9,7 +9,7 @@ import { Keeper } from '../keeper.js';
 import { ATTACKS, attackOptions, checkGraph, graphOption, measure, measuredOf, record, recordedPgd, sayWhatIsKept } from '../measuring.js';
 import { dataOf, loadModel } from '../model.js';
 import { firstTestImages, list } from '../options.js';
-import { percent, table, type Output } from '../output.js';
+import { percent, rounded, table, type Output } from '../output.js';
 
 interface Options extends DataOptions {
   attacks: AttackName[];
@@ -55,7 +55,7 @@ export const evaluate = define<Options>({
     const { attacks, norm, epsilon, stepSize, restarts, batchSize, graph, limit, seed, state } = options;
     const recorded = recordedPgd(run, options), others = attacks.filter((name) => name !== 'clean' && !name.startsWith('pgd'));
     if (recorded && recorded.epsilon !== 8 / 255 && others.length > 0 && attacks.some((name) => name.startsWith('pgd')))
-      context.output.warn(`pgd has the run's epsilon, ${Number(recorded.epsilon.toPrecision(4))}, ${others.join(', ')} the default, 8/255: --epsilon is for all of them`);
+      context.output.warn(`pgd has the run's epsilon, ${rounded(recorded.epsilon)}, ${others.join(', ')} the default, 8/255: --epsilon is for all of them`);
     const keeper = new Keeper(context.output), { checkResults } = await import('../../evaluation/results.js');
     if (run) await keeper.keep(run.folder, () => checkResults(run.folder));
     // The checks are short and refuse what cannot be: before hours of attacks.
@@ -117,10 +117,9 @@ function warningsOf(scores: Record<string, Score>): string[] {
 /** The settings of a score, as the table shows them. */
 function columns(settings: Score['settings'] | AttackSettings): string[] {
   if (settings.attack === 'clean') return ['-', '-', '-', '-', '-'];
-  const round = (value: number) => String(Number(value.toPrecision(4)));
-  const ball = [settings.norm, settings.epsilon === null ? '-' : round(settings.epsilon)];
+  const ball = [settings.norm, settings.epsilon === null ? '-' : rounded(settings.epsilon)];
   if (settings.attack === 'autoattack') return [...ball, '-', '-', '-'];
   const restarts = 'restarts' in settings && settings.restarts > 1 ? ` x ${settings.restarts}` : '';
   const start = settings.attack === 'cw' || settings.attack === 'fab' || ('randomStart' in settings && !settings.randomStart) ? 'image' : 'random';
-  return [...ball, 'stepSize' in settings ? round(settings.stepSize) : '-', String('queries' in settings ? settings.queries : settings.steps), start + restarts];
+  return [...ball, 'stepSize' in settings ? rounded(settings.stepSize) : '-', String('queries' in settings ? settings.queries : settings.steps), start + restarts];
 }
